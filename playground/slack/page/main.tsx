@@ -1,0 +1,7 @@
+/// <reference lib="dom" />
+/// <reference lib="dom.iterable" />
+import { createRoot } from "react-dom/client"
+import { App } from "./app.tsx"
+
+const root = document.getElementById("root")
+if (root) createRoot(root).render(<App />)

@@ -1,0 +1,112 @@
+import { App, HTTPReceiver, LogLevel, SocketModeReceiver, type Logger as BoltLogger } from "@slack/bolt"
+import type { RequestListener } from "node:http"
+import type { Deps, People } from "../commands/ports.ts"
+import type { Config } from "../config.ts"
+import type { Sender } from "../jobs/deliver.ts"
+import type { Logger } from "../log.ts"
+import { createClients } from "./clients.ts"
+import type { BotContext } from "./context.ts"
+import { createLimit } from "./limit.ts"
+import { registerActions } from "./listeners/actions.ts"
+import { registerCommand } from "./listeners/command.ts"
+import { registerViews } from "./listeners/views.ts"
+import { createPeople } from "./people.ts"
+import { createReply } from "./reply.ts"
+import { createSender } from "./sender.ts"
+
+/** Slack as every process needs it: people to ask about, messages to send. */
+export function createSlack(config: Config, log: Logger) {
+  const clients = createClients(config.slack.botToken, config.slack.apiUrl)
+  const people: People = createPeople(clients, log)
+  const sender: Sender = createSender(clients)
+  return { clients, people, sender }
+}
+
+export type Bot = {
+  /** Null in Socket Mode. */
+  requestListener: RequestListener | null
+  start(): Promise<void>
+  /** Stops taking requests, then waits for what goes on after their acks. */
+  close(): Promise<void>
+  /** Null when Slack reaches us, else why not. */
+  trouble(): string | null
+}
+
+/** A request whose time is this far from ours, to either side, is refused. Slack's own figure for the past. */
+const clockToleranceS = 300
+
+export function createBot(options: { config: Config; deps: Deps; slack: ReturnType<typeof createSlack>; log: Logger }): Bot {
+  const { config, deps, slack, log } = options
+  const logger = boltLogger(log)
+  const clientOptions = config.slack.apiUrl === null ? {} : { slackApiUrl: config.slack.apiUrl }
+  const common = { logger, logLevel: LogLevel.WARN }
+  const socket = config.slack.appToken === null ? null : new SocketModeReceiver({ ...common, appToken: config.slack.appToken, installerOptions: { clientOptions } })
+  const http = socket === null ? new HTTPReceiver({ ...common, signingSecret: config.slack.signingSecret ?? "", endpoints: "/slack/events" }) : null
+  const app = new App({
+    ...common,
+    receiver: (socket ?? http) as SocketModeReceiver | HTTPReceiver,
+    // Known without asking: an outage of Slack's API must not eat the 3 s of an ack.
+    authorize: async () => ({ botToken: config.slack.botToken, botId: "B0STEPBACK", botUserId: "U0STEPBACK" }),
+    ignoreSelf: false,
+    clientOptions,
+  })
+  app.error(async (error) => log.error({ err: error }, "a listener failed"))
+  const inFlight = new Set<Promise<void>>()
+  const context: BotContext = {
+    deps,
+    clients: slack.clients,
+    reply: createReply(slack.clients, log),
+    limit: createLimit(),
+    log,
+    track: (work) => {
+      inFlight.add(work)
+      void work.finally(() => inFlight.delete(work))
+    },
+  }
+  registerCommand(app, context)
+  registerActions(app, context)
+  registerViews(app, context)
+  let connected = socket === null
+  socket?.client.on("connected", () => (connected = true))
+  socket?.client.on("disconnected", () => (connected = false))
+
+  return {
+    requestListener: http === null ? null : withinTime((request, response) => http.requestListener(request, response)),
+    start: async () => {
+      if (socket) await app.start()
+    },
+    close: async () => {
+      if (socket) await socket.stop().catch(() => undefined)
+      await Promise.all(inFlight)
+    },
+    trouble: () => (connected ? null : "the socket to Slack is not connected"),
+  }
+}
+
+/** Bolt refuses what is too old; what claims to be from the future is refused here. */
+function withinTime(listener: RequestListener): RequestListener {
+  return (request, response) => {
+    const stamp = Number(request.headers["x-slack-request-timestamp"])
+    if (!Number.isFinite(stamp) || Math.abs(Date.now() / 1000 - stamp) > clockToleranceS) {
+      request.resume()
+      response.writeHead(401).end()
+      return
+    }
+    void listener(request, response)
+  }
+}
+
+function boltLogger(log: Logger): BoltLogger {
+  const say = (level: "debug" | "info" | "warn" | "error") => (...parts: unknown[]) => {
+    log[level]({ source: "bolt" }, parts.map((part) => (part instanceof Error ? part.message : String(part))).join(" "))
+  }
+  return {
+    debug: () => undefined,
+    info: say("debug"),
+    warn: say("warn"),
+    error: say("error"),
+    setLevel: () => undefined,
+    getLevel: () => LogLevel.WARN,
+    setName: () => undefined,
+  }
+}

@@ -1,0 +1,169 @@
+import { analysisFacts } from "../../rollback/analysis.ts"
+import type { RollbackView } from "../../rollback/facts.ts"
+import { criterionMarks } from "./analysis-facts.ts"
+import { approvedBy, componentLine } from "./card-running.ts"
+import { digest, whoAsks } from "./card-waiting.ts"
+import { failureLines } from "./failure.ts"
+import { between, duration, number, tookText } from "./format.ts"
+import { nameAfter, nameBefore } from "./naming.ts"
+import { buttons, footer, headline, list, listOf, mention, type ButtonPart, type Line, type Part } from "./parts.ts"
+import {
+  elapsedOf,
+  latestRun,
+  progressOf,
+  standingOf,
+  stepsOf,
+  titleOf,
+  troubleOf,
+  type StepStanding,
+} from "./progress.ts"
+
+export type EndAction = "undo" | "retry" | "skip" | "analysis"
+
+const labels = { undo: "Undo", retry: "Retry", skip: "Skip", analysis: "Analysis" } as const satisfies Record<
+  EndAction,
+  string
+>
+
+/** Succeeded, failed or stopped: the result first. */
+export function endedParts(
+  view: RollbackView,
+  { state, now, actions }: { state: "succeeded" | "failed" | "stopped"; now: Date; actions: readonly EndAction[] },
+): Part[] {
+  const factsOf = { succeeded: succeededFacts, failed: failedFacts, stopped: stoppedFacts }[state]
+  return [
+    headline(nameAfter(view), ...factsOf(view, now)),
+    ...(state === "succeeded" ? succeededBody(view, now) : brokenOffBody(view)),
+    whoAsks(view),
+    ...buttons(...actions.map((action): ButtonPart => actionButton(view, action))),
+    ...footer(approvedBy(view), digest(view)),
+  ]
+}
+
+/** Ended before anything ran. */
+export function closedParts(view: RollbackView): Part[] {
+  const again = view.state === "expired" ? buttons({ id: "ask_again", label: "Ask again", value: view.id }) : []
+  // A run may have asked again in its middle: then some of it was done before it was closed.
+  const done = view.stepRuns.length === 0 ? footer(["Nothing was changed"]) : doneAndNot(view)
+  return [headline(nameBefore(view), closedFact(view)), whoAsks(view), ...again, ...done]
+}
+
+function closedFact(view: RollbackView): Line {
+  const by: Line = view.endedBy === null ? [] : [" by ", mention(view.endedBy)]
+  const why = view.endReason === null || view.endReason.trim() === "" ? "" : `: "${view.endReason.trim()}"`
+  if (view.state === "denied") return [{ bold: "denied" }, ...by, why === "" ? ", without a reason" : why]
+  if (view.state === "cancelled") return [{ bold: "cancelled" }, ...by, why]
+  const waited = between(view.createdAt, view.expiresAt ?? view.endedAt)
+  return [{ bold: "expired" }, `: nobody approved it${waited === null ? "" : ` in ${duration(waited)}`}`]
+}
+
+function succeededFacts(view: RollbackView, now: Date): (Line | null)[] {
+  return [timeFact(view, now), criteriaFact(view)]
+}
+
+function failedFacts(view: RollbackView, now: Date): (Line | null)[] {
+  const trouble = troubleOf(view)
+  const at = trouble === null ? null : [`stopped at "${titleOf(view, trouble.run.stepId)}"`]
+  return [at, componentsFact(view, now), timeFact(view, now)]
+}
+
+function stoppedFacts(view: RollbackView, now: Date): (Line | null)[] {
+  const by = view.stopRequestedBy ?? view.endedBy
+  return [by === null ? null : ["by ", mention(by)], componentsFact(view, now), timeFact(view, now)]
+}
+
+function timeFact(view: RollbackView, now: Date): Line | null {
+  const ms = elapsedOf(view, now)
+  return ms === null ? null : [tookText(ms, view.rtoMs)]
+}
+
+/** "4 of 5 criteria hold, 1 not checked": what was not checked is never counted with what holds. */
+function criteriaFact(view: RollbackView): Line | null {
+  const { criteria } = analysisFacts(view)
+  if (criteria.length === 0) return null
+  const count = (outcome: string): number => criteria.filter((each) => each.outcome === outcome).length
+  const rest = [
+    count("fails") === 0 ? null : `${number(count("fails"))} failed`,
+    count("not_checked") === 0 ? null : `${number(count("not_checked"))} not checked`,
+  ].filter((text) => text !== null)
+  return [[`${number(count("holds"))} of ${number(criteria.length)} criteria hold`, ...rest].join(", ")]
+}
+
+function componentsFact(view: RollbackView, now: Date): Line | null {
+  if (view.components.length === 0) return null
+  const done = view.components.filter((component) => progressOf(view, component, now).mark === "✓").length
+  return [`${done} of ${view.components.length} components done`]
+}
+
+function succeededBody(view: RollbackView, now: Date): Part[] {
+  const unmet = analysisFacts(view).criteria.filter(({ outcome }) => outcome !== "holds")
+  return [
+    ...(view.endReason === null ? [] : [list(null, [[view.endReason]])]),
+    ...listOf(
+      null,
+      view.components.map((component) => componentLine(progressOf(view, component, now))),
+    ),
+    ...listOf(null, affectedLines(view)),
+    ...listOf(
+      "Criteria that are not met or not checked",
+      unmet.map(({ text, outcome }): Line => [
+        `${criterionMarks[outcome].mark} `,
+        text,
+        `: ${criterionMarks[outcome].word}`,
+      ]),
+    ),
+  ]
+}
+
+function brokenOffBody(view: RollbackView): Part[] {
+  const trouble = troubleOf(view)
+  const failure = trouble?.run.result?.failure ?? null
+  return [
+    ...listOf(null, failure === null ? [] : failureLines(failure, { code: false })),
+    ...(view.endReason === null ? [] : [list(null, [[view.endReason]])]),
+    ...doneAndNot(view),
+    ...listOf(null, affectedLines(view)),
+  ]
+}
+
+const notDone = {
+  done: "",
+  "not run": "",
+  failed: ": failed",
+  "not known": ": not known whether it happened",
+  running: ": started, not known whether it happened",
+  skipped: ": skipped",
+} as const satisfies Record<StepStanding["word"], string>
+
+/** What was done and what was not, step by step: whoever takes over must not have to guess. */
+function doneAndNot(view: RollbackView): Part[] {
+  const steps = stepsOf(view).map((step) => ({ step, at: standingOf(latestRun(view, step.id)) }))
+  const done = steps.filter(({ at }) => at.word === "done")
+  const rest = steps.filter(({ at }) => at.word !== "done")
+  return [
+    list("Done", done.length === 0 ? [["nothing"]] : done.map(({ step, at }): Line => [`${at.mark} `, step.title])),
+    ...listOf(
+      "Not done",
+      rest.map(({ step, at }): Line => [`${at.mark} `, step.title, notDone[at.word]]),
+    ),
+  ]
+}
+
+function affectedLines(view: RollbackView): Line[] {
+  const { affected } = analysisFacts(view)
+  if (affected.length === 0) return []
+  return [
+    [
+      "Data: ",
+      ...affected.flatMap(({ table, did, rows }, index): Line => [
+        index === 0 ? "" : " · ",
+        `${table} ${number(rows)} ${did}`,
+      ]),
+    ],
+  ]
+}
+
+function actionButton(view: RollbackView, action: EndAction): ButtonPart {
+  const undoPart = action === "undo" && view.state !== "succeeded"
+  return { id: action, label: undoPart ? "Undo what was done" : labels[action], value: view.id }
+}

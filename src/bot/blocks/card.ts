@@ -1,0 +1,36 @@
+import type { RollbackView } from "../../rollback/facts.ts"
+import { closedParts, endedParts, type EndAction } from "./card-ended.ts"
+import { approvedParts, runningParts } from "./card-running.ts"
+import { preparingParts, rehearsalParts, waitingParts } from "./card-waiting.ts"
+import { draw, type Drawn } from "./fit.ts"
+import type { Part } from "./parts.ts"
+
+export type { EndAction } from "./card-ended.ts"
+export type { Drawn } from "./fit.ts"
+
+/** The one message of a rollback that is edited in place. `actions`: what an ended one offers. */
+export function drawCard(view: RollbackView, now: Date, actions: readonly EndAction[] = ["analysis"]): Drawn {
+  return draw(cardParts(view, now, actions))
+}
+
+function cardParts(view: RollbackView, now: Date, actions: readonly EndAction[]): Part[] {
+  if (view.kind === "rehearsal" && view.state !== "preparing") return rehearsalParts(view)
+  switch (view.state) {
+    case "preparing":
+      return preparingParts(view)
+    case "awaiting_approval":
+      return waitingParts(view, now)
+    case "approved":
+      return approvedParts(view)
+    case "running":
+      return runningParts(view, now)
+    case "succeeded":
+    case "failed":
+    case "stopped":
+      return endedParts(view, { state: view.state, now, actions })
+    case "denied":
+    case "cancelled":
+    case "expired":
+      return closedParts(view)
+  }
+}

@@ -1,0 +1,84 @@
+import type { Analysis, Escalation, Message, RollbackView } from "../../rollback/facts.ts"
+import { drawAnalysis } from "./analysis.ts"
+import { drawCard, type EndAction } from "./card.ts"
+import { drawEscalation } from "./escalation.ts"
+import { draw, type Drawn } from "./fit.ts"
+import { list, mention, type Line } from "./parts.ts"
+import { titleOf } from "./progress.ts"
+import { drawNudge, drawReminder } from "./reminders.ts"
+import { drawStep } from "./step-reply.ts"
+
+export type Extras = { escalation?: Escalation; analysis?: Analysis; actions?: readonly EndAction[] }
+
+/** Draws a message of the outbox from what is known when it is sent. */
+export function drawMessage(message: Message, view: RollbackView, extras: Extras, now: Date): Drawn {
+  switch (message.kind) {
+    case "card":
+      return drawCard(view, now, extras.actions)
+    case "step": {
+      const run = view.stepRuns.find(({ stepId, attempt }) => stepId === message.stepId && attempt === message.attempt)
+      return run === undefined
+        ? drawText(`${titleOf(view, message.stepId)}: its result is not known here`, view)
+        : drawStep(view, run)
+    }
+    case "text":
+      return drawText(message.text, view)
+    case "nudge":
+      return drawNudge(view, now)
+    case "reminder":
+      return drawReminder(view, extras.analysis)
+    case "escalation":
+      if (extras.escalation === undefined)
+        throw new Error(`escalation ${message.escalationId} was not given to be drawn`)
+      return drawEscalation(view, extras.escalation, now)
+    case "analysis":
+      if (extras.analysis === undefined) throw new Error(`the analysis of ${view.id} was not given to be drawn`)
+      return drawAnalysis(view, extras.analysis)
+  }
+}
+
+/** The same without blocks, for a message whose blocks Slack refused. */
+export function plainForm(drawn: Drawn): { text: string } {
+  const lost = drawn.blocks.some((block) => block.type === "actions")
+  return {
+    text: lost ? `${drawn.text}\n(Slack did not take the buttons of this message: it can only be read.)` : drawn.text,
+  }
+}
+
+/**
+ * A text of ours, which may quote people. A mention in it is one only when it names somebody of this rollback, and a
+ * group only in front of all words: what somebody typed calls nobody together.
+ */
+function drawText(text: string, view: RollbackView): Drawn {
+  const lines = text.split("\n").filter((line) => line.trim() !== "")
+  const shown = lines.map((line, index) => mentioned(line, view, index === 0))
+  // The analysis is known by its first words: nothing else may begin with them.
+  const [first] = shown
+  if (/^\s*post-rollback analysis/i.test(lines[0] ?? "")) first?.unshift("» ")
+  return draw([list(null, shown)])
+}
+
+function mentioned(text: string, view: RollbackView, first: boolean): Line {
+  const people = peopleOf(view)
+  const called = Array.isArray(view.approveFrom) ? view.approveFrom : []
+  let leading = first
+  return text.split(/(<@\w+>|<!subteam\^\w+>)/).flatMap((piece, index): Line => {
+    const id = index % 2 === 1 ? piece.replace(/^<(?:@|!subteam\^)|>$/g, "") : ""
+    if (id !== "" && (people.has(id) || (leading && called.includes(id)))) return [mention(id)]
+    if (piece.trim() !== "") leading = false
+    return piece === "" ? [] : [piece]
+  })
+}
+
+function peopleOf(view: RollbackView): Set<string> {
+  const ids = [
+    view.requesterId,
+    view.endedBy,
+    view.stopRequestedBy,
+    ...view.approvals.map(({ userId }) => userId),
+    ...view.notes.map(({ userId }) => userId),
+    ...view.stepRuns.map(({ skippedBy }) => skippedBy),
+    ...(Array.isArray(view.approveFrom) ? view.approveFrom : []),
+  ]
+  return new Set(ids.filter((id) => id !== null && /^[UW]/.test(id)).map(String))
+}

@@ -1,0 +1,43 @@
+import type { RollbackView } from "../../rollback/facts.ts"
+import { nameOf } from "./format.ts"
+
+/** How a rollback is called in each phase. Every one of them begins with what, where and its number. */
+export function nameBefore(view: RollbackView): string {
+  switch (view.kind) {
+    case "rollback":
+      return withNumber(view, `Roll back ${view.environment}`)
+    case "undo":
+      return withNumber(view, `Undo on ${view.environment}`)
+    case "rehearsal":
+      return withNumber(view, `Rehearsal of ${view.environment}`)
+    case "record":
+      return withNumber(view, `Done by hand on ${view.environment}`)
+  }
+}
+
+export function nameDuring(view: RollbackView): string {
+  if (view.kind === "rollback") return withNumber(view, `Rolling back ${view.environment}`)
+  return view.kind === "undo" ? withNumber(view, `Undoing on ${view.environment}`) : nameBefore(view)
+}
+
+export function nameAfter(view: RollbackView): string {
+  const { kind, state, environment } = view
+  if (kind === "rehearsal" || kind === "record") return nameBefore(view)
+  if (state === "stopped")
+    return withNumber(view, kind === "undo" ? `Undo on ${environment} stopped` : `${environment}: rollback stopped`)
+  if (state === "succeeded")
+    return withNumber(view, kind === "undo" ? `Undone on ${environment}` : `${environment} is back`)
+  return withNumber(view, kind === "undo" ? `NOT undone on ${environment}` : `${environment} is NOT back`)
+}
+
+/** The plan's title, where the headline does not say it already. */
+export function subtitleOf(view: RollbackView): string | null {
+  const title = view.title.trim()
+  const said = [nameBefore(view), `Roll back ${view.environment}`, `Rehearsal of ${view.environment}`, view.environment]
+  return title === "" || said.some((name) => name.toLowerCase() === title.toLowerCase()) ? null : title
+}
+
+function withNumber(view: RollbackView, words: string): string {
+  const name = nameOf(view)
+  return name === null ? words : `${words} · ${name}`
+}

@@ -1,0 +1,21 @@
+import type { Plan } from "../../plans/plan.ts"
+import type { ComponentView } from "../../rollback/facts.ts"
+import { clock } from "./format.ts"
+import { safe } from "./escape.ts"
+
+/** A plan in short, for `/rollback plan`: what would run, in which order, who approves. */
+export function planText(plan: Plan, components: readonly ComponentView[]): string {
+  const lines = [`*${safe(plan.title)}* (${safe(plan.environment)})`]
+  for (const [index, component] of components.entries()) {
+    const rules = plan.components[index]
+    const rto = component.rtoMs === null ? "" : ` · RTO ${clock(component.rtoMs)}`
+    const optional = rules?.optional === true ? ` · only with \`--with ${component.id}\`` : ""
+    lines.push(`*${safe(component.title)}* · ${component.risk} risk${rto}${optional}`)
+    for (const step of component.steps) lines.push(`  • ${safe(step.title)} (${step.kind})`)
+  }
+  const { low, medium, high } = plan.approve
+  lines.push(`Approvals: ${low.count} at low risk, ${medium.count} at medium, ${high.count} at high; never the requester.`)
+  if (plan.notes !== null) lines.push(`Note from the plan: ${safe(plan.notes)}`)
+  lines.push(`See it on the live data: \`/rollback rehearse ${plan.environment}\``)
+  return lines.join("\n")
+}

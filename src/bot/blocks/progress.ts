@@ -1,0 +1,101 @@
+import { latestRuns } from "../../rollback/analysis.ts"
+import type { ComponentView, RollbackView, StepRun, StepView } from "../../rollback/facts.ts"
+import { between } from "./format.ts"
+
+export type Mark = "✓" | "✗" | "?" | "–" | "▸" | "·"
+
+/** A symbol and the word for it: never one without the other. */
+export type StepStanding = { mark: Mark; word: "done" | "failed" | "not known" | "skipped" | "running" | "not run" }
+
+const standings = {
+  succeeded: { mark: "✓", word: "done" },
+  failed: { mark: "✗", word: "failed" },
+  unknown: { mark: "?", word: "not known" },
+  skipped: { mark: "–", word: "skipped" },
+} as const satisfies Record<string, StepStanding>
+
+export function standingOf(run: StepRun | null): StepStanding {
+  if (run === null) return { mark: "·", word: "not run" }
+  if (run.skippedBy !== null) return standings.skipped
+  return run.result === null ? { mark: "▸", word: "running" } : standings[run.result.outcome]
+}
+
+/** The newest attempt at a step. */
+export function latestRun(view: RollbackView, stepId: string): StepRun | null {
+  return latestRuns(view).get(stepId) ?? null
+}
+
+export function stepsOf(view: RollbackView): StepView[] {
+  return view.components.flatMap((component) => component.steps)
+}
+
+export function stepOf(view: RollbackView, stepId: string): StepView | null {
+  return stepsOf(view).find((step) => step.id === stepId) ?? null
+}
+
+/** What people call a step; its id where the plan's step is not at hand. */
+export function titleOf(view: RollbackView, stepId: string): string {
+  return stepOf(view, stepId)?.title ?? stepId
+}
+
+export type ComponentProgress = {
+  component: ComponentView
+  mark: Mark
+  /** Steps that succeeded or were skipped by a person. */
+  settled: number
+  /** The step that is running, or that ended this component. */
+  current: StepView | null
+  ms: number | null
+}
+
+export function progressOf(view: RollbackView, component: ComponentView, now: Date): ComponentProgress {
+  const runs = component.steps.map((step) => ({ step, run: latestRun(view, step.id) }))
+  const words = runs.map(({ run }) => standingOf(run).word)
+  const settled = words.filter((word) => word === "done" || word === "skipped").length
+  const troubled = words.findIndex((word) => word === "failed" || word === "not known")
+  const running = words.indexOf("running")
+  const started =
+    runs
+      .map(({ run }) => run?.startedAt)
+      .filter((at) => at !== undefined)
+      .sort()[0] ?? null
+  return {
+    component,
+    mark: markOf({ words, settled, troubled, running, live: view.state === "running" }),
+    settled,
+    current: runs[troubled >= 0 ? troubled : running]?.step ?? null,
+    ms: between(started, settled < runs.length && running >= 0 ? now.toISOString() : lastEnd(runs)),
+  }
+}
+
+function markOf(at: { words: string[]; settled: number; troubled: number; running: number; live: boolean }): Mark {
+  if (at.troubled >= 0) return at.words[at.troubled] === "failed" ? "✗" : "?"
+  if (at.words.length > 0 && at.settled === at.words.length) return at.words.includes("done") ? "✓" : "–"
+  const begun = at.running >= 0 || at.settled > 0
+  return begun && at.live ? "▸" : "·"
+}
+
+function lastEnd(runs: { run: StepRun | null }[]): string | null {
+  return (
+    runs
+      .map(({ run }) => run?.endedAt ?? null)
+      .filter((at) => at !== null)
+      .sort()
+      .at(-1) ?? null
+  )
+}
+
+/** The step that stopped the run: the last one that failed, or whose outcome nobody knows. */
+export function troubleOf(view: RollbackView): { step: StepView | null; run: StepRun } | null {
+  const troubled = view.stepRuns.filter((run) => {
+    const word = standingOf(run).word
+    return latestRun(view, run.stepId) === run && (word === "failed" || word === "not known" || word === "running")
+  })
+  const run = troubled.toSorted((one, other) => one.startedAt.localeCompare(other.startedAt)).at(-1)
+  return run === undefined ? null : { step: stepOf(view, run.stepId), run }
+}
+
+/** From the approval on: that is when the clock of the RTO starts. */
+export function elapsedOf(view: RollbackView, now: Date): number | null {
+  return between(view.approvedAt ?? view.startedAt, view.endedAt ?? now.toISOString())
+}

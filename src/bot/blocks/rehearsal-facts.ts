@@ -1,0 +1,86 @@
+import type { Forecast, RehearsedStep, RollbackView, StepView } from "../../rollback/facts.ts"
+import { stepLines } from "./changes.ts"
+import { duration, exactTime } from "./format.ts"
+import { joined, list, listOf, type Line, type Part } from "./parts.ts"
+import { stepsOf } from "./progress.ts"
+
+/** What looking at the live target told: what changes, what is broken already, how long it takes, what cannot be undone. */
+export function rehearsalFacts(view: RollbackView): Part[] {
+  const seen = new Map((view.rehearsal?.steps ?? []).map((step) => [step.stepId, step]))
+  const steps = stepsOf(view)
+  return [
+    ...changesPart(
+      view,
+      steps.filter((step) => step.effect !== "none"),
+      seen,
+    ),
+    ...listOf("Already broken, or not so yet", brokenLines(steps, seen)),
+    ...listOf("Could not be looked at", unseenLines(view, steps, seen)),
+    list(null, [outlook(view, steps)]),
+    ...listOf("Cannot be undone", irreversibleLines(steps)),
+    ...listOf("To know", warningLines(view, steps, seen)),
+    ...(view.planNotes === null || view.planNotes.trim() === ""
+      ? []
+      : [list(null, [["Note from the plan: ", view.planNotes]])]),
+  ]
+}
+
+type Seen = Map<string, RehearsedStep>
+
+function changesPart(view: RollbackView, steps: StepView[], seen: Seen): Part[] {
+  const at = view.rehearsal?.lookedAt ?? null
+  const heading: Line = [
+    { bold: "What changes" },
+    at === null ? " · not looked at" : ` · looked at the live target at ${exactTime(at)}`,
+  ]
+  if (steps.length === 0) return [list(heading, [["Nothing: no step of this has an effect."]])]
+  return [
+    list(
+      heading,
+      steps.flatMap((step) => stepLines(step, seen.get(step.id) ?? null)),
+    ),
+  ]
+}
+
+function brokenLines(steps: StepView[], seen: Seen): Line[] {
+  return steps.flatMap((step): Line[] => {
+    const found = seen.get(step.id)
+    return found?.holds === false ? [["✗ ", step.title, ...(found.note === null ? [] : [`: ${found.note}`])]] : []
+  })
+}
+
+/** Steps with an effect say so in their own line; here are the probes, and the target as a whole. */
+function unseenLines(view: RollbackView, steps: StepView[], seen: Seen): Line[] {
+  const problems = (view.rehearsal?.problems ?? []).map((problem): Line => [problem])
+  const probes = steps
+    .filter((step) => step.effect === "none" && seen.get(step.id)?.outcome === "unknown")
+    .map((step): Line => [step.title, `: ${seen.get(step.id)?.note ?? "no answer"}`])
+  return [...problems, ...probes]
+}
+
+function outlook(view: RollbackView, steps: StepView[]): Line {
+  const effects = steps.filter((step) => step.effect !== "none")
+  const reversible = effects.length > 0 && effects.every((step) => step.irreversible === null)
+  return joined([[forecastText(view.forecast, view.rtoMs)], reversible ? ["everything can be undone"] : null])
+}
+
+function forecastText(forecast: Forecast | null, rtoMs: number | null): string {
+  if (forecast === null || forecast.runs === 0) return "How long it takes is not known: it has not run before"
+  const { runs, medianMs, fastestMs, slowestMs } = forecast
+  const range = runs === 1 ? "the last run" : `last ${runs} runs: ${duration(fastestMs)} to ${duration(slowestMs)}`
+  const over = rtoMs !== null && medianMs > rtoMs ? `, longer than the RTO of ${duration(rtoMs)}` : ""
+  return `Takes about ${duration(medianMs)} (${range})${over}`
+}
+
+function irreversibleLines(steps: StepView[]): Line[] {
+  return steps.flatMap((step): Line[] =>
+    step.irreversible === null ? [] : [["! ", step.title, `: ${step.irreversible}`]],
+  )
+}
+
+function warningLines(view: RollbackView, steps: StepView[], seen: Seen): Line[] {
+  const ofSteps = steps.flatMap((step) =>
+    (seen.get(step.id)?.warnings ?? []).map((warning) => `${step.title}: ${warning}`),
+  )
+  return [...new Set([...(view.rehearsal?.warnings ?? []), ...ofSteps])].map((warning) => ["! ", warning])
+}

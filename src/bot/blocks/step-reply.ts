@@ -1,0 +1,76 @@
+import type { RollbackView, StepResult, StepRun } from "../../rollback/facts.ts"
+import { changeText } from "./changes.ts"
+import { cut } from "./escape.ts"
+import { failureLines, failureStatement } from "./failure.ts"
+import { draw, type Drawn } from "./fit.ts"
+import { duration, number, plural } from "./format.ts"
+import { joined, list, listOf, mention, type Line, type Part } from "./parts.ts"
+import { standingOf, titleOf } from "./progress.ts"
+
+const shownChanges = 10
+
+/** One reply in the thread: what a step did, by which evidence, how long it took. */
+export function drawStep(view: RollbackView, run: StepRun): Drawn {
+  const { mark, word } = standingOf(run)
+  const title: Line = [`${mark} `, { bold: cut(titleOf(view, run.stepId), 200) }]
+  const { result } = run
+  if (run.skippedBy !== null)
+    return draw([list(null, [[...title, " · skipped by ", mention(run.skippedBy), because(run.skipReason)]])])
+  if (result === null) return draw([list(null, [[...title, " · started, no result yet"]])])
+  const said = word === "done" ? null : [word === "not known" ? "not known whether it happened" : word]
+  return draw([
+    list(null, [joined([title, said, effort(run, result), [duration(result.ms)]])]),
+    ...listOf(null, [...result.evidence.map((line): Line => [line]), ...rowLines(result, titleOf(view, run.stepId))]),
+    ...failureParts(result),
+  ])
+}
+
+function because(reason: string | null): string {
+  return reason === null || reason.trim() === "" ? "" : `: "${reason.trim()}"`
+}
+
+/** Attempts, unless the evidence counts them already. */
+function effort(run: StepRun, result: StepResult): Line | null {
+  const attempt = run.attempt > 1 ? `run ${number(run.attempt)} of it` : null
+  const counted = result.evidence.some((line) => /\battempts\b/.test(line))
+  const tries = result.attempts > 1 && !counted ? plural(result.attempts, "attempt") : null
+  const words = [attempt, tries].filter((text) => text !== null)
+  return words.length === 0 ? null : [words.join(", ")]
+}
+
+function rowLines(result: StepResult, title: string): Line[] {
+  const changes = result.changes.slice(0, shownChanges).map((change): Line => [changeText(change, title)])
+  const more: Line[] =
+    result.changes.length > changes.length ? [[`… and ${number(result.changes.length - changes.length)} more`]] : []
+  if (result.outcome !== "succeeded") return []
+  const said = result.evidence.some((line) => line.includes("already"))
+  if (wasSoAlready(result) && said) return []
+  if (wasSoAlready(result)) return [[alreadyText(result)]]
+  const summary = result.evidence.length > 0 ? null : rowText(result)
+  return [...(summary === null ? [] : [[summary]]), ...changes, ...more]
+}
+
+/** Nothing changed because it was so before: that is not sold as a change. */
+function wasSoAlready({ rows, changed }: StepResult): boolean {
+  return changed === 0 && (rows === null || rows > 0)
+}
+
+function alreadyText({ rows }: StepResult): string {
+  return rows === null
+    ? "It was so already: nothing was changed"
+    : `${plural(rows, "row")} matched; it was so already: nothing was changed`
+}
+
+function rowText({ rows, changed, affected }: StepResult): string | null {
+  if (affected.length > 0)
+    return affected.map(({ table, did, rows: count }) => `${table}: ${plural(count, "row")} ${did}`).join(" · ")
+  if (rows === null) return null
+  return changed === null || changed === rows
+    ? plural(rows, "row")
+    : `${plural(rows, "row")} matched, ${number(changed)} changed`
+}
+
+function failureParts({ failure }: StepResult): Part[] {
+  if (failure === null) return []
+  return [list(null, failureLines(failure, { code: true })), ...failureStatement(failure)]
+}

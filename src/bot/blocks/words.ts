@@ -1,0 +1,230 @@
+import type { Audience } from "../../rollback/facts.ts"
+import type { Refused, Verb } from "../../rollback/refusals.ts"
+import { safe } from "./escape.ts"
+import { exactTime, number, plural } from "./format.ts"
+import { mention, mentions } from "./parts.ts"
+import { lineText } from "./render.ts"
+import { stateWords } from "./state-words.ts"
+
+export { helpText, historyText, statusText } from "./overview.ts"
+
+/** What a person reads who may not do something: why, and what would make it work. Goes into mrkdwn. */
+export function refusalWords(refused: Refused): string {
+  const { refusal, verb } = refused
+  switch (refusal.reason) {
+    case "requester_cannot_approve":
+      return requesterWords(verb)
+    case "bot":
+    case "guest":
+    case "deactivated":
+    case "stranger":
+    case "other_team":
+    case "unknown_person":
+    case "could_not_check_person":
+      return personWords(refusal.reason, verb)
+    case "not_in_audience":
+      return `Only ${audienceText(refusal.audience)} may ${deeds[verb ?? "request"]}. Ask one of them.`
+    case "could_not_check_group":
+      return `Slack did not say who is in ${idText(refusal.group)}, so I cannot tell whether you may ${deeds[verb ?? "request"]}. Please try again in a moment.`
+    case "already_yours":
+      return "Your approval is already counted. It needs another person now."
+    case "already_decided":
+      return `Too late: ${rollbackText(refusal.number)} is ${stateWords[refusal.state]}${refusal.by === null ? "" : `, by ${idText(refusal.by)}`}${refusal.at === null ? "" : ` at ${exactTime(refusal.at)}`}. Nothing was changed by your click.`
+    case "not_ready":
+      return "It is still being looked at. The buttons come when the facts are on the card, in a few seconds."
+    case "old_card":
+      return `This card is out of date. Use the newest card of ${rollbackText(refusal.number)}.`
+    case "changed":
+      return `It has changed since this card was shown, so nothing was approved. ${changedText(refusal.moved)} A new card is on its way: please look again.`
+    case "unknown_rollback":
+      return `I know no rollback ${quoted(refusal.given)}.${refusal.newest === null ? " There is none yet." : ` The newest is R-${refusal.newest}.`} \`/rollback history\` lists them.`
+    case "not_in_state":
+      return `${capital(rollbackText(refusal.number))} is ${stateWords[refusal.state]}, so that is not possible. What you can do: ${safe(refusal.can)}.`
+    case "environment_busy":
+      return busyWords(refusal)
+    case "state_unreachable":
+      return "My database does not answer, so I cannot do anything safely. Nothing was changed: please try again in a minute. In a hurry: `stepback plan show ENVIRONMENT --sql` prints the statements to paste."
+    default:
+      return inputWords(refusal)
+  }
+}
+
+type Refusal = Refused["refusal"]
+type InputRefusal = Extract<
+  Refusal,
+  {
+    reason:
+      | "unknown_environment"
+      | "plan_invalid"
+      | "unknown_component"
+      | "component_needs"
+      | "nothing_selected"
+      | "unknown_parameter"
+      | "bad_parameter"
+      | "bad_option"
+      | "wrong_channel"
+      | "bot_not_in_channel"
+      | "shared_channel"
+      | "could_not_check_channel"
+      | "unknown_command"
+      | "not_yet"
+      | "missing_text"
+      | "too_many_requests"
+  }
+>
+
+/** What was typed, or where. */
+function inputWords(refusal: InputRefusal): string {
+  switch (refusal.reason) {
+    case "unknown_environment":
+      return unknownWords("environment", refusal)
+    case "plan_invalid":
+      return `The plan of ${quoted(refusal.environment)} is not valid, so nothing can run from it. Please mend it and try again:\n${bullets(refusal.problems)}`
+    case "unknown_component":
+      return unknownWords("component", refusal)
+    case "component_needs":
+      return `${quoted(refusal.component)} needs ${quoted(refusal.needs)} to run before it. Name both, or leave \`--only\` out.`
+    case "nothing_selected":
+      return "That selects no component, so there is nothing to run. Leave `--only` out, or name a component."
+    case "unknown_parameter":
+      return unknownWords("parameter", refusal)
+    case "bad_parameter":
+      return `${quoted(refusal.given)} does not fit the parameter ${quoted(refusal.name)}: expected ${safe(refusal.expected)}.`
+    case "bad_option":
+      return `I do not understand ${quoted(refusal.given)}. It goes like this: \`${codeText(refusal.usage)}\``
+    case "wrong_channel":
+      return `Requests for this environment are taken in ${channelText(refusal.channel)} only. Please ask there.`
+    case "bot_not_in_channel":
+      return "I am not in this channel, so nobody would see the card. Add me with `/invite`, then ask again."
+    case "shared_channel":
+      return "This channel is shared with another company, whose people could press the buttons too. Please ask in a channel of your own workspace."
+    case "could_not_check_channel":
+      return "Slack did not say whether I may post here. Nothing was started: please try again in a moment."
+    case "unknown_command":
+      return `I do not know ${quoted(refusal.given)}.${nearestText(refusal.nearest)} \`/rollback help\` shows what I know.`
+    case "not_yet":
+      return `${capital(safe(refusal.what))} cannot be done yet. \`/rollback help\` shows what can.`
+    case "missing_text":
+      return `Some words are missing. It goes like this: \`${codeText(refusal.usage)}\``
+    case "too_many_requests":
+      return `That is a lot at once. Please wait ${plural(Math.max(1, Math.ceil(refusal.waitSeconds)), "second")} and try again.`
+  }
+}
+
+const deeds = {
+  request: "ask for this",
+  approve: "approve this",
+  deny: "deny this",
+  cancel: "cancel this",
+  stop: "stop this",
+  retry: "retry this",
+  skip: "skip this step",
+  undo: "take this back",
+  note: "take notes on this",
+  acknowledge: "take this on",
+  fill: "fill in the analysis",
+} as const satisfies Record<Verb, string>
+
+function requesterWords(verb: Verb | null): string {
+  if (verb === "deny") return "You asked for this yourself. To take it back, press Cancel."
+  if (verb === "skip")
+    return "You asked for this, so another person has to agree to skip the step. Ask somebody who may approve."
+  return "You asked for this, so another person has to approve it. Ask somebody who may; you can still cancel it."
+}
+
+type PersonReason =
+  | "bot"
+  | "guest"
+  | "deactivated"
+  | "stranger"
+  | "other_team"
+  | "unknown_person"
+  | "could_not_check_person"
+
+function personWords(reason: PersonReason, verb: Verb | null): string {
+  const may = `may ${deeds[verb ?? "request"]}`
+  const ask = "Ask a colleague who is one."
+  switch (reason) {
+    case "bot":
+      return `Only people ${may}, and this account is a bot. Ask a person to do it.`
+    case "guest":
+      return `Only full members of this workspace ${may}, and you are a guest here. ${ask}`
+    case "deactivated":
+      return `This account is deactivated; only full members of this workspace ${may}. ${ask}`
+    case "stranger":
+    case "other_team":
+      return `Only members of this workspace ${may}, and you belong to another one. ${ask}`
+    case "unknown_person":
+      return `Slack does not know this account; only full members of this workspace ${may}. ${ask}`
+    case "could_not_check_person":
+      return "I could not check who you are, because Slack did not answer. Nothing was changed: please try again."
+  }
+}
+
+function busyWords(refusal: Extract<Refusal, { reason: "environment_busy" }>): string {
+  const name = `R-${refusal.number}`
+  const link = refusal.permalink === null ? name : lineText([{ link: refusal.permalink, label: name }])
+  const way = {
+    preparing: "Wait for its card, or cancel it.",
+    awaiting_approval: "Approve it, deny it or cancel it first.",
+  }
+  const next =
+    refusal.state === "preparing" || refusal.state === "awaiting_approval"
+      ? way[refusal.state]
+      : "Wait until it has ended, or stop it."
+  return `${quoted(refusal.environment)} already has a rollback: ${link} is ${stateWords[refusal.state]}. ${next}`
+}
+
+function unknownWords(what: string, refusal: { given: string; nearest: string | null; known: string[] }): string {
+  const known = refusal.known.length === 0 ? `There is no ${what} here at all.` : `There is: ${listed(refusal.known)}.`
+  return `I know no ${what} ${quoted(refusal.given)}.${nearestText(refusal.nearest)} ${known}`
+}
+
+function nearestText(nearest: string | null): string {
+  return nearest === null ? "" : ` Did you mean ${quoted(nearest)}?`
+}
+
+function changedText(moved: string[]): string {
+  return moved.length === 0 ? "" : `What moved:\n${bullets(moved)}\n`
+}
+
+function listed(names: string[], most = 15): string {
+  const more = names.length > most ? ` and ${number(names.length - most)} more` : ""
+  return `${names
+    .slice(0, most)
+    .map((name) => safe(name, 80))
+    .join(", ")}${more}`
+}
+
+function bullets(lines: string[], most = 8): string {
+  const more = lines.length > most ? [`… and ${number(lines.length - most)} more`] : []
+  return [...lines.slice(0, most).map((line) => `• ${safe(line, 250)}`), ...more].join("\n")
+}
+
+function audienceText(audience: Audience): string {
+  return audience === "anyone" ? "full members of this workspace" : lineText(mentions(audience))
+}
+
+function idText(id: string): string {
+  return lineText([mention(id.slice(0, 60))])
+}
+
+function channelText(id: string): string {
+  return /^[CG][A-Z0-9]{1,30}$/.test(id) ? `<#${id}>` : safe(id, 80)
+}
+
+function rollbackText(number: number | null): string {
+  return number === null ? "this rollback" : `R-${number}`
+}
+
+function quoted(text: string): string {
+  return `"${safe(text, 80)}"`
+}
+
+function codeText(text: string): string {
+  return safe(text, 200).replaceAll("`", "'")
+}
+
+function capital(text: string): string {
+  return `${text.slice(0, 1).toUpperCase()}${text.slice(1)}`
+}

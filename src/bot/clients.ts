@@ -1,0 +1,34 @@
+import { WebClient, type WebClientOptions } from "@slack/web-api"
+
+/** Answers that a person waits for must come soon or count as none. */
+const askTimeoutMs = 2_000
+const sendTimeoutMs = 10_000
+
+export type SlackClients = {
+  /** Questions at a click: short deadline, no retries. */
+  ask: WebClient
+  /** Messages of the outbox, which owns the retries. */
+  send: WebClient
+  /** views.open has 3 s from the click; a 429 elsewhere must not stop it. */
+  views: WebClient
+}
+
+export function createClients(token: string, apiUrl: string | null): SlackClients {
+  const create = (timeout: number) => {
+    const options: WebClientOptions = {
+      timeout,
+      retryConfig: { retries: 0 },
+      rejectRateLimitedCalls: true,
+      ...(apiUrl === null ? {} : { slackApiUrl: apiUrl }),
+    }
+    return new WebClient(token, options)
+  }
+  return { ask: create(askTimeoutMs), send: create(sendTimeoutMs), views: create(askTimeoutMs) }
+}
+
+/** Slack's own error code, as `not_in_channel`; null when Slack did not answer in its own words. */
+export function slackError(error: unknown): string | null {
+  if (error === null || typeof error !== "object" || !("data" in error)) return null
+  const { data } = error as { data?: { error?: unknown } }
+  return typeof data?.error === "string" ? data.error : null
+}

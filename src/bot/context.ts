@@ -1,0 +1,49 @@
+import type { Actor, Deps } from "../commands/ports.ts"
+import type { Refused } from "../rollback/refusals.ts"
+import type { Logger } from "../log.ts"
+import { refuse } from "../rollback/refusals.ts"
+import { refusalWords } from "./blocks/words.ts"
+import type { SlackClients } from "./clients.ts"
+import type { Reply, ReplyTo } from "./reply.ts"
+
+/** What listeners need. */
+export type BotContext = {
+  deps: Deps
+  clients: SlackClients
+  reply: Reply
+  limit(userId: string): number
+  log: Logger
+  /** Work that goes on after the ack, so that the process does not end under it. */
+  track(work: Promise<void>): void
+}
+
+/**
+ * Runs what follows an ack. Whatever happens, the person hears of it: a refusal in words, a failure as the advice to
+ * try again.
+ */
+export function answering(
+  context: BotContext,
+  what: string,
+  whereTo: ReplyTo | Promise<ReplyTo>,
+  work: () => Promise<Refused | string | null>,
+): void {
+  const answer = async () => {
+    const to = await whereTo
+    try {
+      const wait = context.limit(to.userId)
+      const result = wait > 0 ? refuse(null, { reason: "too_many_requests", waitSeconds: wait }) : await work()
+      if (result === null) return
+      const text = typeof result === "string" ? result : refusalWords(result)
+      if (typeof result !== "string") context.log.info({ slackUserId: to.userId, what, reason: result.refusal.reason }, "refused")
+      await context.reply(to, text)
+    } catch (error) {
+      context.log.error({ err: error, slackUserId: to.userId, what }, "a request failed")
+      await context.reply(to, refusalWords(refuse(null, { reason: "state_unreachable" })))
+    }
+  }
+  context.track(answer())
+}
+
+export function actorOf(body: { user: { id: string; team_id?: string | undefined }; team?: { id: string } | null }, requestKey: string | null): Actor {
+  return { userId: body.user.id, teamId: body.user.team_id ?? body.team?.id ?? null, requestKey }
+}

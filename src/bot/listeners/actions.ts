@@ -1,0 +1,125 @@
+import type { App, BlockAction, ButtonAction } from "@slack/bolt"
+import type { ModalView } from "@slack/types"
+import { acknowledge } from "../../commands/acknowledge.ts"
+import { loadAnalysis } from "../../commands/analysis.ts"
+import { approve } from "../../commands/approve.ts"
+import { cancel, stop } from "../../commands/cancel.ts"
+import { mayDeny } from "../../commands/deny.ts"
+import { mayAct, type Actor } from "../../commands/ports.ts"
+import { requestRollback } from "../../commands/request.ts"
+import { loadView } from "../../commands/view.ts"
+import { refuse, type Refused } from "../../rollback/refusals.ts"
+import type { StoredRollback } from "../../store/rows.ts"
+import { analysisForm, drawAnalysis } from "../blocks/analysis.ts"
+import { denyForm } from "../blocks/deny-form.ts"
+import { drawDetails } from "../blocks/details.ts"
+import { actorOf, answering, type BotContext } from "../context.ts"
+
+type Answer = Refused | string | null
+type Click = { value: string; actor: Actor; triggerId: string; channelId: string | null }
+type Press = (click: Click, context: BotContext) => Promise<Answer>
+
+/** What each button does. Its value is an opaque id; everything is looked up and checked when it is pressed. */
+const presses: Record<string, Press> = {
+  approve: async (click, { deps }) => {
+    const outcome = await approve({ token: click.value, actor: click.actor }, deps)
+    if (outcome.kind === "refuse") return outcome
+    return outcome.kind === "approved" ? null : `Your approval counts: ${outcome.have} of ${outcome.needed}.`
+  },
+
+  deny: async (click, context) => {
+    const may = await mayDeny({ token: click.value, actor: click.actor }, context.deps)
+    if (may.kind === "refuse") return may
+    return open(click, context, async () => denyForm(await loadView(context.deps.store, may.rollback)))
+  },
+
+  details: async (click, context) => {
+    const card = await context.deps.store.rollbacks.findCard(click.value)
+    if (!card) return refuse(null, { reason: "old_card", number: null })
+    return open(click, context, async () => drawDetails(await loadView(context.deps.store, card.rollback)))
+  },
+
+  cancel: async (click, { deps }) => {
+    const card = await deps.store.rollbacks.findCard(click.value)
+    if (!card) return refuse("cancel", { reason: "old_card", number: null })
+    const outcome = await cancel(card.rollback, click.actor, deps)
+    return outcome.kind === "refuse" ? outcome : null
+  },
+
+  stop: (click, context) =>
+    onRollback(click, context, async (rollback) => {
+      const outcome = await stop(rollback, click.actor, context.deps)
+      return outcome.kind === "refuse" ? outcome : null
+    }),
+
+  ask_again: (click, context) =>
+    onRollback(click, context, async (rollback) => {
+      const outcome = await requestRollback(
+        {
+          environment: rollback.environment,
+          selection: rollback.selection,
+          reason: rollback.reason,
+          channelId: rollback.channel_id,
+          actor: click.actor,
+          rehearsalOnly: false,
+        },
+        context.deps,
+      )
+      return outcome.kind === "refuse" ? outcome : null
+    }),
+
+  acknowledge: async (click, { deps }) => {
+    const outcome = await acknowledge(click.value, click.actor, deps)
+    if (outcome.kind === "refuse") return outcome
+    return outcome.first ? null : "Somebody is on it already; the message says who."
+  },
+
+  analysis: (click, context) =>
+    onRollback(click, context, async (rollback) => {
+      const notMember = await mayAct(context.deps.people, click.actor.userId, "anyone")
+      if (notMember) return refuse(null, notMember)
+      const view = await loadView(context.deps.store, rollback)
+      const analysis = await loadAnalysis(context.deps.store, rollback, view)
+      return analysis === null ? "Its analysis follows when it has ended." : `_Shown again:_ ${drawAnalysis(view, analysis).text}`
+    }),
+
+  fill_analysis: (click, context) =>
+    onRollback(click, context, async (rollback) => {
+      const notMember = await mayAct(context.deps.people, click.actor.userId, "anyone")
+      if (notMember) return refuse("fill", notMember)
+      const view = await loadView(context.deps.store, rollback)
+      const analysis = await loadAnalysis(context.deps.store, rollback, view)
+      if (analysis === null) return "Its analysis follows when it has ended."
+      return open(click, context, async () => analysisForm(view, analysis))
+    }),
+}
+
+export function registerActions(app: App, context: BotContext): void {
+  app.action<BlockAction<ButtonAction>>(/.*/, async ({ ack, body, action }) => {
+    await ack()
+    const channelId = body.channel?.id ?? body.container?.["channel_id"] ?? null
+    const to = { responseUrl: body.response_url ?? null, channelId, userId: body.user.id }
+    answering(context, action.action_id, to, async () => {
+      const press = presses[action.action_id]
+      if (!press) return refuse(null, { reason: "old_card", number: null })
+      const key = `action/${body.trigger_id}`
+      return press({ value: action.value ?? "", actor: actorOf(body, key), triggerId: body.trigger_id, channelId }, context)
+    })
+  })
+}
+
+async function onRollback(click: Click, { deps }: BotContext, work: (rollback: StoredRollback) => Promise<Answer>): Promise<Answer> {
+  const rollback = /^[0-9a-f-]{36}$/.test(click.value) ? await deps.store.rollbacks.find(click.value) : null
+  return rollback ? work(rollback) : refuse(null, { reason: "old_card", number: null })
+}
+
+/** Opens a form. Slack takes the click's trigger for 3 s only. */
+async function open(click: Click, context: BotContext, view: () => Promise<ModalView>): Promise<Answer> {
+  try {
+    await context.clients.views.views.open({ trigger_id: click.triggerId, view: await view() })
+    return null
+  } catch (error) {
+    context.log.warn({ err: error }, "a form could not be opened")
+    return "The form could not be opened in time. Press the button again."
+  }
+}

@@ -1,0 +1,137 @@
+import type { App, SlashCommand } from "@slack/bolt"
+import { cancel, stop } from "../../commands/cancel.ts"
+import { findRollback } from "../../commands/find.ts"
+import { loadAnalysis } from "../../commands/analysis.ts"
+import { note } from "../../commands/note.ts"
+import { mayAct, type Actor } from "../../commands/ports.ts"
+import { findPlan, requestRollback } from "../../commands/request.ts"
+import { loadView } from "../../commands/view.ts"
+import { nearest, resolveParameters } from "../../plans/select.ts"
+import { planViews } from "../../plans/step-view.ts"
+import { refuse, type Refused } from "../../rollback/refusals.ts"
+import { drawAnalysis } from "../blocks/analysis.ts"
+import { planText } from "../blocks/plan-text.ts"
+import { helpText, historyText, statusText } from "../blocks/words.ts"
+import { answering, type BotContext } from "../context.ts"
+import { parseCommand, verbs, type Typed } from "../parse-command.ts"
+
+type Answer = Refused | string | null
+
+/** `/rollback …`: acked at once, answered when the work is done. */
+export function registerCommand(app: App, context: BotContext): void {
+  app.command(/.*/, async ({ ack, command }) => {
+    await ack()
+    const to = { responseUrl: command.response_url, channelId: command.channel_id, userId: command.user_id }
+    answering(context, "command", to, () => run(command, context))
+  })
+}
+
+async function run(command: SlashCommand, context: BotContext): Promise<Answer> {
+  const { plans } = await context.deps.plans.load()
+  const typed = parseCommand(command.text, (environment) => Object.keys(plans.get(environment)?.plan.params ?? {}))
+  const actor: Actor = { userId: command.user_id, teamId: command.team_id, requestKey: `command/${command.trigger_id}` }
+  switch (typed.kind) {
+    case "help":
+      return helpText([...plans.keys()])
+    case "incomplete":
+      return refuse(null, { reason: "missing_text", usage: typed.usage })
+    case "bad_option":
+      return refuse("request", { reason: "bad_option", given: typed.given, usage: "/rollback <environment> [--only a,b] [--with c] [reason]" })
+    case "not_yet":
+      return refuse(null, { reason: "not_yet", what: typed.what })
+    case "request":
+    case "rehearse":
+      return ask(typed, command, actor, context)
+    default:
+      return look(typed, actor, context)
+  }
+}
+
+async function ask(
+  typed: Extract<Typed, { kind: "request" | "rehearse" }>,
+  command: SlashCommand,
+  actor: Actor,
+  { deps }: BotContext,
+): Promise<Answer> {
+  const outcome = await requestRollback(
+    {
+      environment: typed.environment,
+      selection: typed.selection,
+      reason: typed.reason,
+      channelId: command.channel_id,
+      actor,
+      rehearsalOnly: typed.kind === "rehearse",
+    },
+    deps,
+  )
+  if (outcome.kind !== "refuse") return null
+  const { refusal } = outcome
+  // A mistyped verb looks like an unknown environment.
+  if (refusal.reason === "unknown_environment" && refusal.nearest === null) {
+    const verb = nearest(refusal.given, verbs)
+    if (verb !== null) return refuse(null, { reason: "unknown_command", given: refusal.given, nearest: verb })
+  }
+  return outcome
+}
+
+type LookAt = Extract<Typed, { kind: "status" | "history" | "plan" | "cancel" | "stop" | "analysis" | "undo" | "note" }>
+
+async function look(typed: LookAt, actor: Actor, context: BotContext): Promise<Answer> {
+  const { deps } = context
+  if (typed.kind === "status" || typed.kind === "history" || typed.kind === "plan" || typed.kind === "analysis") {
+    // What these show is for members: values of the target are among it.
+    const notMember = await mayAct(deps.people, actor.userId, "anyone")
+    if (notMember) return refuse(null, notMember)
+  }
+  if ("environment" in typed && typed.kind !== "plan") return overview(typed, context)
+  if (typed.kind === "plan") return showPlan(typed.environment, context)
+  const rollback = await findRollback(typed.kind === "analysis" ? null : typed.kind, typed.rollback, deps.store)
+  if ("refusal" in rollback) return rollback
+  const name = `R-${rollback.number}`
+  switch (typed.kind) {
+    case "cancel": {
+      const outcome = await cancel(rollback, actor, deps)
+      return outcome.kind === "refuse" ? outcome : `${name} is cancelled.`
+    }
+    case "stop": {
+      const outcome = await stop(rollback, actor, deps)
+      return outcome.kind === "refuse" ? outcome : `${name} stops before its next step.`
+    }
+    case "note": {
+      const outcome = await note(rollback, typed.text, actor, deps)
+      return outcome.kind === "refuse" ? outcome : `Noted for the analysis of ${name}.`
+    }
+    case "analysis": {
+      const view = await loadView(deps.store, rollback)
+      const analysis = await loadAnalysis(deps.store, rollback, view)
+      return analysis === null
+        ? refuse(null, { reason: "not_in_state", number: rollback.number, state: rollback.state, can: "status" })
+        : `_Shown again:_ ${drawAnalysis(view, analysis).text}`
+    }
+    case "undo":
+      return refuse("undo", { reason: "not_yet", what: "/rollback undo" })
+  }
+}
+
+async function overview(typed: Extract<Typed, { kind: "status" | "history" }>, { deps }: BotContext): Promise<Answer> {
+  const { environment } = typed
+  if (environment !== null) {
+    const found = await findPlan(environment, deps)
+    const newest = "kind" in found ? await deps.store.rollbacks.newest(environment) : null
+    if ("kind" in found && newest === null) return { ...found, verb: null }
+  }
+  if (typed.kind === "history") {
+    const list = await deps.store.rollbacks.list(environment, 10)
+    return historyText(await Promise.all(list.map((rollback) => loadView(deps.store, rollback))))
+  }
+  const newest = environment === null ? await deps.store.rollbacks.newest(null) : await deps.store.rollbacks.newest(environment)
+  return statusText(newest === null ? null : await loadView(deps.store, newest), environment)
+}
+
+async function showPlan(environment: string, { deps }: BotContext): Promise<Answer> {
+  const found = await findPlan(environment, deps)
+  if ("kind" in found) return { ...found, verb: null }
+  const resolved = resolveParameters(found.plan, {})
+  const parameters = "parameters" in resolved ? resolved.parameters : {}
+  return planText(found.plan, planViews(found.plan.components, parameters))
+}

@@ -1,0 +1,93 @@
+import type { Selection } from "../plans/select.ts"
+
+/** What a person typed behind `/rollback`. */
+export type Typed =
+  | { kind: "help" }
+  | { kind: "request" | "rehearse"; environment: string; selection: Selection; reason: string }
+  | { kind: "status" | "history"; environment: string | null }
+  | { kind: "plan"; environment: string }
+  | { kind: "cancel" | "stop" | "analysis" | "undo"; rollback: string }
+  | { kind: "note"; rollback: string; text: string }
+  | { kind: "not_yet"; what: string }
+  | { kind: "incomplete"; usage: string }
+  | { kind: "bad_option"; given: string }
+
+export const usage = {
+  request: "/rollback <environment> [--only a,b] [--with c] [name=value] [reason]",
+  rehearse: "/rollback rehearse <environment> [--only a,b] [--with c]",
+  plan: "/rollback plan <environment>",
+  cancel: "/rollback cancel R-17",
+  stop: "/rollback stop R-17",
+  analysis: "/rollback analysis R-17",
+  undo: "/rollback undo R-17",
+  note: "/rollback note R-17 what happened",
+} as const
+
+/** Commands whose word cannot be an environment. */
+export const verbs = ["status", "history", "plan", "cancel", "undo", "analysis", "baseline", "rehearse", "stop", "note", "record", "help"] as const
+
+/**
+ * Reads the words. `--only` and `--with` count wherever they stand; `name=value` counts in front of the reason, or
+ * anywhere for a name that the plan knows; every other word is the reason, so that no reason narrows anything.
+ */
+export function parseCommand(text: string, parametersOf: (environment: string) => readonly string[]): Typed {
+  const words = unescape(text).trim().split(/\s+/).filter((word) => word !== "")
+  const [first, ...rest] = words
+  const verb = first?.toLowerCase()
+  switch (verb) {
+    case undefined:
+    case "help":
+      return { kind: "help" }
+    case "status":
+    case "history":
+      return { kind: verb, environment: rest[0]?.toLowerCase() ?? null }
+    case "plan":
+      return rest[0] === undefined ? { kind: "incomplete", usage: usage.plan } : { kind: "plan", environment: rest[0].toLowerCase() }
+    case "cancel":
+    case "stop":
+    case "analysis":
+    case "undo":
+      return rest[0] === undefined ? { kind: "incomplete", usage: usage[verb] } : { kind: verb, rollback: rest[0] }
+    case "note":
+      return rest.length < 2 ? { kind: "incomplete", usage: usage.note } : { kind: "note", rollback: rest[0] as string, text: rest.slice(1).join(" ") }
+    case "baseline":
+    case "record":
+      return { kind: "not_yet", what: `/rollback ${verb}` }
+    case "rehearse":
+      return rest[0] === undefined ? { kind: "incomplete", usage: usage.rehearse } : parseRequest("rehearse", rest, parametersOf)
+    default:
+      return parseRequest("request", words, parametersOf)
+  }
+}
+
+function parseRequest(kind: "request" | "rehearse", words: string[], parametersOf: (environment: string) => readonly string[]): Typed {
+  const environment = (words[0] ?? "").toLowerCase()
+  const known = parametersOf(environment)
+  const selection: Selection = { only: null, with: [], parameters: {} }
+  const reason: string[] = []
+  for (let at = 1; at < words.length; at++) {
+    const word = words[at] as string
+    // Phones turn two hyphens into a dash.
+    const option = /^(?:--|—|–)([A-Za-z][\w-]*)(?:=(.*))?$/.exec(word)
+    if (option) {
+      const name = option[1]?.toLowerCase()
+      const list = option[2] ?? words[++at]
+      if ((name !== "only" && name !== "with") || list === undefined) return { kind: "bad_option", given: word }
+      const ids = list.split(",").filter((id) => id !== "")
+      if (ids.length === 0) return { kind: "bad_option", given: word }
+      if (name === "only") selection.only = [...(selection.only ?? []), ...ids]
+      else selection.with.push(...ids)
+      continue
+    }
+    const pair = /^([A-Za-z_]\w*)=(\S+)$/.exec(word)
+    const name = pair?.[1] ?? ""
+    if (pair && (reason.length === 0 || known.includes(name))) selection.parameters[name] = pair[2] as string
+    else reason.push(word)
+  }
+  return { kind, environment, selection, reason: reason.join(" ") }
+}
+
+/** Slack sends these three escaped. */
+function unescape(text: string): string {
+  return text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&")
+}

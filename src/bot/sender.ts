@@ -1,0 +1,124 @@
+import type { KnownBlock } from "@slack/types"
+import { ErrorCode } from "@slack/web-api"
+import { errorMessage } from "../errors.ts"
+import type { Drawn, Sender, Sent } from "../jobs/deliver.ts"
+import { slackError, type SlackClients } from "./clients.ts"
+
+/** The channel, or the message in it, will not come back. */
+const hopeless = new Set([
+  "channel_not_found",
+  "not_in_channel",
+  "is_archived",
+  "restricted_action",
+  "message_not_found",
+  "cant_update_message",
+  "edit_window_closed",
+  "thread_not_found",
+])
+/** Slack is ailing or the token is: the message is kept until it is mended. */
+const passing = new Set([
+  "token_revoked",
+  "token_expired",
+  "account_inactive",
+  "invalid_auth",
+  "not_authed",
+  "missing_scope",
+  "internal_error",
+  "fatal_error",
+  "service_unavailable",
+  "request_timeout",
+  "ratelimited",
+  "rate_limited",
+])
+
+const metadataType = "stepback_message"
+/** About one message a second a channel, with some to spare at once. */
+const burst = 12
+
+/** Slack as the outbox needs it: every answer is one of a few, and nothing is retried here. */
+export function createSender(clients: SlackClients, clock: () => number = Date.now): Sender {
+  const buckets = new Map<string, { tokens: number; at: number }>()
+
+  function mayPost(channel: string): number {
+    const now = clock()
+    const bucket = buckets.get(channel) ?? { tokens: burst, at: now }
+    const tokens = Math.min(burst, bucket.tokens + (now - bucket.at) / 1000)
+    buckets.set(channel, { tokens: Math.max(0, tokens - 1), at: now })
+    if (tokens >= 1) return 0
+    buckets.set(channel, { tokens, at: now })
+    return Math.ceil((1 - tokens) * 1000)
+  }
+
+  return {
+    async post({ channel, threadTs, key, drawn }) {
+      const waitMs = mayPost(channel)
+      if (waitMs > 0) return { kind: "limited", waitMs }
+      return outcome(async () => {
+        const answer = await clients.send.chat.postMessage({
+          channel,
+          ...content(drawn),
+          ...(threadTs === null ? {} : { thread_ts: threadTs }),
+          unfurl_links: false,
+          unfurl_media: false,
+          metadata: { event_type: metadataType, event_payload: { key } },
+        })
+        return { channel: answer.channel ?? channel, ts: answer.ts ?? "" }
+      })
+    },
+
+    update: ({ channel, ts, drawn }) =>
+      outcome(async () => {
+        await clients.send.chat.update({ channel, ts, ...content(drawn) })
+        return { channel, ts }
+      }),
+
+    async find({ channel, threadTs, key, since }) {
+      const from = { channel, include_all_metadata: true, limit: 200, oldest: String(Math.floor(Date.parse(since) / 1000) - 600) }
+      try {
+        const answer =
+          threadTs === null
+            ? await clients.send.conversations.history(from)
+            : await clients.send.conversations.replies({ ...from, ts: threadTs, oldest: threadTs })
+        const found = (answer.messages ?? []).find((message) => {
+          const metadata = message.metadata as { event_type?: string; event_payload?: { key?: unknown } } | undefined
+          return metadata?.event_type === metadataType && metadata.event_payload?.key === key
+        })
+        return found?.ts ? { kind: "found", ts: found.ts } : { kind: "none" }
+      } catch (error) {
+        return hopeless.has(slackError(error) ?? "") ? { kind: "none" } : { kind: "unknown" }
+      }
+    },
+
+    async permalink(channel, ts) {
+      try {
+        const answer = await clients.ask.chat.getPermalink({ channel, message_ts: ts })
+        return answer.permalink ?? null
+      } catch {
+        return null
+      }
+    },
+  }
+}
+
+function content(drawn: Drawn): { text: string; blocks?: KnownBlock[] } {
+  return drawn.blocks === undefined ? { text: drawn.text } : { text: drawn.text, blocks: drawn.blocks as KnownBlock[] }
+}
+
+async function outcome(call: () => Promise<{ channel: string; ts: string }>): Promise<Sent> {
+  try {
+    return { kind: "sent", ...(await call()) }
+  } catch (error) {
+    const limited = error as { code?: string; retryAfter?: number }
+    if (limited.code === ErrorCode.RateLimitedError) return { kind: "limited", waitMs: (limited.retryAfter ?? 1) * 1000 }
+    const code = slackError(error)
+    if (code === null || passing.has(code)) return { kind: "unknown", error: code ?? errorMessage(error) }
+    return { kind: "refused", error: details(error, code), hopeless: hopeless.has(code) }
+  }
+}
+
+/** Which block it was, when Slack says so. */
+function details(error: unknown, code: string): string {
+  const { data } = error as { data?: { response_metadata?: { messages?: unknown[] } } }
+  const messages = data?.response_metadata?.messages ?? []
+  return messages.length === 0 ? code : `${code}: ${messages.map(String).join("; ")}`
+}

@@ -1,0 +1,61 @@
+import type { Audience } from "../rollback/facts.ts"
+import { fullMember, groupsToAsk, inAudience, type GroupMembers, type PersonLookup } from "../rollback/eligibility.ts"
+import type { Refusal } from "../rollback/refusals.ts"
+import type { LoadedPlan, Problem } from "../plans/plan.ts"
+import type { Store } from "../store/store.ts"
+
+/** What Slack knows about people and channels, asked at the moment of need. */
+export type People = {
+  /** Teams whose members count as ours; empty when it is not known yet. */
+  homeTeams(): Promise<readonly string[]>
+  find(userId: string): Promise<PersonLookup>
+  /** Null when there was no answer. */
+  members(groupId: string): Promise<readonly string[] | null>
+  channel(channelId: string): Promise<ChannelLookup>
+}
+
+export type ChannelLookup =
+  | { kind: "ok" }
+  | { kind: "not_in_channel" }
+  | { kind: "shared" }
+  | { kind: "unreachable" }
+
+export type Plans = {
+  /** The plans as the folder has them now. */
+  load(): Promise<{
+    plans: Map<string, LoadedPlan>
+    invalid: { file: string; environment: string | null; problems: Problem[] }[]
+  }>
+}
+
+/** What the use cases need. They know neither Slack nor the queue. */
+export type Deps = {
+  store: Store
+  people: People
+  plans: Plans
+  /** Wakes a worker; may be lost, a sweep follows. */
+  ring(kind: "rehearse" | "run", rollbackId: string): void
+  /** Tells the outbox that there is something to send. */
+  wakeOutbox(): void
+  newId(): string
+}
+
+/** Who did something, and in which request: the same request twice is one. */
+export type Actor = { userId: string; teamId: string | null; requestKey: string | null }
+
+/** Whether this person is a full member and, when the plan names people, one of them. Asked now, fails closed. */
+export async function mayAct(people: People, userId: string, audience: Audience): Promise<Refusal | null> {
+  const [lookup, home] = await Promise.all([people.find(userId), people.homeTeams()])
+  if (home.length === 0) return { reason: "could_not_check_person" }
+  const notMember = fullMember(lookup, home)
+  if (notMember) return notMember
+  const asked = groupsToAsk(audience, userId)
+  const answers = await Promise.all(asked.map(async (group) => [group, await people.members(group)] as const))
+  return inAudience(audience, userId, Object.fromEntries(answers) as GroupMembers)
+}
+
+/** Free text of people: NUL removed, cut with a mark. */
+export function tidy(text: string, most = 500): string {
+  const clean = text.replaceAll("\u0000", "").trim()
+  return [...clean].length > most ? `${[...clean].slice(0, most).join("")}… (cut)` : clean
+}

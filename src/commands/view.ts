@@ -1,0 +1,80 @@
+import type { FrozenRun } from "../plans/frozen.ts"
+import { componentViews } from "../plans/step-view.ts"
+import type { Forecast, RollbackView } from "../rollback/facts.ts"
+import type { Store } from "../store/store.ts"
+import type { StoredRollback } from "../store/rows.ts"
+
+/** Everything that people are shown about a rollback, from the state database alone. */
+export async function loadView(store: Store, rollback: StoredRollback): Promise<RollbackView> {
+  const [approvals, stepRuns, notes] = await Promise.all([
+    store.approvals.list(rollback.id, rollback.round),
+    store.runs.listSteps(rollback.id),
+    store.records.listNotes(rollback.id),
+  ])
+  const run = readRun(rollback)
+  const forecast = run === null ? null : await findForecast(store, rollback.environment, run)
+  return {
+    id: rollback.id,
+    number: rollback.number,
+    kind: rollback.kind,
+    environment: rollback.environment,
+    title: rollback.title,
+    state: rollback.state,
+    requesterId: rollback.requester_id,
+    channelId: rollback.channel_id,
+    reason: rollback.reason,
+    planNotes: run?.notes ?? null,
+    createdAt: rollback.created_at,
+    rehearsedAt: rollback.rehearsed_at,
+    approvedAt: rollback.approved_at,
+    startedAt: rollback.started_at,
+    endedAt: rollback.ended_at,
+    expiresAt: rollback.expires_at,
+    endedBy: rollback.ended_by,
+    endReason: rollback.end_reason,
+    stopRequestedBy: rollback.stop_requested_by,
+    risk: rollback.risk,
+    riskReasons: run?.policy.riskReasons ?? [],
+    rtoMs: run?.rtoMs ?? null,
+    digest: rollback.digest,
+    token: rollback.token,
+    round: rollback.round,
+    approvalsNeeded: rollback.approvals_needed,
+    approveFrom: run?.policy.from ?? "anyone",
+    approvals,
+    components: run === null ? [] : componentViews(run),
+    rehearsal: run?.rehearsal ?? null,
+    stepRuns,
+    forecast,
+    notes,
+    criteria: run?.success ?? [],
+    moved: rollback.moved,
+    cardTs: rollback.card_ts,
+    cardChannel: rollback.card_channel,
+    permalink: rollback.permalink,
+  }
+}
+
+/** The run as it was frozen; null before the first rehearsal. Its bytes are checked where they are acted upon. */
+export function readRun(rollback: Pick<StoredRollback, "frozen">): FrozenRun | null {
+  return rollback.frozen === null ? null : (JSON.parse(rollback.frozen) as FrozenRun)
+}
+
+/** Earlier runs that a forecast is made of. */
+const forecastRuns = 20
+
+async function findForecast(store: Store, environment: string, run: FrozenRun): Promise<Forecast | null> {
+  const times = await store.rollbacks.runTimes(
+    environment,
+    run.components.map((component) => component.id),
+    forecastRuns,
+  )
+  if (times.length === 0) return null
+  const sorted = [...times].sort((a, b) => a - b)
+  return {
+    runs: sorted.length,
+    medianMs: sorted[Math.floor((sorted.length - 1) / 2)] as number,
+    fastestMs: sorted[0] as number,
+    slowestMs: sorted.at(-1) as number,
+  }
+}

@@ -1,0 +1,63 @@
+/** The family of surprises. Expected outcomes are return values; these are thrown. */
+export class StepbackError extends Error {
+  readonly code: string
+  readonly retryable: boolean
+  readonly facts: Record<string, unknown>
+
+  constructor(code: string, message: string, options: { retryable?: boolean; cause?: unknown; facts?: Record<string, unknown> } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.name = "StepbackError"
+    this.code = code
+    this.retryable = options.retryable ?? false
+    this.facts = options.facts ?? {}
+  }
+}
+
+/** A younger worker has taken the rollback over: stop without a word. */
+export class LostLeaseError extends StepbackError {
+  constructor(rollbackId: string) {
+    super("lost_lease", `rollback ${rollbackId} belongs to another worker`)
+  }
+}
+
+/** The error's code: an SQLSTATE, a system error's name, or our own. */
+export function errorCode(error: unknown): string {
+  if (error !== null && typeof error === "object" && "code" in error && typeof error.code === "string") return error.code
+  return "unknown"
+}
+
+export function errorMessage(error: unknown): string {
+  if (error instanceof AggregateError && error.errors.length > 0) return errorMessage(error.errors[0])
+  return error instanceof Error ? error.message : String(error)
+}
+
+const connectionCodes = new Set([
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EPIPE",
+  "ETIMEDOUT",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "57P01", // admin shutdown
+  "57P02", // crash shutdown
+  "57P03", // cannot connect now
+  "25P03", // idle in transaction timeout
+  "40001", // serialization failure
+  "40P01", // deadlock
+  "53300", // too many connections
+])
+
+/**
+ * Whether the same thing may work a moment later, because the link or the server was at fault and not the request.
+ * After it, what was sent may or may not have happened: ask the ledger.
+ */
+export function isPassing(error: unknown): boolean {
+  const code = errorCode(error)
+  if (code.startsWith("08") || connectionCodes.has(code)) return true
+  if (error instanceof AggregateError) return error.errors.some(isPassing)
+  return /connection terminated|not queryable|client was closed|timeout exceeded when trying to connect|query read timeout|socket/i.test(
+    errorMessage(error),
+  )
+}

@@ -1,0 +1,97 @@
+import type { Logger } from "../log.ts"
+import type { Store } from "../store/store.ts"
+import type { Delivery } from "./deliver.ts"
+import { telling } from "./telling.ts"
+import type { Workshop } from "./work.ts"
+
+/** A piece of work that comes back, one at a time, until closed. */
+type Loop = { wake(): void; close(): Promise<void> }
+
+function createLoop(everyMs: number, work: () => Promise<boolean | void>, log: Logger): Loop {
+  let closed = false
+  let wakeUp: (() => void) | null = null
+  let woken = false
+  const rest = () =>
+    new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, everyMs)
+      wakeUp = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  const turning = (async () => {
+    while (!closed) {
+      woken = false
+      const more = await work().catch((err: unknown) => {
+        log.warn({ err }, "a loop's turn failed")
+        return false
+      })
+      if (more !== true && !woken && !closed) await rest()
+    }
+  })()
+  return {
+    wake: () => {
+      woken = true
+      wakeUp?.()
+    },
+    close: async () => {
+      closed = true
+      wakeUp?.()
+      await turning
+    },
+  }
+}
+
+/** An idle worker takes an unclaimed rollback straight from Postgres after this: no queue, still a rollback. */
+const takeAfterMs = 3_000
+const lostAfterMs = 30_000
+/** Approvers are called again once, after this. */
+const nudgeAfterMs = 180_000
+const deliveryLanes = 3
+
+export type Loops = { wakeOutbox(): void; close(): Promise<void> }
+
+/** Everything that must go on although the queue is gone: these live on Postgres alone. */
+export function startLoops(options: {
+  store: Store
+  workshop: Workshop | null
+  delivery: Delivery
+  ring(kind: "rehearse" | "run", rollbackId: string): void
+  worker: string
+  role: string
+  newId(): string
+  log: Logger
+}): Loops {
+  const { store, workshop, log } = options
+  const lanes = Array.from({ length: deliveryLanes }, () => createLoop(700, () => options.delivery.serveOne(), log))
+  const wakeOutbox = () => {
+    for (const lane of lanes) lane.wake()
+  }
+  const tell = telling({ store, newId: options.newId, log })
+
+  const loops = [
+    createLoop(1_000, async () => {
+      if ((await store.runs.expire()).length + (await store.records.tellAgain()) > 0) wakeOutbox()
+    }, log),
+    createLoop(5_000, async () => {
+      await store.runs.seen(options.worker, options.role)
+      const told = (await tell.nudge(nudgeAfterMs)) + (await tell.lostWorkers(lostAfterMs)) + (await tell.remind())
+      if (told > 0) wakeOutbox()
+    }, log),
+  ]
+  if (workshop) loops.push(createLoop(1_000, () => sweep(store, workshop, options.ring), log))
+  return {
+    wakeOutbox,
+    close: async () => {
+      await Promise.all([...loops, ...lanes].map((loop) => loop.close()))
+    },
+  }
+}
+
+/** Rings again for what nobody works on, and takes it when ringing does not help. */
+async function sweep(store: Store, workshop: Workshop, ring: (kind: "rehearse" | "run", id: string) => void): Promise<void> {
+  for (const waiting of await store.runs.listUnclaimed(50)) {
+    if (waiting.waitingMs > takeAfterMs) void workshop.work(waiting.id)
+    else if (waiting.waitingMs > 500) ring(waiting.state === "preparing" ? "rehearse" : "run", waiting.id)
+  }
+}

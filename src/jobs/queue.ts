@@ -1,0 +1,119 @@
+import { createPostgresBackend, Queue, withBackend, Worker, type ConnectionOptions, type Job } from "bullmq"
+import { Redis } from "ioredis"
+import type { Logger } from "../log.ts"
+
+/** The doorbell: it wakes a worker for a rollback. What is lost here is rung again by the sweep. */
+export type Bell = {
+  ring(kind: "rehearse" | "run", rollbackId: string): void
+  /** Null when the queue answers, else why not. */
+  trouble(): Promise<string | null>
+  waiting(): Promise<number>
+  close(): Promise<void>
+}
+
+export type BellOptions = { redisUrl: string | null; databaseUrl: string; log: Logger; prefix?: string }
+
+const queueName = "stepback"
+/** Where the queue lives in Postgres, beside our own state. */
+const queueSchema = "stepback_queue"
+/** Takeover of a job whose worker died: lock plus stalled interval. BullMQ's defaults make it a minute. */
+const lockMs = 5_000
+const stalledMs = 2_500
+/** A worker dies more than once; attempts are counted in Postgres. */
+const maxStalledCount = 1_000
+
+/** A connection to Redis that gives up on a half-open link instead of waiting for good. */
+function redis(url: string, options: { offline: boolean; log: Logger }): Redis {
+  const connection = new Redis(url, {
+    maxRetriesPerRequest: null,
+    enableOfflineQueue: options.offline,
+    connectTimeout: 5_000,
+    socketTimeout: 15_000,
+    keepAlive: 5_000,
+    retryStrategy: (times) => Math.min(times * 100, 1_000),
+  })
+  connection.on("error", (error: Error) => options.log.debug({ err: error }, "redis connection lost"))
+  return connection
+}
+
+type Data = { rollbackId: string }
+
+function openQueue({ redisUrl, databaseUrl, log, prefix }: BellOptions): { queue: Queue<Data>; connection: Redis | null } {
+  const defaults = { removeOnComplete: true, removeOnFail: true, attempts: 1 }
+  if (redisUrl !== null) {
+    // Never queues while Redis is away: the sweep rings later, and nobody waits.
+    const connection = redis(redisUrl, { offline: false, log })
+    const queue = new Queue<Data>(queueName, {
+      connection: connection as unknown as ConnectionOptions,
+      defaultJobOptions: defaults,
+      skipWaitingForReady: true,
+      ...(prefix === undefined ? {} : { prefix }),
+    })
+    return { queue, connection }
+  }
+  const { Queue: PostgresQueue } = withBackend(createPostgresBackend)
+  const queue = new PostgresQueue(queueName, {
+    connection: { connectionString: databaseUrl, max: 3, schema: queueSchema, migrate: true },
+    defaultJobOptions: defaults,
+  }) as unknown as Queue<Data>
+  return { queue, connection: null }
+}
+
+export function createBell(options: BellOptions): Bell {
+  const { queue, connection } = openQueue(options)
+  queue.on("error", (error) => options.log.debug({ err: error }, "queue unreachable"))
+  return {
+    ring(kind, rollbackId) {
+      // Not awaited: it hangs while Redis is gone.
+      queue.add(kind, { rollbackId }).catch((err: unknown) => options.log.warn({ err, rollbackId }, "bell not heard, the sweep will ring"))
+    },
+    async trouble() {
+      try {
+        await within(1_000, queue.getWaitingCount())
+        return null
+      } catch (error) {
+        return error instanceof Error ? error.message : String(error)
+      }
+    },
+    waiting: () => within(1_000, queue.getWaitingCount()),
+    async close() {
+      await within(2_000, queue.close()).catch(() => undefined)
+      connection?.disconnect()
+    },
+  }
+}
+
+/** Calls `work` for each ring. */
+export function answerBell(options: BellOptions & { concurrency: number }, work: (rollbackId: string) => Promise<void>): { close(): Promise<void> } {
+  const settings = { concurrency: options.concurrency, lockDuration: lockMs, stalledInterval: stalledMs, maxStalledCount }
+  const answer = async (job: Job<Data>) => work(job.data.rollbackId)
+  const { redisUrl, databaseUrl, log, prefix } = options
+  const connection = redisUrl === null ? null : redis(redisUrl, { offline: true, log })
+  const worker =
+    connection === null
+      ? new (withBackend(createPostgresBackend).Worker)<Data>(queueName, answer as never, {
+          connection: { connectionString: databaseUrl, max: 4, schema: queueSchema, migrate: true },
+          ...settings,
+        })
+      : new Worker<Data>(queueName, answer, {
+          connection: connection as unknown as ConnectionOptions,
+          ...settings,
+          ...(prefix === undefined ? {} : { prefix }),
+        })
+  worker.on("error", (error: Error) => log.debug({ err: error }, "queue worker lost its connection"))
+  return {
+    async close() {
+      // Hangs when Redis is down.
+      await within(3_000, worker.close(true)).catch(() => undefined)
+      connection?.disconnect()
+    },
+  }
+}
+
+function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer in ${ms} ms`)), ms)
+  })
+  return Promise.race([work, late]).finally(() => clearTimeout(timer))
+}

@@ -1,0 +1,176 @@
+import { errorCode, errorMessage, LostLeaseError, StepbackError } from "../errors.ts"
+import { canonicalJson, freeze, sha256, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
+import { planFingerprint } from "../plans/moved.ts"
+import { noUndoGiven } from "../plans/normalise-step.ts"
+import type { Plan, PlanComponent, PlanStep } from "../plans/plan.ts"
+import { resolveParameters, selectComponents } from "../plans/select.ts"
+import type { Values } from "../plans/values.ts"
+import type { RehearsedStep } from "../rollback/facts.ts"
+import { overallRisk } from "../rollback/risk.ts"
+import { rehearseStep } from "../steps/definitions.ts"
+import { namesOf } from "../steps/names.ts"
+import { createSecrets } from "../steps/secrets.ts"
+import { rehearsed, type StepContext } from "../steps/step.ts"
+import { identify, type Target } from "../steps/target.ts"
+import type { StoredRollback } from "../store/rows.ts"
+import { hashFiles, resolveCommits } from "./freeze-run.ts"
+import { openTarget } from "./open-target.ts"
+import type { WorkDeps } from "./work.ts"
+
+/** Why there can be no card at all: people are told, and the request ends. */
+class Refuse extends StepbackError {
+  constructor(message: string) {
+    super("refused", message)
+  }
+}
+
+/** Looks at the live target, read-only, freezes what would run, and hands the card to the approvers. */
+export async function rehearseRollback(rollback: StoredRollback, signal: AbortSignal, deps: WorkDeps): Promise<void> {
+  const { store, log } = deps
+  try {
+    const run = await prepareRun(rollback, signal, deps)
+    const { frozen, digest } = freeze(run)
+    await store.runs.saveRehearsal(
+      rollback.id,
+      rollback.epoch,
+      {
+        frozen,
+        digest,
+        token: deps.newId(),
+        // A rehearsal holds no lock.
+        fingerprint: run.target.fingerprint && rollback.kind !== "rehearsal" ? sha256(canonicalJson({ ...run.target.fingerprint, httpOrigin: null })) : null,
+        risk: run.policy.risk,
+        approvalsNeeded: run.policy.count,
+        expiresMs: run.policy.expiresMs,
+        steps: run.rehearsal.steps,
+      },
+      rollback.kind === "rehearsal",
+    )
+    log.info({ rollbackId: rollback.id, environment: rollback.environment, digest }, "rollback rehearsed")
+  } catch (error) {
+    if (error instanceof LostLeaseError) throw error
+    const reason = reasonOf(error)
+    if (reason === null) throw error
+    await store.rollbacks.move(rollback.id, "cancelled", { actor: "stepback", reason, epoch: rollback.epoch })
+    log.warn({ rollbackId: rollback.id, reason }, "rehearsal refused")
+  }
+  deps.wakeOutbox()
+}
+
+function reasonOf(error: unknown): string | null {
+  if (error instanceof StepbackError) return error.message
+  if (errorCode(error) === "23505") return "another rollback is under way on the same database: wait for its end, or deny it"
+  return null
+}
+
+async function prepareRun(rollback: StoredRollback, signal: AbortSignal, deps: WorkDeps): Promise<FrozenRun> {
+  const { plans, invalid } = await deps.plans.load()
+  const loaded = plans.get(rollback.environment)
+  if (!loaded) {
+    const broken = invalid.find((file) => file.environment === rollback.environment)?.problems[0]
+    throw new Refuse(broken ? `the plan is invalid: ${broken.file}:${broken.line}:${broken.column}: ${broken.message}` : "this worker has no such plan")
+  }
+  const { plan } = loaded
+  const selected = selectComponents(plan, rollback.selection)
+  const resolved = resolveParameters(plan, rollback.selection.parameters)
+  if ("refusal" in selected || "refusal" in resolved) throw new Refuse("the plan has changed: ask again")
+  const { components } = selected
+  const { parameters } = resolved
+  const secrets = createSecrets(deps.environment)
+  const target = openTarget(plan.target, secrets, deps.targets)
+  const problems: string[] = []
+  const fingerprint = await lookAtTarget(plan, target, problems, (text) => secrets.redact(text))
+  const [commits, files] = await Promise.all([
+    resolveCommits(plan, components, parameters, secrets),
+    hashFiles(components, secrets),
+  ])
+  const reachable: Target = { ...target, pool: problems.length > 0 ? null : target.pool }
+  const base = { rollbackId: rollback.id, environment: plan.environment, secrets, target: reachable, redact: plan.redact, signal, log: deps.log }
+  const steps = await rehearseSteps(components, (step) => ({ ...base, values: { ...parameters, ...commits[step.id] } }))
+  const { risk, reasons } = overallRisk(
+    components.map((component) => component.risk),
+    [...problems, ...raises(components, steps)],
+  )
+  const rule = plan.approve[risk]
+  return {
+    format: 1,
+    rollbackId: rollback.id,
+    kind: rollback.kind === "rehearsal" ? "rehearsal" : "rollback",
+    environment: plan.environment,
+    title: plan.title,
+    notes: plan.notes,
+    planSha256: planFingerprint(plan),
+    parameters,
+    commits,
+    files,
+    target: { postgres: plan.target.postgres, http: plan.target.http, fingerprint },
+    policy: { risk, riskReasons: reasons, count: rule.count, from: rule.from, expiresMs: plan.approve.expiresMs },
+    request: plan.request,
+    rtoMs: plan.rtoMs,
+    redact: plan.redact,
+    escalate: plan.escalate,
+    watch: plan.watch,
+    success: plan.success,
+    remindMs: plan.analysis.remindMs,
+    keepMs: plan.archive.keepMs,
+    components,
+    rehearsal: {
+      lookedAt: new Date().toISOString(),
+      steps,
+      problems,
+      warnings: [...new Set(steps.flatMap((step) => step.warnings))],
+    },
+  }
+}
+
+async function lookAtTarget(plan: Plan, target: Target, problems: string[], redact: (text: string) => string): Promise<Fingerprint | null> {
+  if (!target.pool) return { database: "", systemIdentifier: null, httpOrigin: target.httpBase?.origin ?? null }
+  try {
+    const { fingerprint, standby } = await identify(target.pool, target.httpBase)
+    if (standby) throw new Refuse("the target is a standby and takes no writes: point the plan at the primary")
+    const expected = plan.target.expect.database
+    if (expected !== null && expected !== fingerprint.database)
+      throw new Refuse(`the target is database "${fingerprint.database}", and the plan expects "${expected}": check the worker's environment`)
+    return fingerprint
+  } catch (error) {
+    if (error instanceof StepbackError) throw error
+    problems.push(`the target database could not be looked at: ${redact(errorMessage(error))}`)
+    return null
+  }
+}
+
+/** Database steps one after the other; requests and programs meanwhile, side by side. */
+async function rehearseSteps(components: PlanComponent[], contextOf: (step: PlanStep) => StepContext): Promise<RehearsedStep[]> {
+  const steps = components.flatMap((component) => component.steps)
+  const found = new Map<string, RehearsedStep>()
+  const look = async (step: PlanStep) => {
+    const context = contextOf(step)
+    const unknown = namesOf(step).filter((name) => !(name in (context.values as Values)))
+    found.set(
+      step.id,
+      unknown.length > 0
+        ? rehearsed(step.id, { outcome: "not_tried", note: `uses ${unknown.map((name) => `$${name}`).join(", ")}, which the run itself gives` })
+        : await rehearseStep(step, context),
+    )
+  }
+  const outside = steps.filter((step) => step.kind === "http" || step.kind === "command").map(look)
+  for (const step of steps) if (step.kind !== "http" && step.kind !== "command") await look(step)
+  await Promise.all(outside)
+  return steps.map((step) => found.get(step.id) as RehearsedStep)
+}
+
+/** Why this is riskier than its components say. */
+function raises(components: PlanComponent[], rehearsal: RehearsedStep[]): string[] {
+  const byId = new Map(rehearsal.map((step) => [step.stepId, step]))
+  return components.flatMap((component) =>
+    component.steps.flatMap((step) => {
+      const seen = byId.get(step.id)
+      const reasons: string[] = []
+      if (step.irreversible !== null && step.irreversible !== noUndoGiven) reasons.push(`${step.title} has no way back: ${step.irreversible}`)
+      if (step.effect !== "none" && seen?.outcome === "unknown") reasons.push(`${step.title}: ${seen.note ?? "could not be looked at"}`)
+      else if (step.kind === "sql" && step.expectRows.kind === "rehearsed" && seen?.rows == null)
+        reasons.push(`${step.title}: how many rows is not known`)
+      return reasons
+    }),
+  )
+}

@@ -1,0 +1,150 @@
+import { setTimeout as pause } from "node:timers/promises"
+import { errorMessage, isPassing, LostLeaseError } from "../errors.ts"
+import { canonicalJson, type FrozenRun } from "../plans/frozen.ts"
+import type { PlanComponent, PlanStep } from "../plans/plan.ts"
+import type { StepResult, StepRun } from "../rollback/facts.ts"
+import { endLeftover } from "../steps/command.ts"
+import { runStep } from "../steps/definitions.ts"
+import type { RunKey } from "../steps/ledger.ts"
+import type { Secrets } from "../steps/secrets.ts"
+import { failure, stepResult, type RunContext } from "../steps/step.ts"
+import type { Target } from "../steps/target.ts"
+import type { StoredRollback } from "../store/rows.ts"
+import { hashFilesOf } from "./freeze-run.ts"
+import type { Lease } from "./lease.ts"
+import type { WorkDeps } from "./work.ts"
+
+/** Where a run stands. `captures` and `latest` grow as steps end. */
+export type RunState = {
+  rollback: StoredRollback
+  run: FrozenRun
+  key: RunKey
+  target: Target
+  secrets: Secrets
+  captures: Record<string, string>
+  latest: Map<string, StepRun>
+  lease: Lease
+  closing(): boolean
+  failed: boolean
+}
+
+/** Runs a component's steps, one after the other or, when the plan says parallel, as soon as what they need is done. */
+export async function runComponent(component: PlanComponent, state: RunState, deps: WorkDeps): Promise<void> {
+  if (!component.parallel) {
+    for (const step of component.steps) {
+      if (!mayBegin(state)) return
+      await settle(step, state, deps)
+    }
+    return
+  }
+  const running = new Map<string, Promise<boolean>>()
+  for (const step of component.steps) {
+    const needed = step.needs.map((need) => running.get(need) ?? Promise.resolve(true))
+    running.set(
+      step.id,
+      Promise.all(needed).then(async (held) => held.every(Boolean) && mayBegin(state) && (await settle(step, state, deps))),
+    )
+  }
+  const ended = await Promise.allSettled(running.values())
+  const broken = ended.find((result) => result.status === "rejected")
+  if (broken) throw broken.reason
+}
+
+function mayBegin(state: RunState): boolean {
+  return !state.failed && !state.lease.stopRequested() && !state.closing() && !state.lease.lost()
+}
+
+/** Brings one step to its end and records it; true when what follows may rely on it. */
+async function settle(step: PlanStep, state: RunState, deps: WorkDeps): Promise<boolean> {
+  const before = state.latest.get(step.id)
+  if (before?.result) {
+    const held = before.result.outcome === "succeeded" || before.result.outcome === "skipped"
+    if (!held && step.onFailure !== "continue") state.failed = true
+    return held
+  }
+  const attempt = before?.attempt ?? 1
+  const started = performance.now()
+  const result = await tryStep(step, before, attempt, state, deps)
+  if (state.lease.lost()) throw new LostLeaseError(state.rollback.id)
+  const timed = result.ms > 0 ? result : { ...result, ms: Math.round(performance.now() - started) }
+  await record(step, attempt, timed, state, deps)
+  state.latest.set(step.id, {
+    stepId: step.id,
+    attempt,
+    result: timed,
+    startedAt: "",
+    endedAt: null,
+    skippedBy: null,
+    skipReason: null,
+  })
+  Object.assign(state.captures, timed.captures)
+  const held = timed.outcome === "succeeded"
+  if (!held && step.onFailure !== "continue") state.failed = true
+  return held
+}
+
+/** The state database may be away for a while; a result that cannot be written yet is kept and written then. */
+async function record(step: PlanStep, attempt: number, result: StepResult, state: RunState, deps: WorkDeps): Promise<void> {
+  for (let wait = 50; ; wait = Math.min(wait * 2, 1_000)) {
+    try {
+      const { stop } = await deps.store.runs.recordStep(state.rollback.id, state.rollback.epoch, { id: step.id, attempt, result })
+      if (stop) state.lease.sawStop()
+      deps.wakeOutbox()
+      deps.log.info({ step: step.id, attempt, outcome: result.outcome, ms: result.ms }, "step ended")
+      return
+    } catch (error) {
+      if (!isPassing(error) || state.lease.lost()) throw error
+      await pause(wait)
+    }
+  }
+}
+
+async function tryStep(step: PlanStep, before: StepRun | undefined, attempt: number, state: RunState, deps: WorkDeps): Promise<StepResult> {
+  const { rollback } = state
+  try {
+    const outside = step.effect === "keyed" || step.effect === "blind"
+    if (before && step.effect === "blind")
+      return stepResult({
+        outcome: "unknown",
+        failure: failure("interrupted", "the worker was interrupted while this ran; whether it took effect is not known: look, then retry or skip"),
+      })
+    if (before && endLeftover(await deps.store.runs.findProcess(rollback.id, step.id, attempt)))
+      deps.log.warn({ step: step.id }, "a leftover process of an earlier worker was ended")
+    if (step.kind === "command") {
+      const files = await hashFilesOf(step, state.secrets)
+      if (canonicalJson(files) !== canonicalJson(state.run.files[step.id] ?? {}))
+        return stepResult({ outcome: "failed", failure: failure("changed", "a file that this command runs is not the one that was approved") })
+    }
+    if (outside || step.kind === "command") await deps.store.runs.recordIntent(rollback.id, rollback.epoch, step.id, attempt)
+    return await runStep(step, contextOf(step, attempt, state, deps))
+  } catch (error) {
+    if (error instanceof LostLeaseError) throw error
+    return stepResult({ outcome: "failed", failure: failure("error", state.secrets.redact(errorMessage(error))) })
+  }
+}
+
+function contextOf(step: PlanStep, attempt: number, state: RunState, deps: WorkDeps): RunContext {
+  const { rollback, run, lease } = state
+  return {
+    rollbackId: rollback.id,
+    environment: run.environment,
+    values: { ...state.captures, ...run.parameters, ...run.commits[step.id] },
+    secrets: state.secrets,
+    target: state.target,
+    redact: run.redact,
+    signal: lease.signal,
+    log: deps.log,
+    key: state.key,
+    attempt,
+    rehearsed: run.rehearsal.steps.find((seen) => seen.stepId === step.id) ?? null,
+    fingerprint: run.target.fingerprint,
+    recordProcess: (started) =>
+      void deps.store.runs
+        .recordProcess(rollback.id, step.id, attempt, started)
+        .catch((err: unknown) => deps.log.warn({ err }, "process not recorded")),
+    checkpoint: async () => {
+      await lease.check()
+      if (lease.lost()) throw new LostLeaseError(rollback.id)
+    },
+  }
+}

@@ -1,0 +1,213 @@
+import { setTimeout as pause } from "node:timers/promises"
+import { errorMessage, isPassing, LostLeaseError } from "../errors.ts"
+import { loadView } from "../commands/view.ts"
+import { canonicalJson, thaw, type FrozenRun } from "../plans/frozen.ts"
+import { latestRuns } from "../rollback/analysis.ts"
+import { escalationsOf } from "../rollback/escalation.ts"
+import type { StepRun } from "../rollback/facts.ts"
+import { listEntries, raiseFence } from "../steps/ledger.ts"
+import { createSecrets } from "../steps/secrets.ts"
+import { identify } from "../steps/target.ts"
+import type { StoredRollback } from "../store/rows.ts"
+import { hashFiles } from "./freeze-run.ts"
+import type { Lease } from "./lease.ts"
+import { openTarget } from "./open-target.ts"
+import { runComponent, type RunState } from "./run-steps.ts"
+import type { WorkDeps } from "./work.ts"
+
+/** Approvals younger than this were checked a moment ago, with the click. */
+const approvalFreshMs = 30_000
+
+/** Runs what was approved from where it stands, to its end; the same for a first run and for a takeover. */
+export async function runRollback(rollback: StoredRollback, lease: Lease, closing: () => boolean, deps: WorkDeps): Promise<void> {
+  const { store } = deps
+  const run = await thawOrFail(rollback, deps)
+  if (run === null) return
+  const secrets = createSecrets(deps.environment)
+  const stepRuns = await store.runs.listSteps(rollback.id)
+  const begun = stepRuns.length > 0
+  deps.log.info({ number: rollback.number, begun }, "run taken")
+  const state: RunState = {
+    rollback,
+    run,
+    key: { rollbackId: rollback.id, epoch: rollback.epoch, digest: rollback.digest ?? "" },
+    target: { pool: null, httpBase: null },
+    secrets,
+    captures: capturesOf(stepRuns),
+    latest: latestRuns({ stepRuns }),
+    lease,
+    closing,
+    failed: false,
+  }
+  const trouble = await settleTarget(state, begun, deps)
+  if (trouble === "moved") return
+  if (trouble === null)
+    for (const component of run.components) {
+      if (state.failed || lease.stopRequested() || closing() || lease.lost()) break
+      await runComponent(component, state, deps)
+    }
+  if (lease.lost()) throw new LostLeaseError(rollback.id)
+  if (closing() && !isOver(state)) return
+  await conclude(state, trouble, deps)
+}
+
+/** Bytes that are not those of the digest are not run, by any worker, ever. */
+async function thawOrFail(rollback: StoredRollback, deps: WorkDeps): Promise<FrozenRun | null> {
+  try {
+    return thaw(rollback.frozen ?? "", rollback.digest ?? "")
+  } catch (error) {
+    deps.log.error({ err: error }, "frozen run refused")
+    const reason = "what would run is not what was approved: its digest differs"
+    await deps.store.rollbacks.move(rollback.id, "failed", { actor: "stepback", reason, epoch: rollback.epoch })
+    deps.wakeOutbox()
+    return null
+  }
+}
+
+/** Whether nothing is left to do, for a worker that is asked to end. */
+function isOver(state: RunState): boolean {
+  return state.failed || state.lease.stopRequested() || everyStep(state, (run) => run?.result != null)
+}
+
+function everyStep(state: RunState, holds: (run: StepRun | undefined) => boolean): boolean {
+  return state.run.components.every((component) => component.steps.every((step) => holds(state.latest.get(step.id))))
+}
+
+function capturesOf(stepRuns: readonly StepRun[]): Record<string, string> {
+  return Object.assign({}, ...stepRuns.map((run) => run.result?.captures ?? {})) as Record<string, string>
+}
+
+/**
+ * Opens the target and makes sure that it is the one that was shown. Before the first step a difference sends the run
+ * back to its approvers ("moved"); later it is trouble, since part of it is done. Null when all is well.
+ */
+async function settleTarget(state: RunState, begun: boolean, deps: WorkDeps): Promise<string | null> {
+  const { run, rollback } = state
+  try {
+    state.target = openTarget(run.target, state.secrets, deps.targets)
+    return await withPatience(state, () => compareAndFence(state, begun, deps))
+  } catch (error) {
+    if (error instanceof LostLeaseError) throw error
+    deps.log.error({ err: error, number: rollback.number }, "target could not be opened")
+    return state.secrets.redact(errorMessage(error))
+  }
+}
+
+/** How long a target that is away is waited for before its first step. */
+const patienceMs = 90_000
+
+async function withPatience<T>(state: RunState, work: () => Promise<T>): Promise<T> {
+  const started = performance.now()
+  for (let wait = 100; ; wait = Math.min(wait * 2, 2_000)) {
+    try {
+      return await work()
+    } catch (error) {
+      const over = performance.now() - started > patienceMs || state.lease.signal.aborted || state.closing()
+      if (over || !isPassing(error)) throw error
+      await pause(wait)
+    }
+  }
+}
+
+async function compareAndFence(state: RunState, begun: boolean, deps: WorkDeps): Promise<string | null> {
+  const { rollback } = state
+  const moved = await whatMoved(state, begun, deps)
+  if (moved.length > 0) {
+    if (begun) return `the target is not the one that was approved: ${moved.join("; ")}`
+    await deps.store.rollbacks.prepareAgain(rollback.id, ["running"], moved, rollback.epoch)
+    deps.log.warn({ moved }, "run sent back to its approvers")
+    deps.ring("rehearse", rollback.id)
+    deps.wakeOutbox()
+    return "moved"
+  }
+  if (state.target.pool) await raiseFence(state.target.pool, state.key)
+  return null
+}
+
+async function whatMoved(state: RunState, begun: boolean, deps: WorkDeps): Promise<string[]> {
+  const { run, rollback, target, secrets } = state
+  const moved: string[] = []
+  if (target.pool) {
+    const { fingerprint, standby } = await identify(target.pool, target.httpBase)
+    if (standby) moved.push("the target has become a standby")
+    const shown = run.target.fingerprint
+    if (shown !== null && canonicalJson(shown) !== canonicalJson(fingerprint)) moved.push("the target is another database or host")
+  }
+  const files = await hashFiles(run.components, secrets)
+  if (canonicalJson(files) !== canonicalJson(run.files)) moved.push("a file that a command runs")
+  const approvedAt = rollback.approved_at
+  if (!begun && approvedAt !== null && Date.now() - Date.parse(approvedAt) > approvalFreshMs) {
+    const approvals = await deps.store.approvals.list(rollback.id, rollback.round)
+    const allowed = await deps.stillAllowed(approvals.map((approval) => approval.userId), run.policy.from)
+    // Without Slack what was approved goes on.
+    if (allowed === false) moved.push("an approver may no longer approve")
+  }
+  return moved
+}
+
+/** The end: what the ledger says is compared with what was reported, trouble escalates, the analysis follows. */
+async function conclude(state: RunState, trouble: string | null, deps: WorkDeps): Promise<void> {
+  const { rollback, run } = state
+  const lost = trouble === null ? await lostEffects(state) : []
+  const complete = everyStep(state, (stepRun) => stepRun?.result?.outcome === "succeeded" || stepRun?.result?.outcome === "skipped")
+  const reason =
+    trouble ?? (lost.length > 0 ? `the target has lost what was done: ${lost.join(", ")}` : failedTitle(state))
+  const end = reason === null && complete ? "succeeded" : reason === null && state.lease.stopRequested() ? "stopped" : "failed"
+  const alarm =
+    trouble !== null
+      ? ({ trigger: "step_failed", headline: trouble } as const)
+      : lost.length > 0
+        ? ({ trigger: "data_inconsistent", headline: reason ?? "" } as const)
+        : null
+  const fresh = await deps.store.rollbacks.get(rollback.id)
+  const view = { ...(await loadView(deps.store, fresh)), state: end, endReason: reason } as const
+  for (const escalation of escalationsOf(view, run, { trouble: alarm }))
+    await deps.store.records.raise(rollback.id, `${rollback.id}/${escalation.key}/${rollback.round}`, deps.newId(), escalation.facts)
+  await deps.store.runs.finish(rollback.id, rollback.epoch, {
+    state: end,
+    reason,
+    by: end === "stopped" ? (fresh.stop_requested_by ?? "stepback") : "stepback",
+    analysis: {},
+    remindMs: run.remindMs,
+  })
+  deps.wakeOutbox()
+  deps.log.info({ number: rollback.number, state: end, reason }, "rollback ended")
+}
+
+function failedTitle(state: RunState): string | null {
+  for (const component of state.run.components)
+    for (const step of component.steps) {
+      const outcome = state.latest.get(step.id)?.result?.outcome
+      if (outcome === "failed" || outcome === "unknown") return step.title
+    }
+  return null
+}
+
+/** Steps that were reported done and that the target's ledger no longer has: it was restored or failed over meanwhile. */
+async function lostEffects(state: RunState): Promise<string[]> {
+  if (!state.target.pool) return []
+  const done = state.run.components
+    .flatMap((component) => component.steps)
+    .filter((step) => step.effect === "transactional" && state.latest.get(step.id)?.result?.outcome === "succeeded")
+  if (done.length === 0) return []
+  const entries = await listEntries(state.target.pool, state.rollback.id)
+  return done.filter((step) => !entries.has(step.id)).map((step) => step.title)
+}
+
+/** Tells once when a run takes longer than its plan allows. */
+export async function breachOfRto(rollback: StoredRollback, runningMs: number | null, deps: WorkDeps): Promise<void> {
+  if (rollback.frozen === null || runningMs === null || rollback.state !== "running") return
+  const run = JSON.parse(rollback.frozen) as FrozenRun
+  if (run.rtoMs === null || runningMs <= run.rtoMs) return
+  const raised = await deps.store.records.raise(rollback.id, `${rollback.id}/rto`, deps.newId(), {
+    trigger: "rto_breached",
+    stepId: null,
+    headline: `it takes longer than its RTO of ${Math.round(run.rtoMs / 1000)} s`,
+    evidence: [`${Math.round(runningMs / 1000)} s since the approval`],
+    byHand: null,
+    mention: run.escalate.mention,
+    channelId: run.escalate.channel,
+    acknowledgeWithinMs: run.escalate.acknowledgeWithinMs,
+  })
+  if (raised) deps.wakeOutbox()
+}

@@ -1,0 +1,52 @@
+import { readRun } from "../commands/view.ts"
+import type { Logger } from "../log.ts"
+import type { EscalationTrigger } from "../rollback/facts.ts"
+import type { Store } from "../store/store.ts"
+
+/** What people are told by time alone: approvers called again, a lost worker, an analysis that waits. */
+export function telling({ store, newId, log }: { store: Store; newId(): string; log: Logger }) {
+  async function raise(rollbackId: string, key: string, trigger: EscalationTrigger, headline: string): Promise<boolean> {
+    const rollback = await store.rollbacks.get(rollbackId)
+    const run = readRun(rollback)
+    if (!run) return false
+    const raised = await store.records.raise(rollbackId, `${rollbackId}/${key}`, newId(), {
+      trigger,
+      stepId: null,
+      headline,
+      evidence: [],
+      byHand: null,
+      mention: run.escalate.mention,
+      channelId: run.escalate.channel,
+      acknowledgeWithinMs: run.escalate.acknowledgeWithinMs,
+    })
+    if (raised) log.warn({ rollbackId, trigger }, "escalation raised")
+    return raised
+  }
+
+  return {
+    async nudge(afterMs: number): Promise<number> {
+      const ids = await store.runs.takeForNudge(afterMs)
+      for (const id of ids) {
+        const rollback = await store.rollbacks.get(id)
+        await store.outbox.enqueue(id, `${id}/nudge/${rollback.round}`, { kind: "nudge" })
+      }
+      return ids.length
+    },
+
+    async lostWorkers(afterMs: number): Promise<number> {
+      let told = 0
+      for (const id of await store.runs.listLost(afterMs)) {
+        const { epoch } = await store.rollbacks.get(id)
+        if (await raise(id, `lost/${epoch}`, "worker_lost", "no worker goes on with it: is one running?")) told++
+      }
+      return told
+    },
+
+    /** Analyses that still wait for root cause or prevention. */
+    async remind(): Promise<number> {
+      const ids = await store.records.takeForReminder(86_400_000)
+      for (const id of ids) await store.outbox.enqueue(id, `${id}/reminder/${newId()}`, { kind: "reminder" })
+      return ids.length
+    },
+  }
+}

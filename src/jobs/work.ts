@@ -1,0 +1,76 @@
+import { LostLeaseError } from "../errors.ts"
+import type { Logger } from "../log.ts"
+import type { Plans } from "../commands/ports.ts"
+import type { TargetPools } from "../steps/target.ts"
+import type { Store } from "../store/store.ts"
+import { holdLease, leaseMs, type Lease } from "./lease.ts"
+import { rehearseRollback } from "./rehearse.ts"
+import { breachOfRto, runRollback } from "./run.ts"
+
+/** What the jobs need. */
+export type WorkDeps = {
+  store: Store
+  plans: Plans
+  targets: TargetPools
+  /** The worker's environment, of which plans may read what is theirs. */
+  environment: Readonly<Record<string, string | undefined>>
+  ring(kind: "rehearse" | "run", rollbackId: string): void
+  wakeOutbox(): void
+  newId(): string
+  /** Whether approvers are still who may approve; null when nobody can tell now. */
+  stillAllowed(userIds: string[], from: "anyone" | string[]): Promise<boolean | null>
+  log: Logger
+}
+
+/** Does what there is to do for a rollback, if nobody else does: the same call for a first run and for a takeover. */
+export function createWorkshop(deps: WorkDeps, workerId: string) {
+  const inHand = new Map<string, { lease: Lease; done: Promise<void> }>()
+  let closing = false
+
+  async function take(rollbackId: string): Promise<void> {
+    const claimed = await deps.store.runs.claim(rollbackId, workerId, leaseMs)
+    if (!claimed) return
+    const log = deps.log.child({ rollbackId, environment: claimed.environment, epoch: claimed.epoch })
+    const lease = holdLease(
+      { id: claimed.id, epoch: claimed.epoch, stop: claimed.stop_requested_at !== null },
+      deps.store,
+      (runningMs) => void breachOfRto(claimed, runningMs, deps).catch((err: unknown) => log.warn({ err }, "RTO check failed")),
+    )
+    let settle: () => void = () => undefined
+    inHand.set(rollbackId, { lease, done: new Promise((resolve) => (settle = resolve)) })
+    try {
+      if (claimed.state === "preparing") await rehearseRollback(claimed, lease.signal, { ...deps, log })
+      else await runRollback(claimed, lease, () => closing, { ...deps, log })
+    } catch (error) {
+      if (error instanceof LostLeaseError || lease.lost()) log.info("rollback handed over")
+      else log.error({ err: error }, "work on a rollback was interrupted")
+    } finally {
+      lease.end()
+      inHand.delete(rollbackId)
+      // After an end this changes nothing; after an interruption another worker need not wait for the lease.
+      await deps.store.runs.release(rollbackId, claimed.epoch).catch(() => undefined)
+      settle()
+    }
+  }
+
+  return {
+    async work(rollbackId: string): Promise<void> {
+      const mine = inHand.get(rollbackId)
+      if (mine) return mine.lease.check()
+      if (!closing) await take(rollbackId)
+    },
+    size: () => inHand.size,
+    /** Lets the steps on their way end, for `graceMs`; then leaves them to another worker. */
+    async close(graceMs: number): Promise<void> {
+      closing = true
+      const all = Promise.all([...inHand.values()].map((item) => item.done))
+      const timer = setTimeout(() => {
+        for (const { lease } of inHand.values()) lease.abandon()
+      }, graceMs)
+      await all
+      clearTimeout(timer)
+    },
+  }
+}
+
+export type Workshop = ReturnType<typeof createWorkshop>

@@ -1,0 +1,144 @@
+import { randomUUID } from "node:crypto"
+import { hostname } from "node:os"
+import { createBot, createSlack } from "./bot/app.ts"
+import { drawMessage } from "./bot/blocks/message.ts"
+import { mayAct, type Deps } from "./commands/ports.ts"
+import { readConfig, type Config } from "./config.ts"
+import { errorMessage, isPassing } from "./errors.ts"
+import { startHttpServer } from "./http.ts"
+import { createDelivery } from "./jobs/deliver.ts"
+import { startLoops } from "./jobs/loops.ts"
+import { answerBell, createBell } from "./jobs/queue.ts"
+import { createWorkshop } from "./jobs/work.ts"
+import { createLogger, type Logger } from "./log.ts"
+import { createMetrics } from "./metrics.ts"
+import { createPlanFolder } from "./plans/plan-folder.ts"
+import { createTargetPools } from "./steps/target.ts"
+import { createPool } from "./store/database.ts"
+import { migrate } from "./store/migrate.ts"
+import { createStore } from "./store/store.ts"
+
+/** What "bad configuration" exits with: EX_CONFIG. */
+const badConfiguration = 78
+/** SIGTERM to exit takes this long at the most; a step on its way has most of it. */
+const drainMs = 7_000
+
+/** Reads the configuration, builds the parts, starts them, and drains them on SIGTERM. */
+async function main(environment: Record<string, string | undefined>): Promise<void> {
+  const read = readConfig(environment)
+  if (!read.ok) {
+    for (const { name, problem, purpose } of read.problems) process.stderr.write(`${name} ${problem}: ${purpose}\n`)
+    process.exitCode = badConfiguration
+    return
+  }
+  const { config } = read
+  const log = createLogger({ level: config.logLevel, role: config.role })
+  const started = await start(config, environment, log)
+  let ending = false
+  for (const signal of ["SIGTERM", "SIGINT"] as const)
+    process.on(signal, () => {
+      if (ending) return
+      ending = true
+      log.info({ signal }, "draining")
+      // What still hangs after this is left to another process.
+      setTimeout(() => process.exit(0), drainMs + 2_500).unref()
+      started.close().then(
+        () => process.exit(0),
+        (err: unknown) => {
+          log.error({ err }, "drain failed")
+          process.exit(1)
+        },
+      )
+    })
+}
+
+async function start(config: Config, environment: Record<string, string | undefined>, log: Logger) {
+  const pool = createPool(config.databaseUrl, { log })
+  await migratePatiently(pool, log)
+  const store = createStore(pool)
+  const slack = createSlack(config, log)
+  const bellOptions = { redisUrl: config.redisUrl, databaseUrl: config.databaseUrl, log }
+  const bell = createBell(bellOptions)
+  const plans = createPlanFolder(config.plansFolder)
+  const targets = createTargetPools(log)
+  const worker = `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`
+  let wakeOutbox: () => void = () => undefined
+  const deps: Deps = {
+    store,
+    people: slack.people,
+    plans,
+    ring: (kind, rollbackId) => bell.ring(kind, rollbackId),
+    wakeOutbox: () => wakeOutbox(),
+    newId: randomUUID,
+  }
+  const workshop =
+    config.role === "bot"
+      ? null
+      : createWorkshop({ ...deps, targets, environment, log, stillAllowed: (userIds, from) => stillAllowed(deps, userIds, from) }, worker)
+  const delivery = createDelivery({
+    store,
+    sender: slack.sender,
+    draw: (message, view, extras) => drawMessage(message, view, extras, new Date()),
+    newId: randomUUID,
+    log,
+  })
+  const loops = startLoops({ store, workshop, delivery, ring: deps.ring, worker, role: config.role, newId: randomUUID, log })
+  wakeOutbox = loops.wakeOutbox
+  const answering = workshop && answerBell({ ...bellOptions, concurrency: config.workerConcurrency }, (id) => workshop.work(id))
+  const bot = config.role === "worker" ? null : createBot({ config, deps, slack, log })
+  const http = await startHttpServer({
+    port: config.port,
+    slack: bot?.requestListener ?? null,
+    metrics: createMetrics(store, () => bell.waiting()),
+    readiness: async () => {
+      const state = await store.ping().then(
+        () => null,
+        (error: unknown) => `state database: ${errorMessage(error)}`,
+      )
+      const queue = await bell.trouble()
+      const reasons = [state, queue === null ? null : `queue: ${queue}`, bot?.trouble() ?? null].filter((reason) => reason !== null)
+      return { ready: state === null, degraded: reasons }
+    },
+  })
+  bot?.start().catch((err: unknown) => log.error({ err }, "Slack could not be connected, trying on"))
+  log.info({ port: http.port, worker }, "started")
+  return {
+    close: async () => {
+      await http.close()
+      await bot?.close()
+      await answering?.close()
+      await workshop?.close(drainMs - 2_000)
+      await loops.close()
+      await bell.close()
+      await Promise.all([targets.close(), pool.end()])
+    },
+  }
+}
+
+/** Null when Slack gave no answer about one of them and nobody is known to have left. */
+async function stillAllowed(deps: Deps, userIds: string[], from: "anyone" | string[]): Promise<boolean | null> {
+  const answers = await Promise.all(userIds.map((userId) => mayAct(deps.people, userId, from)))
+  const silent = ["could_not_check_person", "could_not_check_group"]
+  if (answers.some((refusal) => refusal !== null && !silent.includes(refusal.reason))) return false
+  return answers.every((refusal) => refusal === null) ? true : null
+}
+
+/** Processes start together with their database; a while of waiting is not a failure. */
+async function migratePatiently(pool: Parameters<typeof migrate>[0], log: Logger): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const applied = await migrate(pool)
+      if (applied.length > 0) log.info({ applied }, "state database migrated")
+      return
+    } catch (error) {
+      if (!isPassing(error) || attempt >= 30) throw error
+      log.warn({ err: error, attempt }, "state database not reachable yet")
+      await new Promise((resolve) => setTimeout(resolve, 1_000))
+    }
+  }
+}
+
+main(process.env).catch((error: unknown) => {
+  process.stderr.write(`${errorMessage(error)}\n`)
+  process.exit(1)
+})

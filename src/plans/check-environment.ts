@@ -1,0 +1,38 @@
+import type { Finding } from "./finding.ts"
+import { isOwnVariable, listEnvironmentReferences, listTexts } from "./references.ts"
+import type { Path } from "./yaml-source.ts"
+
+// Read from the end of a path: where a worker puts variables of its environment in.
+const PLACES = [
+  /^target\.(?:postgres|http)$/,
+  /\.cwd$/,
+  /\.headers\.[^.]+$/,
+  /\.workflow\.(?:token|api)$/,
+  /^escalate\.hook\.(?:url|key)$/,
+]
+const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/
+
+/** `${NAME}`: where it may stand, and what it may name. Looks at the plan as it is written. */
+export function checkEnvironment(written: unknown): Finding[] {
+  return listTexts(written, []).flatMap(({ text, path }) => {
+    const names = listEnvironmentReferences(text)
+    if (/\.env\.\d+$/.test(path.join("."))) return findOwn([text], path)
+    const isPlace = PLACES.some((place) => place.test(path.join(".")))
+    if (!isPlace) {
+      const name = names.find((candidate) => NAME.test(candidate))
+      if (name === undefined) return []
+      return [{ path, message: `\${${name}} is not read here: only in target, cwd, headers, token and hook` }]
+    }
+    const odd = names.find((name) => !NAME.test(name))
+    if (odd !== undefined || /\$\{[^}]*$/.test(text))
+      return [{ path, message: `expected \${NAME} with a name of letters, digits and underscores, found "${text}"` }]
+    return findOwn(names, path)
+  })
+}
+
+function findOwn(names: readonly string[], path: Path): Finding[] {
+  const own = names.find(isOwnVariable)
+  return own === undefined
+    ? []
+    : [{ path, message: `${own} belongs to Stepback itself: a plan cannot read it, use a variable of another name` }]
+}

@@ -1,0 +1,65 @@
+import { createHash } from "node:crypto"
+import type { Rehearsal, Risk } from "../rollback/facts.ts"
+import type { Audience, Criterion, EscalationRules, PlanComponent, PlanStep, WatchRules } from "./plan.ts"
+
+/** Which database this is, beyond its name: a restored or swapped one differs. */
+export type Fingerprint = { database: string; systemIdentifier: string | null; httpOrigin: string | null }
+
+/**
+ * A run as it was shown and approved, whole: what is in here is hashed, and nothing else runs.
+ * Secrets are not in here: `${NAME}` stays as it was written.
+ */
+export type FrozenRun = {
+  format: 1
+  rollbackId: string
+  kind: "rollback" | "undo" | "rehearsal"
+  environment: string
+  title: string
+  notes: string | null
+  planSha256: string
+  parameters: Record<string, string>
+  /** step -> parameter of type git_ref -> commit */
+  commits: Record<string, Record<string, string>>
+  /** step -> file that its command names -> sha256 */
+  files: Record<string, Record<string, string>>
+  target: { postgres: string | null; http: string | null; fingerprint: Fingerprint | null }
+  policy: { risk: Risk; riskReasons: string[]; count: number; from: Audience; expiresMs: number }
+  request: Audience
+  rtoMs: number | null
+  redact: string[]
+  escalate: EscalationRules
+  watch: WatchRules | null
+  success: Criterion[]
+  remindMs: number
+  keepMs: number
+  components: PlanComponent[]
+  rehearsal: Rehearsal
+}
+
+/** JSON with sorted keys: equal values give equal bytes. */
+export function canonicalJson(value: unknown): string {
+  return JSON.stringify(value, (_key, inner: unknown) =>
+    inner !== null && typeof inner === "object" && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)))
+      : inner,
+  )
+}
+
+export function sha256(bytes: string | Buffer): string {
+  return createHash("sha256").update(bytes).digest("hex")
+}
+
+export function freeze(run: FrozenRun): { frozen: string; digest: string } {
+  const frozen = canonicalJson(run)
+  return { frozen, digest: sha256(frozen) }
+}
+
+/** Reads frozen bytes back; throws when they are not those of the digest. */
+export function thaw(frozen: string, digest: string): FrozenRun {
+  if (sha256(frozen) !== digest) throw new Error("the frozen run is not the one that was approved: its digest differs")
+  return JSON.parse(frozen) as FrozenRun
+}
+
+export function stepsOf(run: FrozenRun): PlanStep[] {
+  return run.components.flatMap((component) => component.steps)
+}

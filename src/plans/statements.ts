@@ -1,0 +1,140 @@
+import type { StatementFacts } from "./plan.ts"
+import { describeDelete, describeInsert, describeSelect, describeUpdate } from "./statement-facts.ts"
+import { findOutsideCall, findSessionCall, findWritingCall, isTrivial, listWrites } from "./statement-rules.ts"
+import { collect, listCalls, listParameters, parseStatements } from "./statement-tree.ts"
+import type { SqlNode, StatementError, TableTree } from "./statement-tree.ts"
+
+/**
+ * `obstacles`: why its rows as they were cannot be kept, each the end of a sentence that begins with "because".
+ * `warnings` are allowed and worth a word.
+ */
+export type DescribedStatement = { facts: StatementFacts; obstacles: string[]; warnings: string[] }
+
+/**
+ * Reads one statement of a plan with Postgres's own parser: a write for a `sql` step, a query for a `check`.
+ * What cannot be run as such a step is an error that says what to do instead. Never throws on bad SQL.
+ */
+export async function describeStatement(
+  sql: string,
+  use: "sql" | "check",
+): Promise<DescribedStatement | StatementError> {
+  const parsed = await parseStatements(sql)
+  if ("error" in parsed) return parsed
+  const [statement, ...others] = parsed.statements
+  if (!statement) return { error: "there is no statement in it", position: null }
+  if (others.length > 0) {
+    const count = parsed.statements.length
+    return { error: `found ${count} statements in one: make each a step of its own`, position: null }
+  }
+  const error = findHole(statement) ?? (use === "sql" ? findWriteError(statement) : findQueryError(statement))
+  if (error !== null) return { error, position: null }
+  return describe(statement, sql)
+}
+
+/** Reads the condition of a purge as the WHERE of a DELETE on its table. */
+export async function describeCondition(table: string, where: string): Promise<DescribedStatement | StatementError> {
+  const quoted = table.split(".").map((part) => `"${part}"`)
+  const before = `delete from ${quoted.join(".")} where `
+  const described = await describeStatement(`${before}${where}`, "sql")
+  if (!("error" in described)) {
+    const tail = described.obstacles[0]
+    return tail ? { error: `the condition is more than a condition: ${tail}`, position: null } : described
+  }
+  const position = described.position === null ? null : Math.max(0, described.position - before.length)
+  return { error: described.error, position }
+}
+
+function findHole(statement: SqlNode): string | null {
+  const numbers = listParameters(statement)
+  if (numbers[0] === 0) return "$0 is no parameter: they count from $1"
+  const hole = numbers.findIndex((number, index) => number !== index + 1)
+  return hole === -1 ? null : `$${numbers.at(-1)} is used but $${hole + 1} is not: number the parameters without a hole`
+}
+
+function findQueryError(statement: SqlNode): string | null {
+  if (!("SelectStmt" in statement)) {
+    const write = listWrites(statement)[0]
+    return write
+      ? `a check only reads, found ${write}: make it a "sql" step`
+      : `a check is one SELECT, VALUES or WITH … SELECT, found ${getVerb(statement)}`
+  }
+  const write = listWrites(statement)[0]
+  if (write) return `a check only reads, found ${write} in a WITH: make the write a "sql" step`
+  if (collect(statement, "intoClause").length > 0) return "a check only reads, found SELECT INTO: leave out the INTO"
+  if (collect(statement, "LockingClause").length > 0) return "a check locks nothing: leave out FOR UPDATE or FOR SHARE"
+  const call = findWritingCall(statement)
+  return call ? `a check only reads, and ${call}() does more than that: leave the call out` : null
+}
+
+function findWriteError(statement: SqlNode): string | null {
+  if ("SelectStmt" in statement)
+    return 'a "sql" step is one INSERT, UPDATE or DELETE, found SELECT: make it a "check" step'
+  if (!("InsertStmt" in statement || "UpdateStmt" in statement || "DeleteStmt" in statement)) {
+    return `a "sql" step is one INSERT, UPDATE or DELETE that runs in a transaction, found ${getVerb(statement)}`
+  }
+  const table = getTarget(statement)
+  if (table && isSystemTable(table)) return `${table.relname} belongs to Postgres itself: a plan cannot write to it`
+  const call = findSessionCall(statement)
+  if (call) return `${call}() does something to the session or the server: leave the call out`
+  if ("InsertStmt" in statement) return null
+  const [verb, where] =
+    "UpdateStmt" in statement
+      ? (["UPDATE", statement.UpdateStmt.whereClause] as const)
+      : (["DELETE", statement.DeleteStmt.whereClause] as const)
+  if (!where) return `${verb} without WHERE touches every row: say which rows`
+  if ("CurrentOfExpr" in where) return "WHERE CURRENT OF needs a cursor, and a step has none: name the rows by a column"
+  return isTrivial(where) ? `the WHERE of this ${verb} holds for every row or for none: name rows by a column` : null
+}
+
+function describe(statement: SqlNode, sql: string): DescribedStatement {
+  const facts = writeFacts(statement, sql)
+  const obstacles = facts.verb === "select" ? [] : listObstacles(statement, facts)
+  const sleeps = listCalls(statement).find((name) => name.startsWith("pg_sleep"))
+  const warnings = sleeps ? [`${sleeps}() holds its connection while it waits`] : []
+  return { facts: { ...facts, reversible: obstacles.length === 0 }, obstacles, warnings }
+}
+
+function writeFacts(statement: SqlNode, sql: string): StatementFacts {
+  if ("UpdateStmt" in statement) return describeUpdate(statement.UpdateStmt, sql)
+  if ("DeleteStmt" in statement) return describeDelete(statement.DeleteStmt, sql)
+  if ("InsertStmt" in statement) return describeInsert(statement.InsertStmt)
+  return describeSelect(statement)
+}
+
+function listObstacles(statement: SqlNode, facts: StatementFacts): string[] {
+  const obstacles: string[] = []
+  if (listWrites(statement).length > 1) obstacles.push("it writes in a WITH as well")
+  if (facts.onConflict === "update") obstacles.push("ON CONFLICT DO UPDATE either inserts or updates")
+  if (collect(statement, "returningClause").length > 0) obstacles.push("it has a RETURNING, which a step does not read")
+  const call = findOutsideCall(statement)
+  if (call) obstacles.push(`${call}() does something that does not come back with the rows`)
+  if (hasWith(statement) && facts.with === null) obstacles.push("its WITH cannot be written again")
+  else if (facts.verb !== "insert" && facts.matching === null)
+    obstacles.push("its condition cannot be written as a SELECT")
+  return obstacles
+}
+
+function hasWith(statement: SqlNode): boolean {
+  if ("UpdateStmt" in statement) return statement.UpdateStmt.withClause !== undefined
+  if ("DeleteStmt" in statement) return statement.DeleteStmt.withClause !== undefined
+  return "InsertStmt" in statement && statement.InsertStmt.withClause !== undefined
+}
+
+function getTarget(statement: SqlNode): TableTree | undefined {
+  if ("UpdateStmt" in statement) return statement.UpdateStmt.relation
+  if ("DeleteStmt" in statement) return statement.DeleteStmt.relation
+  return "InsertStmt" in statement ? statement.InsertStmt.relation : undefined
+}
+
+function isSystemTable(table: TableTree): boolean {
+  const { schemaname, relname = "" } = table
+  return (
+    schemaname === "pg_catalog" || schemaname === "information_schema" || (!schemaname && relname.startsWith("pg_"))
+  )
+}
+
+/** `CreateTableAsStmt` -> "CREATE TABLE AS" */
+function getVerb(statement: SqlNode): string {
+  const kind = (Object.keys(statement)[0] ?? "nothing").replace(/Stmt$/, "")
+  return kind.replaceAll(/(?<=[a-z])(?=[A-Z])/g, " ").toUpperCase()
+}

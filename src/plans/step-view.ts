@@ -1,0 +1,84 @@
+import type { ComponentView, StepView } from "../rollback/facts.ts"
+import type { FrozenRun } from "./frozen.ts"
+import type { PlanComponent, PlanStep } from "./plan.ts"
+import { namesIn, type Values } from "./values.ts"
+
+/** Steps as people read them. `${NAME}` stays a name: no secret is resolved here. */
+export function componentViews(run: Pick<FrozenRun, "components" | "parameters" | "commits">): ComponentView[] {
+  return run.components.map((component) => ({
+    id: component.id,
+    title: component.title,
+    risk: component.risk,
+    rtoMs: component.rtoMs,
+    steps: component.steps.map((step) => stepView(step, { ...run.parameters, ...run.commits[step.id] })),
+  }))
+}
+
+export function planViews(components: PlanComponent[], parameters: Values): ComponentView[] {
+  return componentViews({ components, parameters: { ...parameters }, commits: {} })
+}
+
+function stepView(step: PlanStep, values: Values): StepView {
+  return {
+    id: step.id,
+    title: step.title,
+    kind: step.kind,
+    effect: step.effect,
+    irreversible: step.irreversible,
+    script: scriptOf(step),
+    bindings: bindingsOf(step, values),
+  }
+}
+
+function scriptOf(step: PlanStep): string {
+  switch (step.kind) {
+    case "sql":
+    case "check":
+      return step.sql.trim()
+    case "http":
+      return [
+        `${step.method} ${step.path}`,
+        step.json === null || step.json === undefined ? step.body : JSON.stringify(step.json),
+      ]
+        .filter((part) => part !== null)
+        .join("\n")
+    case "command":
+      return step.command.map((part) => (/[\s'"]/.test(part) ? JSON.stringify(part) : part)).join(" ")
+    case "restore":
+      return `restore ${step.table} from the baseline`
+    case "purge":
+      return `archive and delete from ${step.table} where ${step.where}`
+    case "workflow":
+      return `${step.repo} ${step.file} at ${step.ref}`
+    case "manual":
+      return step.instruction
+  }
+}
+
+function bindingsOf(step: PlanStep, values: Values): string[] {
+  const show = (name: string) => (name in values ? JSON.stringify(values[name]) : "known when it runs")
+  if (step.kind === "sql" || step.kind === "check" || step.kind === "purge")
+    return step.params.map((name, index) => `$${index + 1} = ${name} = ${show(name)}`)
+  return [...new Set(namesIn(scriptOf(step)))].map((name) => `$${name} = ${show(name)}`)
+}
+
+/** A value as a SQL literal, for statements that people paste. */
+export function sqlLiteral(value: string): string {
+  const quoted = `'${value.replaceAll("'", "''")}'`
+  return value.includes("\\") ? `E${quoted.replaceAll("\\", "\\\\")}` : quoted
+}
+
+/** The statement with its parameters as literals: for pasting, never for running from here. */
+export function pasteable(sql: string, params: readonly string[], values: Values): string {
+  const token = /[eE]'(?:\\.|''|[^'\\])*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(\d+)/g
+  const text = sql
+    .trim()
+    .replace(/;\s*$/, "")
+    .replace(token, (whole, number: string | undefined) => {
+      if (number === undefined) return whole
+      const name = params[Number(number) - 1] ?? ""
+      const value = values[name]
+      return value === undefined ? `:'${name}'` : sqlLiteral(value)
+    })
+  return `${text};`
+}

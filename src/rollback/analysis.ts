@@ -1,0 +1,84 @@
+import type { Analysis, CriterionResult, RollbackView, StepRun } from "./facts.ts"
+
+type Facts = Omit<Analysis, "auditHead" | "auditEntries" | "rootCause" | "prevention" | "followUps" | "filledBy">
+
+const between = (from: string | null, to: string | null) =>
+  from === null || to === null ? null : Math.max(0, Date.parse(to) - Date.parse(from))
+
+/** The newest run of each step. */
+export function latestRuns(view: Pick<RollbackView, "stepRuns">): Map<string, StepRun> {
+  const latest = new Map<string, StepRun>()
+  for (const run of view.stepRuns) {
+    const known = latest.get(run.stepId)
+    if (!known || run.attempt >= known.attempt) latest.set(run.stepId, run)
+  }
+  return latest
+}
+
+/** What the analysis can say by itself: items 1 to 3 and the criteria, from what was recorded. */
+export function analysisFacts(view: RollbackView): Facts {
+  const runs = latestRuns(view)
+  return {
+    startedAt: view.startedAt,
+    endedAt: view.endedAt,
+    waitedMs: between(view.createdAt, view.approvedAt),
+    ranMs: between(view.startedAt, view.endedAt),
+    issues: issues(view),
+    affected: affected(view),
+    criteria: criteria(view, runs),
+    components: view.components.map((component) => ({
+      title: component.title,
+      rtoMs: component.rtoMs,
+      ranMs: componentTime(component.steps.map((step) => runs.get(step.id))),
+    })),
+  }
+}
+
+/** From the component's first start to its last end; null when none of it ran. */
+export function componentTime(runs: readonly (StepRun | undefined)[]): number | null {
+  const ran = runs.filter((run) => run !== undefined)
+  const ends = ran.map((run) => run.endedAt).filter((at) => at !== null)
+  if (ran.length === 0 || ends.length === 0) return null
+  return Math.max(...ends.map((at) => Date.parse(at))) - Math.min(...ran.map((run) => Date.parse(run.startedAt)))
+}
+
+function issues(view: RollbackView): string[] {
+  const titles = new Map(view.components.flatMap((component) => component.steps.map((step) => [step.id, step.title] as const)))
+  const found: string[] = []
+  for (const run of view.stepRuns) {
+    const title = titles.get(run.stepId) ?? run.stepId
+    const result = run.result
+    if (run.skippedBy !== null) found.push(`${title}: skipped (${run.skipReason ?? "no reason given"})`)
+    else if (result?.failure) found.push(`${title}: ${result.failure.code} ${result.failure.message}`)
+    else if (result?.outcome === "unknown") found.push(`${title}: its outcome is not known`)
+    else if (result && result.attempts > 1) found.push(`${title} needed ${result.attempts} attempts`)
+  }
+  if (view.stopRequestedBy !== null && view.state === "stopped") found.push("the rollback was stopped before its end")
+  return [...found, ...view.notes.map((note) => note.text)]
+}
+
+function affected(view: RollbackView): Analysis["affected"] {
+  const sums = new Map<string, Analysis["affected"][number]>()
+  for (const run of view.stepRuns)
+    for (const item of run.result?.affected ?? []) {
+      const key = `${item.table} ${item.did}`
+      const sum = sums.get(key)
+      if (sum) sum.rows += item.rows
+      else sums.set(key, { ...item })
+    }
+  return [...sums.values()]
+}
+
+/** A criterion holds when all of its steps succeeded, fails when one failed, and is otherwise not checked. */
+export function criteria(view: RollbackView, runs: Map<string, StepRun>): CriterionResult[] {
+  return view.criteria.map(({ text, from }) => {
+    const seen = from.map((id) => runs.get(id))
+    const failed = seen.find((run) => run?.result?.outcome === "failed")
+    if (failed) return { text, outcome: "fails", evidence: failed.result?.failure?.message ?? "" }
+    const all = seen.length > 0 && seen.every((run) => run?.result?.outcome === "succeeded")
+    if (!all) return { text, outcome: "not_checked", evidence: "" }
+    const evidence = seen.flatMap((run) => run?.result?.evidence.slice(0, 1) ?? [])
+    const at = seen.at(-1)?.endedAt?.slice(11, 19)
+    return { text, outcome: "holds", evidence: [...evidence, ...(at === undefined ? [] : [`at ${at}`])].join(" · ") }
+  })
+}

@@ -1,0 +1,97 @@
+import { latestRuns } from "./analysis.ts"
+import type { EscalationTrigger, RollbackView, StepResult, StepView } from "./facts.ts"
+
+type Rules = { channel: string | null; mention: string[]; acknowledgeWithinMs: number }
+type Raised = {
+  /** Names the trouble within the rollback: raised once. */
+  key: string
+  facts: {
+    trigger: EscalationTrigger
+    stepId: string | null
+    headline: string
+    evidence: string[]
+    byHand: string | null
+    mention: string[]
+    channelId: string | null
+    acknowledgeWithinMs: number
+  }
+}
+
+/** What an ended run must tell the people on call. */
+export function escalationsOf(
+  view: RollbackView,
+  run: { escalate: Rules },
+  options: { trouble: { trigger: EscalationTrigger; headline: string } | null },
+): Raised[] {
+  const { escalate } = run
+  const common = { mention: escalate.mention, channelId: escalate.channel, acknowledgeWithinMs: escalate.acknowledgeWithinMs }
+  const raised: Raised[] = []
+  if (options.trouble !== null)
+    raised.push({
+      key: "trouble",
+      facts: { ...common, ...options.trouble, stepId: null, evidence: [], byHand: null },
+    })
+  const runs = latestRuns(view)
+  for (const step of view.components.flatMap((component) => component.steps)) {
+    const stepRun = runs.get(step.id)
+    const result = stepRun?.result
+    if (!stepRun || !result || (result.outcome !== "failed" && result.outcome !== "unknown")) continue
+    raised.push({
+      key: `step/${step.id}/${stepRun.attempt}`,
+      facts: {
+        ...common,
+        trigger: triggerOf(step),
+        stepId: step.id,
+        headline: headline(step, result),
+        evidence: evidenceOf(view, step, result),
+        byHand: byHand(step),
+      },
+    })
+  }
+  return raised
+}
+
+function triggerOf(step: StepView): EscalationTrigger {
+  switch (step.kind) {
+    case "sql":
+    case "restore":
+    case "purge":
+      return "sql_failed"
+    case "http":
+      return "functions_failing"
+    case "check":
+      return "data_inconsistent"
+    default:
+      return "step_failed"
+  }
+}
+
+const said: Record<string, string> = {
+  sql_failed: "SQL failed, nothing of it stayed",
+  functions_failing: "functions still failing",
+  data_inconsistent: "a verification does not hold",
+  step_failed: "a step failed",
+}
+
+function headline(step: StepView, result: StepResult): string {
+  const what = result.outcome === "unknown" ? "nobody knows whether it took effect" : said[triggerOf(step)]
+  return `${step.title}: ${what}`
+}
+
+function evidenceOf(view: RollbackView, step: StepView, result: StepResult): string[] {
+  const { failure } = result
+  const before = view.rehearsal?.steps.find((seen) => seen.stepId === step.id)
+  const lines = failure ? [`${failure.code} ${failure.message}`] : []
+  if (failure?.position != null) lines.push(`at position ${failure.position}`)
+  if (failure?.detail) lines.push(failure.detail)
+  if (failure?.hint) lines.push(failure.hint)
+  lines.push(...result.evidence)
+  if (before?.holds === false) lines.push(`before the rollback: ${before.note ?? "failing too"}`)
+  if (before?.holds === true) lines.push("before the rollback it worked")
+  return lines
+}
+
+/** The statement as it stands, with its parameters named: for a person, not for a program. */
+function byHand(step: StepView): string {
+  return step.bindings.length === 0 ? step.script : `${step.script}\n-- ${step.bindings.join(", ")}`
+}

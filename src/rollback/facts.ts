@@ -1,0 +1,218 @@
+/** What is known about a rollback, as plain data: the language between the parts. Times are ISO 8601, UTC. */
+import type { RollbackState } from "./states.ts"
+
+export type Risk = "low" | "medium" | "high"
+export type Audience = "anyone" | string[]
+export type StepKind = "sql" | "check" | "http" | "command" | "restore" | "purge" | "workflow" | "manual"
+
+/** One value that a step changes. `after: null` with `afterKnown: false`: it is known only when it has run. */
+export type Change = { row: string; column: string; before: string; after: string | null; afterKnown: boolean }
+
+/** Rows of another table that go along. */
+export type ChildRows = { table: string; rows: number; action: "cascade" | "set null" | "set default" }
+
+/** What looking at the live target told about one step. */
+export type RehearsedStep = {
+  stepId: string
+  /**
+   * `looked`: the facts below are from the live target.
+   * `unknown`: it could not be looked at, `note` says why; raises the risk when the step has an effect.
+   * `not_tried`: the step has an effect that only a run may have, or needs a value that only a run gives.
+   */
+  outcome: "looked" | "unknown" | "not_tried"
+  /** Rows that match now. */
+  rows: number | null
+  /** Rows whose values would differ afterwards. */
+  changed: number | null
+  /** Rows in the whole table, where it was counted. */
+  total: number | null
+  changes: Change[]
+  children: ChildRows[]
+  /** Probes and checks: whether the expectation holds now. */
+  holds: boolean | null
+  /** One line for people: "answers 500", "deployed: a1b2c3d". */
+  note: string | null
+  /** Triggers on the table that the step touches, and other things to know. */
+  warnings: string[]
+  ms: number
+}
+
+/** Why a step did not do what it should; `code` is an SQLSTATE, `http_500`, `exit_2`, `timeout`, `expectation`… */
+export type Failure = {
+  code: string
+  message: string
+  /** Where in the statement, counted from 1. */
+  position: number | null
+  statement: string | null
+  detail: string | null
+  hint: string | null
+}
+
+export type StepOutcome = "succeeded" | "failed" | "unknown" | "skipped"
+
+/** What one run of a step did. */
+export type StepResult = {
+  outcome: StepOutcome
+  /** Rows that the statement matched; null where rows are not the point. */
+  rows: number | null
+  /** Rows that it changed, of those. */
+  changed: number | null
+  changes: Change[]
+  /** Data affected: table -> what was done to how many rows. */
+  affected: { table: string; did: "changed" | "inserted" | "removed" | "restored"; rows: number }[]
+  /** Lines for people: what was seen, numbers first. */
+  evidence: string[]
+  captures: Record<string, string>
+  failure: Failure | null
+  attempts: number
+  ms: number
+  /** Long output, to be attached as a file. */
+  output: string | null
+  /** What ran before a command replaced it: where undo goes back to. */
+  deployedBefore: string | null
+}
+
+export type StepRun = {
+  stepId: string
+  attempt: number
+  /** null: its intent is recorded, no result yet. */
+  result: StepResult | null
+  startedAt: string
+  endedAt: string | null
+  skippedBy: string | null
+  skipReason: string | null
+}
+
+/** A step as people see it. */
+export type StepView = {
+  id: string
+  title: string
+  kind: StepKind
+  effect: "transactional" | "none" | "keyed" | "blind"
+  irreversible: string | null
+  /** The statement, request or argument list as it will run, for Details. */
+  script: string
+  /** Bound parameters: `$1 = "v1.2.0"`; secrets are never resolved here. */
+  bindings: string[]
+}
+
+export type ComponentView = { id: string; title: string; risk: Risk; rtoMs: number | null; steps: StepView[] }
+
+export type Approval = { userId: string; decidedAt: string }
+
+export type Rehearsal = {
+  lookedAt: string
+  steps: RehearsedStep[]
+  /** What could not be looked at at all, for example the target being unreachable. */
+  problems: string[]
+  warnings: string[]
+}
+
+/** Run time of earlier rollbacks with the same components. */
+export type Forecast = { runs: number; medianMs: number; fastestMs: number; slowestMs: number }
+
+export type CriterionResult = { text: string; outcome: "holds" | "fails" | "not_checked"; evidence: string }
+
+/** All that the card, the thread and the analysis are made of. */
+export type RollbackView = {
+  id: string
+  /** null for a rehearsal, which takes no number. */
+  number: number | null
+  kind: "rollback" | "undo" | "rehearsal" | "record"
+  environment: string
+  title: string
+  state: RollbackState
+  requesterId: string
+  channelId: string
+  reason: string
+  planNotes: string | null
+  createdAt: string
+  rehearsedAt: string | null
+  approvedAt: string | null
+  startedAt: string | null
+  endedAt: string | null
+  expiresAt: string | null
+  endedBy: string | null
+  endReason: string | null
+  stopRequestedBy: string | null
+  risk: Risk | null
+  riskReasons: string[]
+  rtoMs: number | null
+  digest: string | null
+  /** What the buttons of the newest card carry. */
+  token: string | null
+  round: number
+  approvalsNeeded: number
+  approveFrom: Audience
+  approvals: Approval[]
+  components: ComponentView[]
+  rehearsal: Rehearsal | null
+  stepRuns: StepRun[]
+  forecast: Forecast | null
+  /** Notes that people took with `/rollback note`. */
+  notes: { userId: string; text: string; at: string }[]
+  criteria: { text: string; from: string[] }[]
+  /** What moved, when this card replaces an earlier one. */
+  moved: string[]
+  cardTs: string | null
+  cardChannel: string | null
+  permalink: string | null
+}
+
+export type EscalationTrigger =
+  | "sql_failed"
+  | "functions_failing"
+  | "data_inconsistent"
+  | "performance_degraded"
+  | "step_failed"
+  | "rto_breached"
+  | "worker_lost"
+  | "nobody_approved"
+
+export type Escalation = {
+  id: string
+  trigger: EscalationTrigger
+  stepId: string | null
+  /** One line: what happened. */
+  headline: string
+  evidence: string[]
+  /** Statements to paste. */
+  byHand: string | null
+  mention: string[]
+  channelId: string | null
+  acknowledgeWithinMs: number
+  raisedAt: string
+  timesTold: number
+  acknowledgedBy: string | null
+  acknowledgedAt: string | null
+  resolvedAt: string | null
+}
+
+export type Analysis = {
+  startedAt: string | null
+  endedAt: string | null
+  waitedMs: number | null
+  ranMs: number | null
+  issues: string[]
+  affected: { table: string; did: string; rows: number }[]
+  criteria: CriterionResult[]
+  components: { title: string; ranMs: number | null; rtoMs: number | null }[]
+  auditHead: string
+  auditEntries: number
+  rootCause: string | null
+  prevention: string | null
+  followUps: string | null
+  filledBy: string | null
+}
+
+/** Bodies of the messages in the outbox. They are drawn when they are sent. */
+export type Message =
+  | { kind: "card" }
+  | { kind: "step"; stepId: string; attempt: number }
+  | { kind: "text"; text: string }
+  /** The approvers are called again. */
+  | { kind: "nudge" }
+  /** The analysis still waits for people. */
+  | { kind: "reminder" }
+  | { kind: "escalation"; escalationId: string }
+  | { kind: "analysis" }

@@ -1,0 +1,55 @@
+import type { Audience } from "./facts.ts"
+import type { RollbackState } from "./states.ts"
+
+/** What a person wanted to do; a refusal's words depend on it. */
+export type Verb =
+  | "request"
+  | "approve"
+  | "deny"
+  | "cancel"
+  | "stop"
+  | "retry"
+  | "skip"
+  | "undo"
+  | "note"
+  | "acknowledge"
+  | "fill"
+
+/** Why somebody may not do something, with the facts that the words need. Every one of them has a way out. */
+export type Refusal =
+  | { reason: "requester_cannot_approve" }
+  | { reason: "bot" | "guest" | "deactivated" | "stranger" | "other_team" | "unknown_person" }
+  | { reason: "could_not_check_person" }
+  | { reason: "not_in_audience"; audience: Audience }
+  | { reason: "could_not_check_group"; group: string }
+  | { reason: "already_yours" }
+  | { reason: "already_decided"; state: RollbackState; by: string | null; at: string | null; number: number | null }
+  | { reason: "not_ready" }
+  | { reason: "old_card"; number: number | null }
+  | { reason: "changed"; moved: string[] }
+  | { reason: "unknown_environment"; given: string; nearest: string | null; known: string[] }
+  | { reason: "plan_invalid"; environment: string; problems: string[] }
+  | { reason: "unknown_component"; given: string; nearest: string | null; known: string[] }
+  | { reason: "component_needs"; component: string; needs: string }
+  | { reason: "nothing_selected" }
+  | { reason: "unknown_parameter"; given: string; nearest: string | null; known: string[] }
+  | { reason: "bad_parameter"; name: string; given: string; expected: string }
+  | { reason: "bad_option"; given: string; usage: string }
+  | { reason: "wrong_channel"; channel: string }
+  | { reason: "bot_not_in_channel" }
+  | { reason: "shared_channel" }
+  | { reason: "could_not_check_channel" }
+  | { reason: "environment_busy"; environment: string; number: number; state: RollbackState; permalink: string | null }
+  | { reason: "unknown_rollback"; given: string; newest: number | null }
+  | { reason: "not_in_state"; number: number | null; state: RollbackState; can: string }
+  | { reason: "unknown_command"; given: string; nearest: string | null }
+  | { reason: "not_yet"; what: string }
+  | { reason: "missing_text"; usage: string }
+  | { reason: "too_many_requests"; waitSeconds: number }
+  | { reason: "state_unreachable" }
+
+export type Refused = { kind: "refuse"; verb: Verb | null; refusal: Refusal }
+
+export function refuse(verb: Verb | null, refusal: Refusal): Refused {
+  return { kind: "refuse", verb, refusal }
+}

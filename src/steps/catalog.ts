@@ -1,0 +1,69 @@
+import { escapeIdentifier, type PoolClient } from "pg"
+
+/** What a step must know about the table that it writes to. */
+export type TableFacts = {
+  /** Quoted and qualified, ready for SQL. */
+  relation: string
+  schema: string
+  name: string
+  primaryKey: string[]
+  columns: { name: string; type: string; generated: boolean; identity: boolean }[]
+  /** Foreign keys of other tables (or itself) that a DELETE here would act on. */
+  children: { table: string; relation: string; columns: string[]; parentColumns: string[]; action: "c" | "n" | "d" }[]
+  /** Triggers that are ours to mention, not the system's own. */
+  triggers: string[]
+  isView: boolean
+}
+
+const tableQuery = `
+select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as is_view,
+  coalesce((select array_agg(a.attname::text order by k.n) from pg_index i
+    cross join lateral unnest(i.indkey::int2[]) with ordinality as k (attnum, n)
+    join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
+    where i.indrelid = c.oid and i.indisprimary), '{}') as primary_key,
+  (select jsonb_agg(jsonb_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
+      'generated', a.attgenerated <> '', 'identity', a.attidentity <> '') order by a.attnum)
+    from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as columns,
+  coalesce((select jsonb_agg(jsonb_build_object('table', f.conrelid::regclass::text, 'action', f.confdeltype,
+      'columns', (select jsonb_agg(a.attname order by k.n) from unnest(f.conkey) with ordinality as k (attnum, n)
+        join pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.attnum),
+      'parentColumns', (select jsonb_agg(a.attname order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
+        join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum)))
+    from pg_constraint f where f.confrelid = c.oid and f.contype = 'f' and f.confdeltype in ('c', 'n', 'd')
+      and f.conparentid = 0), '[]') as children,
+  coalesce((select array_agg(t.tgname::text order by t.tgname) from pg_trigger t
+    where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled <> 'D'), '{}') as triggers
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.oid = to_regclass($1)`
+
+export function qualified(schema: string | null, name: string): string {
+  return schema === null ? escapeIdentifier(name) : `${escapeIdentifier(schema)}.${escapeIdentifier(name)}`
+}
+
+/** Null when there is no such table, or none that this role can see. */
+export async function findTable(client: PoolClient, schema: string | null, name: string): Promise<TableFacts | null> {
+  const { rows } = await client.query(tableQuery, [qualified(schema, name)])
+  const row = rows[0] as
+    | {
+        schema: string
+        name: string
+        is_view: boolean
+        primary_key: string[]
+        columns: TableFacts["columns"] | null
+        children: Omit<TableFacts["children"][number], "relation">[]
+        triggers: string[]
+      }
+    | undefined
+  if (!row) return null
+  return {
+    relation: qualified(row.schema, row.name),
+    schema: row.schema,
+    name: row.name,
+    primaryKey: row.primary_key,
+    columns: row.columns ?? [],
+    // regclass prints names quoted where they need it.
+    children: row.children.map((child) => ({ ...child, relation: child.table })),
+    triggers: row.triggers,
+    isView: row.is_view,
+  }
+}

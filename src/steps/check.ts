@@ -1,0 +1,111 @@
+import { setTimeout as pause } from "node:timers/promises"
+import type { PoolClient } from "pg"
+import { isPassing } from "../errors.ts"
+import type { CheckStep } from "../plans/plan.ts"
+import type { StepResult } from "../rollback/facts.ts"
+import { mismatch, textOf } from "./expect.ts"
+import { hidden, shorten } from "./shown.ts"
+import {
+  describeRange,
+  elapsed,
+  failure,
+  rehearsed,
+  sqlFailure,
+  stepResult,
+  type StepContext,
+  type StepType,
+} from "./step.ts"
+import { looking, statement } from "./target.ts"
+
+/** One read-only query and what it should say. */
+export const checkStep: StepType<CheckStep> = {
+  async rehearse(step, context) {
+    const result = await ask(step, context, false)
+    if (result.failure && result.failure.code !== "expectation")
+      return rehearsed(step.id, { outcome: "unknown", note: `${result.failure.code} ${result.failure.message}`, ms: result.ms })
+    return rehearsed(step.id, {
+      holds: result.outcome === "succeeded",
+      rows: result.rows,
+      note: result.failure?.message ?? result.evidence[0] ?? null,
+      ms: result.ms,
+    })
+  },
+  run: (step, context) => ask(step, context, true),
+}
+
+/** How long a database that is away is waited for. */
+const patienceMs = 90_000
+
+async function ask(step: CheckStep, context: StepContext, patient: boolean): Promise<StepResult> {
+  const started = performance.now()
+  const { pool } = context.target
+  if (!pool) return stepResult({ outcome: "failed", failure: failure("no_database", "the plan's target has no database") })
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const result = await looking(pool, step.timeoutMs, (client) => read(client, step, context))
+      return { ...result, ms: elapsed(started), attempts: attempt }
+    } catch (error) {
+      if (patient && isPassing(error) && elapsed(started) < patienceMs && !context.signal.aborted) {
+        await pause(Math.min(100 * 2 ** attempt, 2_000))
+        continue
+      }
+      return stepResult({ outcome: "failed", failure: sqlFailure(error, step.sql, context.secrets), ms: elapsed(started) })
+    }
+  }
+}
+
+/** Rows that are read at the most; a check that returns more is still counted. */
+const rowsRead = 1_000
+
+async function read(client: PoolClient, step: CheckStep, context: StepContext): Promise<StepResult> {
+  const values = step.params.map((name) => context.values[name] ?? "")
+  const result = await statement(client, step.sql, values)
+  const rows = result.rows as Record<string, unknown>[]
+  const first = rows[0]
+  const wrong = complaints(step, rows, context)
+  const captures: Record<string, string> = {}
+  for (const [name, column] of Object.entries(step.capture)) {
+    if (first && column in first) captures[name] = textOf(first[column])
+    else wrong.push(`there is no ${column} to capture`)
+  }
+  const count = rows.length === 1 ? "1 row" : `${rows.length} rows`
+  const seen = first === undefined ? "" : `: ${describeRow(first, context)}`
+  return stepResult({
+    outcome: wrong.length === 0 ? "succeeded" : "failed",
+    rows: rows.length,
+    captures,
+    evidence: [context.secrets.redact(`${count}${seen}${rows.length > 1 ? " …" : ""}`)],
+    failure:
+      wrong.length === 0
+        ? null
+        : failure("expectation", context.secrets.redact(wrong.join("; ")), { statement: step.sql }),
+  })
+}
+
+function complaints(step: CheckStep, rows: Record<string, unknown>[], context: StepContext): string[] {
+  const wrong: string[] = []
+  const { expect } = step
+  if (expect.rows?.kind === "range" && (rows.length < expect.rows.min || rows.length > expect.rows.max))
+    wrong.push(`${rows.length} rows, ${describeRange(expect.rows)} expected`)
+  for (const [column, expected] of Object.entries(expect.values)) {
+    const first = rows[0]
+    if (!first) wrong.push(`no row, so ${column} is nothing`)
+    else if (!(column in first)) wrong.push(`the query has no column ${column}`)
+    else {
+      const complaint = mismatch(column, first[column], expected, context.values)
+      if (complaint) wrong.push(context.redact.includes(column) ? `${column} is not as expected` : complaint)
+    }
+  }
+  if (expect.matches !== null) {
+    const pattern = new RegExp(expect.matches)
+    const found = rows.slice(0, rowsRead).some((row) => pattern.test(Object.values(row).map(textOf).join(" ")))
+    if (!found) wrong.push(`no row matches /${expect.matches}/`)
+  }
+  return wrong
+}
+
+function describeRow(row: Record<string, unknown>, context: StepContext): string {
+  return Object.entries(row)
+    .map(([column, value]) => `${column} = ${context.redact.includes(column) ? hidden : shorten(textOf(value), 80)}`)
+    .join(", ")
+}

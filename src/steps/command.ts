@@ -1,0 +1,112 @@
+import { createHash } from "node:crypto"
+import { hostname } from "node:os"
+import type { CommandStep } from "../plans/plan.ts"
+import { fill } from "../plans/values.ts"
+import type { StepResult } from "../rollback/facts.ts"
+import { endGroup, processBirth, runProgram, type Ended } from "./program.ts"
+import { shorten } from "./shown.ts"
+import { elapsed, failure, rehearsed, stepResult, type RunContext, type StepContext, type StepType } from "./step.ts"
+
+/** An argument list in a process group of its own, without a shell. */
+export const commandStep: StepType<CommandStep> = {
+  async rehearse(step, context) {
+    if (step.effect === "none") {
+      const result = await runOnce(step, { ...step, timeoutMs: Math.min(step.timeoutMs, probeTimeoutMs) }, context)
+      return rehearsed(step.id, {
+        holds: result.outcome === "succeeded",
+        note: result.failure?.message ?? result.evidence[0] ?? null,
+        ms: result.ms,
+      })
+    }
+    if (step.deployed === null) return rehearsed(step.id, { outcome: "not_tried", note: step.command.join(" ") })
+    const before = await readDeployed(step, context)
+    const after = step.command.map((part) => fill(part, context.values)).at(-1) ?? ""
+    return rehearsed(step.id, {
+      outcome: before === null ? "unknown" : "looked",
+      changed: before === null ? null : before === after ? 0 : 1,
+      changes: before === null ? [] : [{ row: step.title, column: "deployed", before, after, afterKnown: true }],
+      note: before === null ? "what is deployed now could not be read" : null,
+    })
+  },
+
+  async run(step, context) {
+    const deployedBefore = step.deployed === null ? null : await readDeployed(step, context)
+    const result = await runOnce(step, step, context, context)
+    if (step.deployed === null || result.outcome !== "succeeded") return { ...result, deployedBefore }
+    const deployed = await readDeployed(step, context)
+    const known = deployedBefore !== null && deployed !== null
+    return {
+      ...result,
+      deployedBefore,
+      changed: known ? Number(deployedBefore !== deployed) : null,
+      changes: known
+        ? [{ row: step.title, column: "deployed", before: deployedBefore, after: deployed, afterKnown: true }]
+        : [],
+    }
+  },
+}
+
+const probeTimeoutMs = 5_000
+/** Output that is shown in the thread; longer output goes along as a file. */
+const shownOutput = 600
+
+async function readDeployed(step: CommandStep, context: StepContext): Promise<string | null> {
+  const ended = await start({ ...step, timeoutMs: Math.min(step.timeoutMs, 10_000) }, step.deployed ?? [], context)
+  return ended.kind === "exited" && ended.code === 0 ? ended.stdout.trim() : null
+}
+
+function start(step: CommandStep, parts: string[], context: StepContext, run?: RunContext): Promise<Ended> {
+  const key = createHash("sha256").update(`${context.rollbackId} ${step.id}`).digest("hex").slice(0, 32)
+  return runProgram({
+    command: parts.map((part) => context.secrets.resolve(fill(part, context.values))),
+    cwd: step.cwd === null ? null : context.secrets.resolveOpen(fill(step.cwd, context.values)),
+    env: {
+      ...context.secrets.programBase,
+      ...Object.fromEntries(step.env.map((name) => [name, context.secrets.resolve(`\${${name}}`)])),
+    },
+    key: step.effect === "keyed" ? key : null,
+    timeoutMs: step.timeoutMs,
+    signal: context.signal,
+    ...(run ? { started: (pid: number) => run.recordProcess({ pid, host: hostname(), birth: processBirth(pid) }) } : {}),
+  })
+}
+
+async function runOnce(step: CommandStep, limits: CommandStep, context: StepContext, run?: RunContext): Promise<StepResult> {
+  const started = performance.now()
+  const ended = await start(limits, step.command, context, run)
+  const ms = elapsed(started)
+  if (ended.kind === "not_started")
+    return stepResult({ outcome: "failed", ms, failure: failure("not_started", context.secrets.redact(ended.message)) })
+  const output = context.secrets.redact([ended.stdout, ended.stderr].filter((text) => text !== "").join("\n")).trim()
+  const shown = output === "" ? [] : [shorten(output, shownOutput)]
+  const facts = { ms, output: output.length > shownOutput ? output : null, evidence: shown }
+  if (ended.kind !== "exited") {
+    const message = ended.kind === "stopped" ? "stopped while it ran" : `did not end in ${limits.timeoutMs / 1000} s and was ended`
+    return stepResult({ ...facts, outcome: step.effect === "blind" ? "unknown" : "failed", failure: failure(ended.kind, message) })
+  }
+  const wrong: string[] = []
+  if (ended.code !== step.expect.exit) wrong.push(`exit code ${ended.code ?? ended.signal ?? "?"}, expected ${step.expect.exit}`)
+  if (step.expect.stdout !== null && !new RegExp(step.expect.stdout, "m").test(ended.stdout))
+    wrong.push(`its output does not match /${step.expect.stdout}/`)
+  const captures: Record<string, string> = {}
+  for (const [name, source] of Object.entries(step.capture)) {
+    const found = new RegExp(source, "m").exec(ended.stdout)
+    if (found) captures[name] = found[1] ?? found[0]
+    else wrong.push(`there is nothing like /${source}/ to capture`)
+  }
+  return stepResult({
+    ...facts,
+    outcome: wrong.length === 0 ? "succeeded" : "failed",
+    captures,
+    failure: wrong.length === 0 ? null : failure(`exit_${ended.code ?? "signal"}`, wrong.join("; ")),
+  })
+}
+
+/** Ends what a worker that died on this machine left running, so that two of the same do not run at once. */
+export function endLeftover(process: unknown): boolean {
+  if (process === null || typeof process !== "object") return false
+  const { pid, host, birth } = process as { pid?: number; host?: string; birth?: string | null }
+  if (typeof pid !== "number" || host !== hostname() || birth == null || processBirth(pid) !== birth) return false
+  endGroup(pid, "SIGKILL")
+  return true
+}

@@ -1,0 +1,38 @@
+import type { PlanStep } from "../plans/plan.ts"
+import type { RehearsedStep, StepResult } from "../rollback/facts.ts"
+import { checkStep } from "./check.ts"
+import { commandStep } from "./command.ts"
+import { httpStep } from "./http.ts"
+import { sqlStep } from "./sql.ts"
+import { failure, rehearsed, stepResult, type RunContext, type StepContext } from "./step.ts"
+
+/** Looks at what a step would do. Never has an effect. */
+export async function rehearseStep(step: PlanStep, context: StepContext): Promise<RehearsedStep> {
+  switch (step.kind) {
+    case "sql":
+      return sqlStep.rehearse(step, context)
+    case "check":
+      return checkStep.rehearse(step, context)
+    case "http":
+      return httpStep.rehearse(step, context)
+    case "command":
+      return commandStep.rehearse(step, context)
+    default:
+      return rehearsed(step.id, { outcome: "unknown", note: `${step.kind} steps are not supported yet` })
+  }
+}
+
+export async function runStep(step: PlanStep, context: RunContext): Promise<StepResult> {
+  switch (step.kind) {
+    case "sql":
+      return sqlStep.run(step, context)
+    case "check":
+      return checkStep.run(step, context)
+    case "http":
+      return httpStep.run(step, context)
+    case "command":
+      return commandStep.run(step, context)
+    default:
+      return stepResult({ outcome: "failed", failure: failure("not_yet", `${step.kind} steps are not supported yet`) })
+  }
+}

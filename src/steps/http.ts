@@ -1,0 +1,148 @@
+import { createHash } from "node:crypto"
+import { setTimeout as pause } from "node:timers/promises"
+import { errorMessage } from "../errors.ts"
+import type { HttpStep } from "../plans/plan.ts"
+import { fill, fillDeep } from "../plans/values.ts"
+import type { StepResult } from "../rollback/facts.ts"
+import { mismatch, pointer, textOf } from "./expect.ts"
+import { shorten } from "./shown.ts"
+import { elapsed, failure, rehearsed, stepResult, type RunContext, type StepContext, type StepType } from "./step.ts"
+
+/** A request to the plan's own target, and what it should answer. */
+export const httpStep: StepType<HttpStep> = {
+  async rehearse(step, context) {
+    if (step.effect !== "none")
+      return rehearsed(step.id, { outcome: "not_tried", note: `${step.method} ${step.path} has an effect` })
+    const probe = { ...step, attempts: 1, timeoutMs: Math.min(step.timeoutMs, probeTimeoutMs) }
+    const result = await attemptAll(probe, context, null)
+    return rehearsed(step.id, {
+      holds: result.outcome === "succeeded",
+      note: result.failure?.message ?? result.evidence[0] ?? null,
+      ms: result.ms,
+    })
+  },
+
+  run(step, context) {
+    // Reused after an unknown outcome only: a conforming server replays what it answered, a 500 too.
+    const key = step.effect === "keyed" ? idempotencyKey(context, step.id) : null
+    return attemptAll(step, context, key)
+  },
+}
+
+/** A probe of the rehearsal does not keep people waiting. */
+const probeTimeoutMs = 5_000
+/** What is read of an answer; the rest is dropped. */
+const bodyLimit = 256 * 1024
+
+function idempotencyKey(context: RunContext, stepId: string): string {
+  return createHash("sha256").update(`${context.rollbackId} ${stepId} ${context.attempt}`).digest("hex").slice(0, 32)
+}
+
+type Answer = { status: number; body: string; ms: number }
+
+async function attemptAll(step: HttpStep, context: StepContext, key: string | null): Promise<StepResult> {
+  const started = performance.now()
+  let last: StepResult = stepResult({ outcome: "failed", failure: failure("not_tried", "no attempt was made") })
+  // A blind request whose outcome is unknown is never repeated; a keyed one is, under the same key.
+  let known = 1
+  for (let attempt = 1; attempt <= step.attempts; attempt++) {
+    if (attempt > 1) await pause(step.everyMs, undefined, { signal: context.signal }).catch(() => undefined)
+    if (context.signal.aborted && attempt > 1) break
+    last = { ...(await attemptOnce(step, context, key === null ? null : `${key}-${known}`)), attempts: attempt }
+    if (last.outcome !== "unknown") known++
+    if (last.outcome === "succeeded" || (last.outcome === "unknown" && step.effect === "blind")) break
+  }
+  const all = elapsed(started)
+  const effort = last.attempts === 1 ? [] : [`${last.attempts} attempts in ${(all / 1000).toFixed(1)} s`]
+  return { ...last, evidence: [...last.evidence, ...effort], ms: all }
+}
+
+async function attemptOnce(step: HttpStep, context: StepContext, key: string | null): Promise<StepResult> {
+  let answer: Answer
+  try {
+    answer = await send(step, context, key)
+  } catch (error) {
+    const timedOut = error instanceof Error && error.name === "TimeoutError"
+    const message = timedOut ? `no answer in ${step.timeoutMs / 1000} s` : causeOf(error)
+    const outcome = step.effect === "none" ? "failed" : "unknown"
+    return stepResult({
+      outcome,
+      failure: failure(timedOut ? "timeout" : "unreachable", context.secrets.redact(`${step.method} ${step.path}: ${message}`)),
+    })
+  }
+  return judge(step, context, answer)
+}
+
+function causeOf(error: unknown): string {
+  return error instanceof Error && error.cause !== undefined ? errorMessage(error.cause) : errorMessage(error)
+}
+
+async function send(step: HttpStep, context: StepContext, key: string | null): Promise<Answer> {
+  const base = context.target.httpBase
+  if (!base) throw new Error("the plan's target has no http address")
+  const url = new URL(base.pathname.replace(/\/$/, "") + fill(step.path, context.values), base)
+  if (url.origin !== base.origin) throw new Error("requests go to the plan's own target only")
+  const headers = new Headers(
+    Object.entries(step.headers).map(([name, value]) => [name, context.secrets.resolve(fill(value, context.values))] as [string, string]),
+  )
+  if (key !== null) headers.set("idempotency-key", key)
+  const body = step.json === undefined || step.json === null ? step.body : JSON.stringify(fillDeep(step.json, context.values))
+  if (body !== null && !headers.has("content-type")) headers.set("content-type", "application/json")
+  const started = performance.now()
+  const response = await fetch(url, {
+    method: step.method,
+    headers,
+    body,
+    // A redirect could lead anywhere.
+    redirect: "manual",
+    signal: AbortSignal.timeout(step.timeoutMs),
+  })
+  const text = await readSome(response)
+  return { status: response.status, body: text, ms: elapsed(started) }
+}
+
+async function readSome(response: Response): Promise<string> {
+  const parts: Uint8Array[] = []
+  let size = 0
+  for await (const part of response.body ?? []) {
+    parts.push(part as Uint8Array)
+    size += (part as Uint8Array).byteLength
+    if (size > bodyLimit) break
+  }
+  return Buffer.concat(parts).subarray(0, bodyLimit).toString("utf8")
+}
+
+function judge(step: HttpStep, context: StepContext, answer: Answer): StepResult {
+  const { expect } = step
+  const wrong: string[] = []
+  const statusHolds = expect.status === null ? answer.status >= 200 && answer.status < 300 : expect.status.includes(answer.status)
+  if (!statusHolds) wrong.push(`answered ${answer.status}, expected ${expect.status?.join(" or ") ?? "2xx"}`)
+  if (expect.underMs !== null && answer.ms > expect.underMs) wrong.push(`took ${answer.ms} ms, expected under ${expect.underMs} ms`)
+  const document = parse(answer.body)
+  for (const [path, expected] of Object.entries(expect.json)) {
+    const complaint = mismatch(path, pointer(document, path), expected, context.values)
+    if (complaint && statusHolds) wrong.push(complaint)
+  }
+  if (expect.matches !== null && !new RegExp(expect.matches).test(answer.body)) wrong.push(`the answer does not match /${expect.matches}/`)
+  const captures: Record<string, string> = {}
+  for (const [name, path] of Object.entries(step.capture)) {
+    const value = pointer(document, path)
+    if (value === undefined) wrong.push(`there is no ${path} to capture`)
+    else captures[name] = textOf(value)
+  }
+  const body = context.secrets.redact(shorten(answer.body, 300))
+  return stepResult({
+    outcome: wrong.length === 0 ? "succeeded" : "failed",
+    captures,
+    evidence: [`${answer.status} in ${answer.ms} ms`, ...(wrong.length > 0 && body !== "" ? [body] : [])],
+    failure: wrong.length === 0 ? null : failure(statusHolds ? "expectation" : `http_${answer.status}`, context.secrets.redact(wrong.join("; "))),
+  })
+}
+
+function parse(body: string): unknown {
+  try {
+    return JSON.parse(body) as unknown
+  } catch {
+    return undefined
+  }
+}

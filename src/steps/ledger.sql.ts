@@ -1,0 +1,36 @@
+/**
+ * What Stepback keeps in a target database. Effects and their ledger entries commit together, so they are also lost
+ * together: a target that was restored from a backup says by itself what it no longer has.
+ */
+export const ledgerSql = `-- Stepback's ledger and archive in a target database. Safe to run again.
+create schema if not exists stepback_ledger;
+
+-- The youngest worker of each rollback. A transaction of an older one is refused.
+create table if not exists stepback_ledger.fence (
+  rollback_id uuid primary key,
+  epoch integer not null
+);
+
+-- What was done: one entry a step and batch, written in the transaction of its effect.
+create table if not exists stepback_ledger.entries (
+  rollback_id uuid not null,
+  step_id text not null,
+  batch integer not null,
+  digest text not null,
+  result jsonb not null,
+  done_at timestamptz not null default clock_timestamp(),
+  primary key (rollback_id, step_id, batch)
+);
+
+-- Rows as they were before a step (as they became, for an insert): the row's own text, exact for every type.
+create table if not exists stepback_ledger.before_images (
+  rollback_id uuid not null,
+  step_id text not null,
+  n bigint generated always as identity,
+  relation text not null,
+  operation text not null check (operation in ('update', 'delete', 'insert')),
+  row_text text not null,
+  kept_at timestamptz not null default clock_timestamp(),
+  primary key (rollback_id, step_id, n)
+);
+`

@@ -1,0 +1,125 @@
+import type { Pool, PoolClient, QueryResult } from "pg"
+import { errorCode, LostLeaseError, StepbackError } from "../errors.ts"
+import type { StepResult } from "../rollback/facts.ts"
+import { ledgerSql } from "./ledger.sql.ts"
+import { prologue, withClient } from "./target.ts"
+
+/** Which run of which approved bytes a transaction belongs to. */
+export type RunKey = { rollbackId: string; epoch: number; digest: string }
+
+const uuid = /^[0-9a-f-]{36}$/
+const stepName = /^[A-Za-z0-9][A-Za-z0-9_-]*$/
+
+function literals(key: RunKey, stepId: string): { id: string; step: string } {
+  // These go into a simple query as text; they are ours, and checked all the same.
+  if (!uuid.test(key.rollbackId) || !stepName.test(stepId)) throw new Error("not a step of ours")
+  return { id: `'${key.rollbackId}'`, step: `'${stepId}'` }
+}
+
+/** Creates ledger and archive where they are missing. */
+export async function initLedger(pool: Pool): Promise<void> {
+  await withClient(pool, async (client) => {
+    await client.query(`begin; select pg_advisory_xact_lock(7220542); ${ledgerSql}; commit`)
+  })
+}
+
+/**
+ * Raises the fence to this worker's epoch: from here on no transaction of an older worker commits. Waits for one that
+ * is on its way. Creates the ledger when it is missing and the role may.
+ */
+export async function raiseFence(pool: Pool, key: RunKey): Promise<void> {
+  const { id } = literals(key, "fence")
+  const raise = `${prologue({ timeoutMs: 20_000 })}; set local lock_timeout = 20000;
+    insert into stepback_ledger.fence (rollback_id, epoch) values (${id}, ${key.epoch})
+      on conflict (rollback_id) do update set epoch = excluded.epoch where fence.epoch < excluded.epoch;
+    select epoch from stepback_ledger.fence where rollback_id = ${id}; commit`
+  const attempt = async () => {
+    const results = (await withClient(pool, (client) => client.query(raise))) as unknown as QueryResult<{ epoch: number }>[]
+    const epoch = results.at(-2)?.rows[0]?.epoch
+    if (epoch !== key.epoch) throw new LostLeaseError(key.rollbackId)
+  }
+  try {
+    await attempt()
+  } catch (error) {
+    if (!["42P01", "3F000"].includes(errorCode(error))) throw error
+    await createMissingLedger(pool)
+    await attempt()
+  }
+}
+
+async function createMissingLedger(pool: Pool): Promise<void> {
+  try {
+    await initLedger(pool)
+  } catch (error) {
+    throw new StepbackError(
+      "ledger_missing",
+      "the target has no ledger and this role may not create it: a database owner runs the SQL of `stepback target init ENV --print`",
+      { cause: error },
+    )
+  }
+}
+
+export type LedgerEntry = { digest: string; result: StepResult }
+
+/**
+ * Opens the step's transaction: settings, the fence (shared: steps side by side do not wait for each other), and what
+ * the ledger already says about this step, in one round trip.
+ */
+export async function openStep(
+  client: PoolClient,
+  key: RunKey,
+  stepId: string,
+  options: { timeoutMs: number; batch?: number; exclusive?: boolean },
+): Promise<LedgerEntry | null> {
+  const { id, step } = literals(key, stepId)
+  const results = (await client.query(
+    `${prologue(options)};
+     select epoch from stepback_ledger.fence where rollback_id = ${id} for ${options.exclusive ? "update" : "share"};
+     select digest, result from stepback_ledger.entries
+       where rollback_id = ${id} and step_id = ${step} and batch = ${options.batch ?? 0}`,
+  )) as unknown as QueryResult[]
+  const fence = results.at(-2)?.rows[0] as { epoch: number } | undefined
+  if (fence === undefined)
+    throw new StepbackError("ledger_lost", "the target has lost this run's ledger: it was restored or replaced meanwhile")
+  if (fence.epoch !== key.epoch) throw new LostLeaseError(key.rollbackId)
+  return (results.at(-1)?.rows[0] as LedgerEntry | undefined) ?? null
+}
+
+/** Writes the entry and commits, in one round trip. */
+export async function closeStep(
+  client: PoolClient,
+  key: RunKey,
+  stepId: string,
+  result: StepResult,
+  batch = 0,
+): Promise<void> {
+  const entry = client.query(
+    "insert into stepback_ledger.entries (rollback_id, step_id, batch, digest, result) values ($1, $2, $3, $4, $5)",
+    [key.rollbackId, stepId, batch, key.digest, JSON.stringify(result)],
+  )
+  const commit = client.query("commit")
+  const [written, committed] = await Promise.allSettled([entry, commit])
+  if (written.status === "rejected") throw written.reason
+  if (committed.status === "rejected") throw committed.reason
+}
+
+/**
+ * What became of a step whose commit was not heard of. Waits until no transaction of it can be on its way any more
+ * (they hold the fence), then the ledger's answer is final.
+ */
+export async function findEntry(pool: Pool, key: RunKey, stepId: string): Promise<LedgerEntry | null> {
+  return withClient(pool, async (client) => {
+    const entry = await openStep(client, key, stepId, { timeoutMs: 20_000, exclusive: true })
+    await client.query("rollback")
+    return entry
+  })
+}
+
+/** The steps of a run that the ledger has. */
+export async function listEntries(pool: Pool, rollbackId: string): Promise<Set<string>> {
+  const { rows } = await pool.query<{ step_id: string }>(
+    "select distinct step_id from stepback_ledger.entries where rollback_id = $1",
+    [rollbackId],
+  )
+  return new Set(rows.map((row) => row.step_id))
+}

@@ -1,0 +1,23 @@
+import type { PlanStep } from "../plans/plan.ts"
+import { namesIn } from "../plans/values.ts"
+
+/** Parameters and captures that a step uses. */
+export function namesOf(step: PlanStep): string[] {
+  switch (step.kind) {
+    case "sql":
+    case "purge":
+      return step.params
+    case "check":
+      return [...step.params, ...refs(Object.values(step.expect.values))]
+    case "http":
+      return [...namesIn(JSON.stringify([step.path, step.headers, step.json, step.body])), ...refs(Object.values(step.expect.json))]
+    case "command":
+      return [...step.command, step.cwd ?? ""].flatMap(namesIn)
+    default:
+      return []
+  }
+}
+
+function refs(expected: readonly { kind: string; name?: string }[]): string[] {
+  return expected.flatMap((item) => (item.kind === "ref" && item.name !== undefined ? [item.name] : []))
+}

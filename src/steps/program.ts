@@ -1,0 +1,109 @@
+import { spawn } from "node:child_process"
+import { readFileSync } from "node:fs"
+import { errorMessage } from "../errors.ts"
+
+export type Ended =
+  | { kind: "exited"; code: number | null; signal: string | null; stdout: string; stderr: string }
+  | { kind: "timed_out" | "stopped"; stdout: string; stderr: string }
+  | { kind: "not_started"; message: string }
+
+/** Output kept of each stream: its beginning and its end. */
+const keptBytes = 64 * 1024
+/** Between asking a group to end and ending it. */
+const graceMs = 2_000
+
+/**
+ * Runs a program without a shell, as the leader of a process group of its own, with the given environment and nothing
+ * else of ours but, when given, the idempotency key. The whole group is ended at the timeout.
+ */
+export function runProgram(options: {
+  command: string[]
+  cwd: string | null
+  env: Record<string, string>
+  key: string | null
+  timeoutMs: number
+  signal: AbortSignal
+  started?: (pid: number) => void
+}): Promise<Ended> {
+  const [program, ...parts] = options.command
+  if (program === undefined) return Promise.resolve({ kind: "not_started", message: "there is no command" })
+  return new Promise((resolve) => {
+    const child = spawn(program, parts, {
+      ...(options.cwd === null ? {} : { cwd: options.cwd }),
+      env: { ...options.env, ...(options.key === null ? {} : { IDEMPOTENCY_KEY: options.key }) },
+      detached: true,
+      stdio: ["ignore", "pipe", "pipe"],
+    })
+    const stdout = keep()
+    const stderr = keep()
+    let ending: "timed_out" | "stopped" | null = null
+    let killer: NodeJS.Timeout | undefined
+    const end = (why: "timed_out" | "stopped") => {
+      if (ending !== null || child.pid === undefined) return
+      ending = why
+      const { pid } = child
+      endGroup(pid, "SIGTERM")
+      killer = setTimeout(() => endGroup(pid, "SIGKILL"), graceMs)
+    }
+    const timer = setTimeout(() => end("timed_out"), options.timeoutMs)
+    const stop = () => end("stopped")
+    options.signal.addEventListener("abort", stop, { once: true })
+    const settle = (ended: Ended) => {
+      clearTimeout(timer)
+      clearTimeout(killer)
+      options.signal.removeEventListener("abort", stop)
+      resolve(ended)
+    }
+    child.stdout.on("data", stdout.take)
+    child.stderr.on("data", stderr.take)
+    child.once("spawn", () => child.pid !== undefined && options.started?.(child.pid))
+    child.once("error", (error) =>
+      settle({ kind: "not_started", message: `${program} could not be started: ${errorMessage(error)}` }),
+    )
+    child.once("close", (code, signal) => {
+      const output = { stdout: stdout.text(), stderr: stderr.text() }
+      settle(ending === null ? { kind: "exited", code, signal, ...output } : { kind: ending, ...output })
+    })
+    // A grandchild may hold the pipes open after the program itself has ended.
+    child.once("exit", () => setTimeout(() => child.stdout.destroy() && child.stderr.destroy(), graceMs).unref())
+  })
+}
+
+/** Ends a process group; one that is gone already is fine. */
+export function endGroup(pid: number, signal: "SIGTERM" | "SIGKILL"): void {
+  try {
+    process.kill(-pid, signal)
+  } catch {
+    // It has ended.
+  }
+}
+
+/** When a process began, as the kernel counts; null where that cannot be read. Tells a process from a later one with its number. */
+export function processBirth(pid: number): string | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? null
+  } catch {
+    return null
+  }
+}
+
+function keep() {
+  let head = ""
+  let tail = ""
+  let dropped = 0
+  return {
+    take: (chunk: Buffer) => {
+      const text = chunk.toString("utf8")
+      if (head.length < keptBytes) head += text
+      else {
+        tail += text
+        if (tail.length > keptBytes) {
+          dropped += tail.length - keptBytes
+          tail = tail.slice(-keptBytes)
+        }
+      }
+    },
+    text: () => (tail === "" ? head : `${head}${dropped > 0 ? `\n… ${dropped} characters left out …\n` : ""}${tail}`),
+  }
+}

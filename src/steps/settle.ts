@@ -1,0 +1,73 @@
+import { setTimeout as pause } from "node:timers/promises"
+import type { PoolClient } from "pg"
+import { errorCode, isPassing, LostLeaseError, StepbackError } from "../errors.ts"
+import type { StepResult } from "../rollback/facts.ts"
+import { findEntry } from "./ledger.ts"
+import { elapsed, failure, sqlFailure, stepResult, type RunContext } from "./step.ts"
+import { withClient } from "./target.ts"
+
+/** How long a database that is away is waited for: a restart takes seconds. */
+const patienceMs = 90_000
+
+/**
+ * Runs a transactional step until its outcome is known. An error that passes (the link broke, the server restarted) is
+ * followed by a question to the ledger: done is reported and not repeated, not done is tried again.
+ */
+export async function settleStep(
+  step: { id: string; sql: string; retries: number },
+  context: RunContext,
+  work: (client: PoolClient, started: number) => Promise<StepResult>,
+): Promise<StepResult> {
+  const { pool } = context.target
+  const started = performance.now()
+  if (!pool) return stepResult({ outcome: "failed", failure: failure("no_database", "the plan's target has no database") })
+  let doubtful = false
+  for (let attempt = 1; ; attempt++) {
+    try {
+      if (doubtful) {
+        const entry = await findEntry(pool, context.key, step.id)
+        if (entry) return entry.result
+        doubtful = false
+      }
+      const result = await withClient(pool, (client) => work(client, started))
+      if (result.failure?.code === "40001" && attempt <= 5) continue
+      return result
+    } catch (error) {
+      if (error instanceof LostLeaseError) throw error
+      if (!isPassing(error) || elapsed(started) > patienceMs || context.signal.aborted)
+        return failed(error, step.sql, context, started)
+      doubtful = true
+      await pause(Math.min(100 * 2 ** attempt, 2_000))
+    }
+  }
+}
+
+async function failed(error: unknown, sql: string, context: RunContext, started: number): Promise<StepResult> {
+  const seen =
+    error instanceof StepbackError
+      ? failure(error.code, context.secrets.redact(error.message))
+      : sqlFailure(error, sql, context.secrets)
+  // Nobody knows whether it committed: that is for a person to find out.
+  const outcome = isPassing(error) ? "unknown" : "failed"
+  if (errorCode(error) === "55P03") seen.detail = await lockHolders(context)
+  return stepResult({ outcome, failure: seen, ms: elapsed(started), attempts: context.attempt })
+}
+
+/** Who holds locks that others wait for, for the message of a lock timeout. */
+async function lockHolders(context: RunContext): Promise<string | null> {
+  const { pool } = context.target
+  if (!pool) return null
+  try {
+    const { rows } = await pool.query<{ pid: number; age: string; state: string; query: string }>(
+      `select pid, date_trunc('second', now() - xact_start)::text as age, state, left(query, 120) as query
+       from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null
+         and exists (select 1 from pg_locks l where l.pid = pg_stat_activity.pid and l.granted and l.mode like '%Exclusive%' and l.locktype in ('relation', 'transactionid', 'tuple'))
+       order by xact_start limit 3`,
+    )
+    return rows.length === 0
+      ? null
+      : rows.map((row) => `held by pid ${row.pid} for ${row.age} (${row.state}): ${context.secrets.redact(row.query)}`).join("; ")
+  } catch {
+    return null
+  }
+}

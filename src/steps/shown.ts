@@ -1,0 +1,10 @@
+/** What stands for a value that the plan says is never shown. */
+export const hidden = "(not shown)"
+
+const shownLength = 200
+
+/** A value as one line of bounded length. */
+export function shorten(text: string, most = shownLength): string {
+  const line = text.replace(/\s+/g, " ")
+  return line.length > most ? `${line.slice(0, most)}… (${line.length} characters)` : line
+}

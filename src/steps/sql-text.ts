@@ -1,0 +1,143 @@
+import { escapeIdentifier } from "pg"
+import type { StatementFacts } from "../plans/plan.ts"
+import type { TableFacts } from "./catalog.ts"
+
+/** How many changed rows are shown one by one. */
+export const shownRows = 20
+
+/** Columns whose change is the point: what the statement sets, but for stamps of the moment. */
+export function tellingColumns(facts: StatementFacts): string[] {
+  const steady = facts.set.filter((item) => !item.volatile).map((item) => item.column)
+  return [...new Set(steady.length > 0 ? steady : facts.set.map((item) => item.column))]
+}
+
+const column = (owner: string, name: string) => `${owner}.${escapeIdentifier(name)}`
+
+function label(table: TableFacts, owner: string): string {
+  return `concat_ws('/', ${table.primaryKey.map((name) => `${column(owner, name)}::text`).join(", ")})`
+}
+
+function jsonOf(columns: string[], owner: string): string {
+  if (columns.length === 0) return "'{}'::jsonb"
+  return `jsonb_build_object(${columns.map((name) => `'${name.replaceAll("'", "''")}', to_jsonb(${column(owner, name)})`).join(", ")})`
+}
+
+/** The statement's WITH, without the keyword, to stand before more of our own. */
+function withList(facts: StatementFacts): string {
+  return facts.with === null ? "" : `${facts.with.replace(/^\s*with\s+/i, "")}, `
+}
+
+function recursive(facts: StatementFacts): string {
+  return facts.with !== null && /^\s*with\s+recursive/i.test(facts.with) ? "recursive " : ""
+}
+
+const withBody = (facts: StatementFacts) => withList(facts).replace(/^recursive\s+/i, "")
+
+/**
+ * UPDATE, read-only: the rows that match, as they are, and as its SET would make them, evaluated in the same SELECT.
+ * An expression is cast to its column's type, as the assignment would do.
+ */
+export function updatePreview(facts: StatementFacts, table: TableFacts): string {
+  const owner = escapeIdentifier(facts.table?.alias ?? table.name)
+  const telling = tellingColumns(facts)
+  const typeOf = (name: string) => table.columns.find((item) => item.name === name)?.type
+  const known = facts.set.filter((item) => item.expression !== null && telling.includes(item.column))
+  const after = known.map(
+    (item) => `'${item.column.replaceAll("'", "''")}', to_jsonb((${item.expression})::${typeOf(item.column) ?? "text"})`,
+  )
+  const changed =
+    known.length === telling.length && known.length > 0
+      ? known
+          .map((item) => `(${item.expression})::${typeOf(item.column) ?? "text"}::text is distinct from ${column(owner, item.column)}::text`)
+          .join(" or ")
+      : "null::boolean"
+  return `with ${recursive(facts)}${withBody(facts)}stepback_rows as (
+    select ${label(table, owner)} as label, ${jsonOf(telling, owner)} as before,
+      ${after.length === 0 ? "'{}'::jsonb" : `jsonb_build_object(${after.join(", ")})`} as after, ${changed} as changed
+    ${facts.matching})
+  ${summary}`
+}
+
+/** DELETE, read-only. */
+export function deletePreview(facts: StatementFacts, table: TableFacts): string {
+  const owner = escapeIdentifier(facts.table?.alias ?? table.name)
+  return `with ${recursive(facts)}${withBody(facts)}stepback_rows as (
+    select ${label(table, owner)} as label, '{}'::jsonb as before, '{}'::jsonb as after, true as changed ${facts.matching})
+  ${summary}`
+}
+
+/** INSERT, read-only: how many rows its source has now. */
+export function insertPreview(facts: StatementFacts): string {
+  return `with ${recursive(facts)}${withBody(facts)}stepback_source as (${facts.source}) select count(*)::int as rows from stepback_source`
+}
+
+const summary = `select count(*)::int as rows, (count(*) filter (where changed))::int as changed,
+    bool_or(changed is null) as unsure,
+    coalesce((select jsonb_agg(shown) from (select label, before, after from stepback_rows limit ${shownRows}) shown), '[]') as shown
+  from stepback_rows`
+
+/** Locks the rows that an UPDATE or DELETE matches. Params: the statement's own. */
+export function lockRows(facts: StatementFacts): string {
+  const owner = escapeIdentifier(facts.table?.alias ?? "")
+  const head = facts.with === null ? "" : `${facts.with} `
+  return `${head}select 1 ${facts.matching} for update of ${owner}`
+}
+
+/** Keeps the rows that an UPDATE matches as they are, under lock. Params: the statement's, then id, step, relation. */
+export function keepUpdated(facts: StatementFacts): string {
+  const owner = escapeIdentifier(facts.table?.alias ?? "")
+  const n = facts.parameters
+  return `with ${recursive(facts)}${withBody(facts)}stepback_kept as (select (${owner}.*)::text as r ${facts.matching} for update of ${owner})
+    insert into stepback_ledger.before_images (rollback_id, step_id, relation, operation, row_text)
+    select $${n + 1}::uuid, $${n + 2}::text, $${n + 3}::text, 'update', r from stepback_kept`
+}
+
+/** Runs a DELETE or INSERT and keeps what it removed or made, in one statement. Params as above. */
+export function runAndKeep(facts: StatementFacts, sql: string): string {
+  const owner = escapeIdentifier(facts.table?.alias ?? "")
+  const n = facts.parameters
+  return `with stepback_done as (${sql.replace(/;\s*$/, "")}
+    returning (${owner}.*)::text as r)
+    insert into stepback_ledger.before_images (rollback_id, step_id, relation, operation, row_text)
+    select $${n + 1}::uuid, $${n + 2}::text, $${n + 3}::text, '${facts.verb}', r from stepback_done`
+}
+
+/** After an UPDATE: what became of the kept rows. Params: id, step. */
+export function compareUpdated(facts: StatementFacts, table: TableFacts): string {
+  const telling = tellingColumns(facts)
+  const keys = table.primaryKey.map((name) => `t.${escapeIdentifier(name)} = (b.r).${escapeIdentifier(name)}`).join(" and ")
+  const changed = telling.map((name) => `(b.r).${escapeIdentifier(name)}::text is distinct from t.${escapeIdentifier(name)}::text`)
+  return `with stepback_rows as (
+    select ${label(table, "t")} as label, ${jsonOf(telling, "(b.r)")} as before, ${jsonOf(telling, "t")} as after,
+      (${changed.join(" or ")}) as changed
+    from (select row_text::${table.relation} as r from stepback_ledger.before_images
+      where rollback_id = $1 and step_id = $2) b join ${table.relation} t on ${keys})
+  ${summary}`
+}
+
+/** Rows of a child table that deleting the matching rows would take along or change. */
+export function childrenOf(facts: StatementFacts, child: TableFacts["children"][number]): string {
+  const owner = escapeIdentifier(facts.table?.alias ?? "")
+  const parents = child.parentColumns.map((name) => column(owner, name)).join(", ")
+  const columns = child.columns.map((name) => `c.${escapeIdentifier(name)}`).join(", ")
+  const head = facts.with === null ? "" : `${facts.with} `
+  return `${head}select count(*)::int as rows from ${child.relation} c where (${columns}) in (select ${parents} ${facts.matching})`
+}
+
+/** Strings, quoted names and parameters, so that a `$1` inside a string is left alone. */
+const token = /[eE]'(?:\\.|''|[^'\\])*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(\d+)/g
+
+/**
+ * Numbers the parameters that a text really uses from 1 on: Postgres refuses one that it never meets, and a part of a
+ * statement may not meet them all.
+ */
+export function bindUsed(text: string, values: readonly unknown[]): { text: string; values: unknown[] } {
+  const used: number[] = []
+  const renumbered = text.replace(token, (whole, number: string | undefined) => {
+    if (number === undefined) return whole
+    const n = Number(number)
+    if (!used.includes(n)) used.push(n)
+    return `$${used.indexOf(n) + 1}`
+  })
+  return { text: renumbered, values: used.map((n) => values[n - 1]) }
+}

@@ -1,0 +1,231 @@
+import type { PoolClient, QueryResult } from "pg"
+import type { SqlStep } from "../plans/plan.ts"
+import type { Change, ChildRows, RehearsedStep, StepResult } from "../rollback/facts.ts"
+import { findTable, type TableFacts } from "./catalog.ts"
+import { closeStep, openStep } from "./ledger.ts"
+import { hidden, shorten } from "./shown.ts"
+import * as sqlText from "./sql-text.ts"
+import { settleStep } from "./settle.ts"
+import {
+  allowedRows,
+  describeRange,
+  elapsed,
+  failure,
+  rehearsed,
+  sqlFailure,
+  stepResult,
+  type RunContext,
+  type StepContext,
+  type StepType,
+} from "./step.ts"
+import { looking, statement } from "./target.ts"
+
+type Summary = {
+  rows: number
+  changed: number
+  unsure: boolean | null
+  shown: { label: string; before: Record<string, unknown>; after: Record<string, unknown> }[]
+}
+
+/** One INSERT, UPDATE or DELETE, in one transaction with its ledger entry and the rows as they were. */
+export const sqlStep: StepType<SqlStep> = {
+  async rehearse(step, context) {
+    const started = performance.now()
+    const pool = context.target.pool
+    if (!pool) return rehearsed(step.id, { outcome: "unknown", note: "the target database is not reachable" })
+    try {
+      const facts = await looking(pool, step.timeoutMs, (client) => look(client, step, context))
+      return rehearsed(step.id, { ...facts, ms: elapsed(started) })
+    } catch (error) {
+      const seen = sqlFailure(error, step.sql, context.secrets)
+      return rehearsed(step.id, { outcome: "unknown", note: `${seen.code} ${seen.message}`, ms: elapsed(started) })
+    }
+  },
+
+  run: (step, context) =>
+    settleStep(step, context, async (client, started) => {
+      const done = await openStep(client, context.key, step.id, { timeoutMs: step.timeoutMs })
+      if (done) {
+        await client.query("rollback")
+        return done.result
+      }
+      const result = { ...(await act(client, step, context)), attempts: context.attempt, ms: elapsed(started) }
+      if (result.outcome === "succeeded") await closeStep(client, context.key, step.id, result)
+      else await client.query("rollback")
+      return result
+    }),
+}
+
+function bindings(step: SqlStep, context: StepContext): string[] {
+  return step.params.map((name) => context.values[name] ?? "")
+}
+
+async function tableOf(client: PoolClient, step: SqlStep): Promise<TableFacts | null> {
+  const table = step.facts.table
+  return table === null ? null : findTable(client, table.schema, table.name)
+}
+
+async function look(client: PoolClient, step: SqlStep, context: StepContext): Promise<Partial<RehearsedStep>> {
+  const { facts } = step
+  const table = await tableOf(client, step)
+  if (!table) return { outcome: "unknown", note: `there is no table ${facts.table?.name ?? ""} that this role can see` }
+  const warnings = table.triggers.map((name) => `trigger ${name} on ${table.name} fires`)
+  const unkept = keepingProblem(step, table)
+  if (unkept) return { outcome: "unknown", note: unkept, warnings }
+  const values = bindings(step, context)
+  if (facts.verb === "insert") {
+    if (facts.source === null) return { rows: 1, changed: 1, warnings }
+    const counted = await statement(client, ...bound(sqlText.insertPreview(facts), values))
+    const rows = (counted.rows[0] as { rows: number }).rows
+    return { rows, changed: facts.onConflict === null ? rows : null, warnings }
+  }
+  if (facts.matching === null) return { outcome: "unknown", note: "this statement cannot be looked at beforehand", warnings }
+  const preview = facts.verb === "update" ? sqlText.updatePreview(facts, table) : sqlText.deletePreview(facts, table)
+  const summary = (await statement(client, ...bound(preview, values))).rows[0] as Summary
+  const children = facts.verb === "delete" ? await countChildren(client, step, table, values) : []
+  return {
+    rows: summary.rows,
+    changed: summary.unsure === true ? null : summary.changed,
+    changes: facts.verb === "update" ? changesOf(summary, table, context.redact) : [],
+    children,
+    warnings,
+    note: children.length > 0 ? "its deletion would take rows of other tables along: use purge" : null,
+    ...(children.length > 0 ? { outcome: "unknown" as const } : {}),
+  }
+}
+
+/** Why the rows as they were could not be kept. */
+function keepingProblem(step: SqlStep, table: TableFacts): string | null {
+  if (step.irreversible !== null) return null
+  if (table.isView) return `${table.name} is not a plain table: its rows cannot be kept; say irreversible and why`
+  if (table.primaryKey.length === 0)
+    return `${table.name} has no primary key: its rows cannot be kept; say irreversible and why`
+  const moved = step.facts.set.find((item) => table.primaryKey.includes(item.column))
+  return moved ? `${moved.column} is part of the primary key: changing it cannot be taken back; say irreversible and why` : null
+}
+
+function bound(text: string, values: readonly unknown[]): [string, unknown[]] {
+  const used = sqlText.bindUsed(text, values)
+  return [used.text, used.values]
+}
+
+async function countChildren(client: PoolClient, step: SqlStep, table: TableFacts, values: string[]): Promise<ChildRows[]> {
+  const found: ChildRows[] = []
+  for (const child of table.children) {
+    const counted = await statement(client, ...bound(sqlText.childrenOf(step.facts, child), values))
+    const rows = (counted.rows[0] as { rows: number }).rows
+    const action = child.action === "c" ? "cascade" : child.action === "n" ? "set null" : "set default"
+    if (rows > 0) found.push({ table: child.table, rows, action })
+  }
+  return found
+}
+
+function changesOf(summary: Summary, table: TableFacts, redact: readonly string[]): Change[] {
+  return summary.shown.flatMap((row) =>
+    Object.keys({ ...row.before, ...row.after }).flatMap((column) => {
+      const before = display(row.before[column], column, redact)
+      const afterKnown = column in row.after
+      const after = afterKnown ? display(row.after[column], column, redact) : null
+      if (afterKnown && JSON.stringify(row.before[column]) === JSON.stringify(row.after[column])) return []
+      return [{ row: `${table.name}.${row.label}`, column, before, after, afterKnown }]
+    }),
+  )
+}
+
+function display(value: unknown, column: string, redact: readonly string[]): string {
+  return redact.includes(column) ? hidden : shorten(JSON.stringify(value ?? null))
+}
+
+async function act(client: PoolClient, step: SqlStep, context: RunContext): Promise<StepResult> {
+  const values = bindings(step, context)
+  const reversible = step.irreversible === null && step.facts.reversible
+  const table = reversible ? await tableOf(client, step) : null
+  if (reversible) {
+    const problem = table ? keepingProblem(step, table) : `there is no table ${step.facts.table?.name ?? ""}`
+    if (problem) return stepResult({ outcome: "failed", failure: failure("cannot_keep", problem) })
+  }
+  const done = table ? await actAndKeep(client, step, context, table, values) : await actOnly(client, step, values)
+  if (done.outcome === "failed") return done
+  return guardRows(step, context, done)
+}
+
+async function actOnly(client: PoolClient, step: SqlStep, values: string[]): Promise<StepResult> {
+  const result = await statement(client, step.sql, values)
+  return described(step, result.rowCount ?? 0, null, [])
+}
+
+async function actAndKeep(
+  client: PoolClient,
+  step: SqlStep,
+  context: RunContext,
+  table: TableFacts,
+  values: string[],
+): Promise<StepResult> {
+  const keys = [context.rollbackId, step.id, table.relation]
+  const { facts } = step
+  if (facts.verb === "update") {
+    const kept = await statement(client, ...bound(sqlText.keepUpdated(facts), [...values, ...keys]))
+    const updated = await statement(client, step.sql, values)
+    if (kept.rowCount !== updated.rowCount)
+      return stepResult({
+        outcome: "failed",
+        failure: failure("40001", `rows changed while they were being kept: ${kept.rowCount} kept, ${updated.rowCount} matched`),
+      })
+    const compared = await statement(client, sqlText.compareUpdated(facts, table), keys.slice(0, 2))
+    const summary = compared.rows[0] as Summary
+    return described(step, updated.rowCount ?? 0, summary.changed, changesOf(summary, table, context.redact))
+  }
+  if (facts.verb === "delete" && table.children.length > 0) {
+    await statement(client, ...bound(sqlText.lockRows(facts), values))
+    const children = await countChildren(client, step, table, values)
+    const child = children[0]
+    if (child)
+      return stepResult({
+        outcome: "failed",
+        failure: failure("children", `${child.rows} rows of ${child.table} would go along (${child.action}) without being kept: use purge`),
+      })
+  }
+  const done: QueryResult = await statement(client, sqlText.runAndKeep(facts, step.sql), [...values, ...keys])
+  return described(step, done.rowCount ?? 0, done.rowCount ?? 0, [])
+}
+
+const did = { insert: "inserted", update: "changed", delete: "removed", select: "changed" } as const
+
+function described(step: SqlStep, rows: number, changed: number | null, changes: Change[]): StepResult {
+  const { facts } = step
+  const table = facts.table === null ? "?" : facts.table.schema ? `${facts.table.schema}.${facts.table.name}` : facts.table.name
+  const many = rows === 1 ? "1 row" : `${rows} rows`
+  const line =
+    facts.verb === "update" && changed === 0 && rows > 0
+      ? `${many} of ${table} matched; already so, nothing changed`
+      : facts.verb === "update" && changed !== null && changed !== rows
+        ? `${many} of ${table} matched, ${changed} changed`
+        : `${many} of ${table} ${did[facts.verb]}`
+  const affected = changed ?? rows
+  return stepResult({
+    rows,
+    changed,
+    changes,
+    evidence: [line],
+    affected: affected > 0 ? [{ table, did: did[facts.verb] as "changed", rows: affected }] : [],
+  })
+}
+
+function guardRows(step: SqlStep, context: RunContext, result: StepResult): StepResult {
+  const allowed = allowedRows(step.expectRows, context.rehearsed?.rows ?? null)
+  if (allowed === null)
+    return { ...result, outcome: "failed", affected: [], failure: failure("not_rehearsed", "how many rows to expect was not known when this was approved: request it again when the target can be looked at") }
+  const rows = result.rows ?? 0
+  if (rows >= allowed.min && rows <= allowed.max) return result
+  return {
+    ...result,
+    outcome: "failed",
+    affected: [],
+    changes: [],
+    evidence: [],
+    failure: failure("row_count", `${rows} rows matched, ${describeRange(allowed)} expected; nothing was changed`, {
+      statement: step.sql,
+    }),
+  }
+}
+

@@ -1,0 +1,116 @@
+import { errorCode, errorMessage } from "../errors.ts"
+import type { Fingerprint, FrozenRun } from "../plans/frozen.ts"
+import type { PlanStep, RowExpectation } from "../plans/plan.ts"
+import type { Values } from "../plans/values.ts"
+import type { Logger } from "../log.ts"
+import type { Failure, RehearsedStep, StepResult } from "../rollback/facts.ts"
+import type { RunKey } from "./ledger.ts"
+import type { Secrets } from "./secrets.ts"
+import type { Target } from "./target.ts"
+
+/** What every step is given, whether it looks or acts. */
+export type StepContext = {
+  rollbackId: string
+  environment: string
+  values: Values
+  secrets: Secrets
+  target: Target
+  redact: readonly string[]
+  /** Aborted by Stop, by a lost lease and by the end of the process. */
+  signal: AbortSignal
+  log: Logger
+}
+
+export type RunContext = StepContext & {
+  key: RunKey
+  attempt: number
+  rehearsed: RehearsedStep | null
+  fingerprint: Fingerprint | null
+  /** Writes down which process group runs, so that a takeover can end it. */
+  recordProcess(process: { pid: number; host: string; birth: string | null }): void
+  /** A sign of life between batches; throws when the lease is lost or Stop was pressed. */
+  checkpoint(): Promise<void>
+}
+
+/** One kind of step. `rehearse` never has an effect. */
+export type StepType<S extends PlanStep> = {
+  rehearse(step: S, context: StepContext): Promise<RehearsedStep>
+  run(step: S, context: RunContext): Promise<StepResult>
+}
+
+export type StepDefinitions = { [K in PlanStep["kind"]]?: StepType<Extract<PlanStep, { kind: K }>> }
+export type { FrozenRun }
+
+export function rehearsed(stepId: string, facts: Partial<RehearsedStep>): RehearsedStep {
+  return {
+    stepId,
+    outcome: "looked",
+    rows: null,
+    changed: null,
+    total: null,
+    changes: [],
+    children: [],
+    holds: null,
+    note: null,
+    warnings: [],
+    ms: 0,
+    ...facts,
+  }
+}
+
+export function stepResult(facts: Partial<StepResult>): StepResult {
+  return {
+    outcome: "succeeded",
+    rows: null,
+    changed: null,
+    changes: [],
+    affected: [],
+    evidence: [],
+    captures: {},
+    failure: null,
+    attempts: 1,
+    ms: 0,
+    output: null,
+    deployedBefore: null,
+    ...facts,
+  }
+}
+
+export function failure(code: string, message: string, facts: Partial<Failure> = {}): Failure {
+  return { code, message, position: null, statement: null, detail: null, hint: null, ...facts }
+}
+
+/** A database error as people need it: SQLSTATE, message, position, statement. */
+export function sqlFailure(error: unknown, statement: string, secrets: Secrets): Failure {
+  const facts = error as { position?: string; detail?: string; hint?: string }
+  const clean = (text: string | undefined) => (text === undefined ? null : secrets.redact(text))
+  return failure(errorCode(error), secrets.redact(errorMessage(error)), {
+    position: facts.position === undefined ? null : Number(facts.position),
+    statement,
+    detail: clean(facts.detail),
+    hint: clean(facts.hint),
+  })
+}
+
+/** Rows that the tolerance leaves room for when the plan does not say: whichever is larger. */
+const defaultTolerance = { share: 0.02, rows: 10 }
+
+/** The range that an expectation allows; null when it needs a rehearsal that gave no number. */
+export function allowedRows(expected: RowExpectation, counted: number | null): { min: number; max: number } | null {
+  if (expected.kind === "range") return expected
+  if (counted === null) return null
+  const slack =
+    expected.tolerance === null
+      ? Math.max(Math.ceil(counted * defaultTolerance.share), defaultTolerance.rows)
+      : Math.floor(counted * expected.tolerance)
+  return { min: Math.max(0, counted - slack), max: counted + slack }
+}
+
+export function describeRange(range: { min: number; max: number }): string {
+  if (range.max >= Number.MAX_SAFE_INTEGER) return `${range.min} or more`
+  return range.min === range.max ? String(range.min) : `${range.min} to ${range.max}`
+}
+
+export function elapsed(since: number): number {
+  return Math.round(performance.now() - since)
+}

@@ -1,0 +1,127 @@
+import { Pool, type PoolClient, type QueryResult } from "pg"
+import { errorCode, StepbackError } from "../errors.ts"
+import type { Fingerprint } from "../plans/frozen.ts"
+import type { Logger } from "../log.ts"
+
+/** A plan's own database and host. */
+export type Target = { pool: Pool | null; httpBase: URL | null }
+
+/** Pools are kept per address: a rollback starts on a warm connection. */
+export function createTargetPools(log: Logger) {
+  const pools = new Map<string, Pool>()
+  return {
+    get(url: string): Pool {
+      const known = pools.get(url)
+      if (known) return known
+      const pool = new Pool({
+        connectionString: url,
+        max: 8,
+        connectionTimeoutMillis: 5_000,
+        idleTimeoutMillis: 600_000,
+        keepAlive: true,
+        application_name: "stepback",
+        pipeline: true,
+      })
+      pool.on("error", (error) => log.warn({ err: error }, "target database connection lost"))
+      pools.set(url, pool)
+      return pool
+    },
+    async close(): Promise<void> {
+      await Promise.all([...pools.values()].map((pool) => pool.end()))
+      pools.clear()
+    },
+  }
+}
+
+export type TargetPools = ReturnType<typeof createTargetPools>
+
+/** How long a step waits for a lock that somebody else holds. */
+const lockTimeoutMs = 5_000
+/** A worker that froze inside a transaction keeps its fence for this long at most; then the server ends it. */
+const idleTimeoutMs = 15_000
+
+/**
+ * `set local` only: behind a pooler in transaction mode a session's settings would be somebody else's.
+ * `row_security = off` makes policies an error instead of a silent filter; the formats make a row's text exact.
+ */
+export function prologue(options: { timeoutMs: number; readOnly?: boolean }): string {
+  return [
+    options.readOnly ? "begin isolation level repeatable read read only" : "begin",
+    `set local statement_timeout = ${Math.ceil(options.timeoutMs)}`,
+    `set local lock_timeout = ${Math.min(lockTimeoutMs, Math.ceil(options.timeoutMs))}`,
+    `set local idle_in_transaction_session_timeout = ${idleTimeoutMs}`,
+    "set local row_security = off",
+    "set local timezone = 'UTC'",
+    "set local datestyle = 'ISO, YMD'",
+    "set local intervalstyle = 'postgres'",
+    "set local extra_float_digits = 1",
+  ].join("; ")
+}
+
+/** Takes a connection, runs `work`, and gives it back; one that broke, or whose transaction may be open, is closed. */
+export async function withClient<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
+  const client = await pool.connect()
+  let broken: Error | undefined
+  try {
+    return await work(client)
+  } catch (error) {
+    broken = error instanceof Error ? error : new Error(String(error))
+    try {
+      await client.query("rollback")
+      if ("severity" in broken && broken.severity !== "FATAL") broken = undefined
+    } catch {
+      // The connection is gone, and the transaction with it.
+    }
+    throw error
+  } finally {
+    client.release(broken)
+  }
+}
+
+/** A read-only look, rolled back in any case. */
+export async function looking<T>(pool: Pool, timeoutMs: number, work: (client: PoolClient) => Promise<T>): Promise<T> {
+  return withClient(pool, async (client) => {
+    await client.query(prologue({ timeoutMs, readOnly: true }))
+    const result = await work(client)
+    await client.query("rollback")
+    return result
+  })
+}
+
+/** A plan's statement: never more than one, whatever its text says. */
+export function statement(client: PoolClient, text: string, values: readonly unknown[]): Promise<QueryResult> {
+  return client.query({ text, values: [...values], queryMode: "extended" } as { text: string; values: unknown[] })
+}
+
+export type Identity = { fingerprint: Fingerprint; standby: boolean; version: number }
+
+/** Which database this is. The system identifier is null where the role may not read it. */
+export async function identify(pool: Pool, httpBase: URL | null): Promise<Identity> {
+  return withClient(pool, async (client) => {
+    const { rows } = await client.query<{ database: string; standby: boolean; version: string }>(
+      "select current_database() as database, pg_is_in_recovery() as standby, current_setting('server_version_num') as version",
+    )
+    const row = rows[0] as { database: string; standby: boolean; version: string }
+    const system = await client
+      .query<{ id: string }>("select system_identifier::text as id from pg_control_system()")
+      .then((result) => result.rows[0]?.id ?? null)
+      .catch((error: unknown) => {
+        if (errorCode(error) === "42501") return null
+        throw error
+      })
+    return {
+      fingerprint: { database: row.database, systemIdentifier: system, httpOrigin: httpBase?.origin ?? null },
+      standby: row.standby,
+      version: Number(row.version),
+    }
+  })
+}
+
+/** The base of a plan's requests. Throws when it is not http(s). */
+export function httpBase(url: string): URL {
+  if (!URL.canParse(url)) throw new StepbackError("bad_url", "target.http is not a URL")
+  const base = new URL(url)
+  if (base.protocol !== "http:" && base.protocol !== "https:")
+    throw new StepbackError("bad_url", `target.http must be http or https, not ${base.protocol}`)
+  return base
+}

@@ -1,0 +1,68 @@
+import { Pool, types, type PoolClient, type QueryResult } from "pg"
+import type { Logger } from "../log.ts"
+
+export type Query = { text: string; values?: unknown[] }
+
+// Counts and sums arrive as text otherwise; ours stay far below 2^53.
+types.setTypeParser(types.builtins.INT8, Number)
+
+/**
+ * A pool on the state database. Pipelined: queries of one client go out without waiting for each other's answers,
+ * which makes a transaction one round trip.
+ */
+export function createPool(url: string, options: { log: Logger; max?: number }): Pool {
+  const pool = new Pool({
+    connectionString: url,
+    max: options.max ?? 20,
+    connectionTimeoutMillis: 5_000,
+    idleTimeoutMillis: 60_000,
+    statement_timeout: 20_000,
+    query_timeout: 25_000,
+    idle_in_transaction_session_timeout: 20_000,
+    application_name: "stepback",
+    pipeline: true,
+  })
+  pool.on("error", (error) => options.log.warn({ err: error }, "state database connection lost"))
+  return pool
+}
+
+/**
+ * Runs the queries as one transaction in one round trip and gives their results. The first error is thrown and
+ * nothing of it stays: statements behind an error fail too, and the commit of a failed transaction rolls back.
+ */
+export async function inOneGo(pool: Pool, queries: Query[]): Promise<QueryResult[]> {
+  const client = await pool.connect()
+  let broken: Error | undefined
+  try {
+    const sent = [{ text: "begin" }, ...queries, { text: "commit" }].map((query) => client.query(query))
+    const settled = await Promise.allSettled(sent)
+    const failed = settled.find((result) => result.status === "rejected")
+    if (failed) {
+      broken = failed.reason as Error
+      throw broken
+    }
+    return settled.slice(1, -1).map((result) => (result as PromiseFulfilledResult<QueryResult>).value)
+  } finally {
+    client.release(broken && !("severity" in broken) ? broken : undefined)
+  }
+}
+
+/** A transaction whose statements depend on each other. */
+export async function inTransaction<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
+  const client = await pool.connect()
+  let broken: Error | undefined
+  try {
+    await client.query("begin")
+    const result = await work(client)
+    await client.query("commit")
+    return result
+  } catch (error) {
+    broken = error as Error
+    await client.query("rollback").catch((failure: Error) => {
+      broken = failure
+    })
+    throw error
+  } finally {
+    client.release(broken && !("severity" in broken) ? broken : undefined)
+  }
+}

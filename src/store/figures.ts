@@ -1,0 +1,28 @@
+import type { Pool } from "pg"
+
+/** Figures for those who watch over the service. */
+export function figureStore(pool: Pool) {
+  return {
+    async rollbacksByState(): Promise<{ state: string; count: number }[]> {
+      const { rows } = await pool.query<{ state: string; count: number }>(
+        "select state, count(*)::int as count from stepback.rollbacks where kind <> 'rehearsal' group by state",
+      )
+      return rows
+    },
+
+    async outboxAgeSeconds(): Promise<number> {
+      const { rows } = await pool.query<{ age: number }>(
+        `select coalesce(extract(epoch from now() - min(created_at)), 0)::float8 as age
+         from stepback.outbox where state in ('pending', 'sending')`,
+      )
+      return rows[0]?.age ?? 0
+    },
+
+    async unacknowledged(): Promise<number> {
+      const { rows } = await pool.query<{ count: number }>(
+        "select count(*)::int as count from stepback.escalations where acknowledged_at is null and resolved_at is null",
+      )
+      return rows[0]?.count ?? 0
+    },
+  }
+}

@@ -1,0 +1,121 @@
+import type { Pool } from "pg"
+import type { Message } from "../rollback/facts.ts"
+import { inTransaction } from "./database.ts"
+import { storable } from "./rows.ts"
+
+export type OutboxRow = { seq: number; key: string; body: Message; state: "pending" | "sending"; channel: string | null; ts: string | null }
+
+/** What one rollback still has to say. */
+export type Lane = { rollbackId: string; cardDue: boolean; rows: OutboxRow[] }
+
+/** Messages on their way to Slack. A lane is one rollback's; whoever holds it sends its messages in order. */
+export function outboxStore(pool: Pool) {
+  return {
+    async enqueue(rollbackId: string, key: string, body: Message): Promise<void> {
+      await pool.query("select stepback.enqueue($1, $2, $3)", [rollbackId, key, storable(body)])
+    },
+
+    async redrawCard(rollbackId: string): Promise<void> {
+      await pool.query("select stepback.redraw_card($1)", [rollbackId])
+    },
+
+    /** Takes a rollback that has something to say and that nobody is sending for; null when there is none. */
+    async claimLane(owner: string, holdMs: number): Promise<string | null> {
+      const { rows } = await pool.query<{ id: string }>(
+        `update stepback.rollbacks set lane_owner = $1, lane_until = now() + $2 * interval '1 millisecond'
+         where id = (select id from stepback.rollbacks where deliver_at <= now() and (lane_until is null or lane_until < now())
+           order by deliver_at limit 1 for update skip locked) returning id`,
+        [owner, holdMs],
+      )
+      return rows[0]?.id ?? null
+    },
+
+    /** False when the lane is no longer ours. */
+    async holdLane(rollbackId: string, owner: string, holdMs: number): Promise<boolean> {
+      const { rowCount } = await pool.query(
+        `update stepback.rollbacks set lane_until = now() + $3 * interval '1 millisecond' where id = $1 and lane_owner = $2`,
+        [rollbackId, owner, holdMs],
+      )
+      return rowCount === 1
+    },
+
+    async listUnsent(rollbackId: string): Promise<OutboxRow[]> {
+      const { rows } = await pool.query<OutboxRow>(
+        `select seq, key, body, state, channel, ts from stepback.outbox
+         where rollback_id = $1 and state in ('pending', 'sending') order by seq limit 50`,
+        [rollbackId],
+      )
+      return rows
+    },
+
+    /** Gives the lane back: with nothing left it rests; otherwise it is due again after `waitMs`. */
+    async releaseLane(rollbackId: string, owner: string, waitMs: number | null): Promise<void> {
+      await pool.query(
+        `update stepback.rollbacks set lane_owner = null, lane_until = null,
+           delivery_attempts = case when $3::float8 is null then 0 else delivery_attempts + 1 end,
+           deliver_at = case
+             when $3::float8 is not null then now() + $3 * interval '1 millisecond'
+             when card_version > card_sent_version and card_state <> 'lost' then now()
+             when exists (select 1 from stepback.outbox o where o.rollback_id = id and o.state in ('pending', 'sending')) then now()
+             else null end
+         where id = $1 and lane_owner = $2`,
+        [rollbackId, owner, waitMs],
+      )
+    },
+
+    async deliveryAttempts(rollbackId: string): Promise<number> {
+      const { rows } = await pool.query<{ n: number }>("select delivery_attempts as n from stepback.rollbacks where id = $1", [rollbackId])
+      return rows[0]?.n ?? 0
+    },
+
+    /** Before a message goes out: from here on its fate is unknown until it is marked sent. */
+    async markSending(rollbackId: string, seq: number): Promise<void> {
+      await pool.query("update stepback.outbox set state = 'sending' where rollback_id = $1 and seq = $2", [rollbackId, seq])
+    },
+
+    async markSent(rollbackId: string, seq: number, sent: { channel: string | null; ts: string | null; refused?: boolean }): Promise<void> {
+      await pool.query(
+        `update stepback.outbox set state = $5, sent_at = now(), channel = $3, ts = $4 where rollback_id = $1 and seq = $2`,
+        [rollbackId, seq, sent.channel, sent.ts, sent.refused === true ? "refused" : "sent"],
+      )
+    },
+
+    async markCardSending(rollbackId: string): Promise<void> {
+      await pool.query("update stepback.rollbacks set card_state = 'sending' where id = $1 and card_state = 'none'", [rollbackId])
+    },
+
+    async markCardSent(rollbackId: string, sent: { version: number; channel: string; ts: string; permalink: string | null }): Promise<void> {
+      await pool.query(
+        `update stepback.rollbacks set card_state = 'sent', card_sent_version = greatest(card_sent_version, $2), card_channel = $3,
+           card_ts = $4, permalink = coalesce($5, permalink) where id = $1`,
+        [rollbackId, sent.version, sent.channel, sent.ts, sent.permalink],
+      )
+    },
+
+    /** The channel will never take this card (left, archived): the rest is not held up by it. */
+    async markCardLost(rollbackId: string): Promise<void> {
+      await pool.query("update stepback.rollbacks set card_state = 'lost', card_sent_version = card_version where id = $1", [rollbackId])
+    },
+
+    /** Where a message went, for editing it. */
+    async findSent(key: string): Promise<{ channel: string; ts: string } | null> {
+      const { rows } = await pool.query<{ channel: string | null; ts: string | null }>(
+        "select channel, ts from stepback.outbox where key = $1 and state = 'sent'",
+        [key],
+      )
+      const row = rows[0]
+      return row?.channel && row.ts ? { channel: row.channel, ts: row.ts } : null
+    },
+
+    /** Sends an already sent message again as an edit, when its facts changed. */
+    editAgain: (key: string) =>
+      inTransaction(pool, async (client) => {
+        const { rows } = await client.query<{ rollback_id: string }>(
+          "update stepback.outbox set state = 'pending' where key = $1 and state = 'sent' returning rollback_id",
+          [key],
+        )
+        const row = rows[0]
+        if (row) await client.query("update stepback.rollbacks set deliver_at = least(deliver_at, now()) where id = $1", [row.rollback_id])
+      }),
+  }
+}

@@ -1,0 +1,176 @@
+import type { Pool } from "pg"
+import type { Analysis, Escalation, Message } from "../rollback/facts.ts"
+import { inTransaction } from "./database.ts"
+import { storable } from "./rows.ts"
+
+export type EscalationFacts = Pick<
+  Escalation,
+  "trigger" | "stepId" | "headline" | "evidence" | "byHand" | "mention" | "channelId" | "acknowledgeWithinMs"
+>
+export type StoredAnalysis = { facts: unknown; rootCause: string | null; prevention: string | null; followUps: string | null; filledBy: string | null }
+
+type EscalationRow = {
+  id: string
+  rollback_id: string
+  facts: EscalationFacts
+  raised_at: Date
+  times_told: number
+  acknowledged_by: string | null
+  acknowledged_at: Date | null
+  resolved_at: Date | null
+}
+
+const escalationColumns = "id, rollback_id, facts, raised_at, times_told, acknowledged_by, acknowledged_at, resolved_at"
+
+function parseEscalation(row: EscalationRow): Escalation & { rollbackId: string } {
+  return {
+    id: row.id,
+    rollbackId: row.rollback_id,
+    ...row.facts,
+    raisedAt: row.raised_at.toISOString(),
+    timesTold: row.times_told,
+    acknowledgedBy: row.acknowledged_by,
+    acknowledgedAt: row.acknowledged_at?.toISOString() ?? null,
+    resolvedAt: row.resolved_at?.toISOString() ?? null,
+  }
+}
+
+/** Escalations, analyses and notes. */
+export function recordStore(pool: Pool) {
+  return {
+    /** Raises an escalation once per key, with its message; a second time is nothing. */
+    raise: (rollbackId: string, key: string, id: string, facts: EscalationFacts) =>
+      inTransaction(pool, async (client) => {
+        const inserted = await client.query(
+          `insert into stepback.escalations (id, rollback_id, key, facts, next_telling_at)
+           values ($1, $2, $3, $4, now() + $5 * interval '1 millisecond') on conflict (key) do nothing`,
+          [id, rollbackId, key, storable(facts), facts.acknowledgeWithinMs],
+        )
+        if (inserted.rowCount === 0) return false
+        await client.query("select stepback.append_audit($1, 'escalated', 'stepback', $2)", [
+          rollbackId,
+          storable({ trigger: facts.trigger, step: facts.stepId }),
+        ])
+        await client.query("select stepback.enqueue($1, $2, $3)", [
+          rollbackId,
+          `${key}/1`,
+          storable({ kind: "escalation", escalationId: id } satisfies Message),
+        ])
+        return true
+      }),
+
+    async findEscalation(id: string): Promise<(Escalation & { rollbackId: string }) | null> {
+      if (!/^[0-9a-f-]{36}$/.test(id)) return null
+      const { rows } = await pool.query<EscalationRow>(`select ${escalationColumns} from stepback.escalations where id = $1`, [id])
+      return rows[0] === undefined ? null : parseEscalation(rows[0])
+    },
+
+    async listEscalations(rollbackId: string): Promise<Escalation[]> {
+      const { rows } = await pool.query<EscalationRow>(
+        `select ${escalationColumns} from stepback.escalations where rollback_id = $1 order by raised_at`,
+        [rollbackId],
+      )
+      return rows.map(parseEscalation)
+    },
+
+    /** Whether this person was the first; their message is drawn again in any case. */
+    acknowledge: (id: string, userId: string) =>
+      inTransaction(pool, async (client) => {
+        const { rows } = await client.query<{ rollback_id: string; key: string }>(
+          `update stepback.escalations set acknowledged_by = $2, acknowledged_at = now(), next_telling_at = null
+           where id = $1 and acknowledged_at is null returning rollback_id, key`,
+          [id, userId],
+        )
+        const row = rows[0]
+        if (!row) return false
+        await client.query("select stepback.append_audit($1, 'acknowledged', $2, $3)", [row.rollback_id, userId, storable({ key: row.key })])
+        await client.query(
+          `update stepback.outbox set state = 'pending' where key like $1 and state = 'sent'`,
+          [`${row.key.replaceAll(/[%_\\]/g, "\\$&")}/%`],
+        )
+        await client.query("update stepback.rollbacks set deliver_at = least(deliver_at, now()) where id = $1", [row.rollback_id])
+        return true
+      }),
+
+    /** Tells again what nobody has taken. */
+    tellAgain: () =>
+      inTransaction(pool, async (client) => {
+        const { rows } = await client.query<{ id: string; rollback_id: string; key: string; times_told: number }>(
+          `update stepback.escalations set times_told = times_told + 1,
+             next_telling_at = now() + (facts ->> 'acknowledgeWithinMs')::float8 * interval '1 millisecond'
+           where id in (select id from stepback.escalations where next_telling_at <= now() and acknowledged_at is null
+             and resolved_at is null limit 20 for update skip locked) returning id, rollback_id, key, times_told`,
+        )
+        for (const row of rows)
+          await client.query("select stepback.enqueue($1, $2, $3)", [
+            row.rollback_id,
+            `${row.key}/${row.times_told}`,
+            storable({ kind: "escalation", escalationId: row.id } satisfies Message),
+          ])
+        return rows.length
+      }),
+
+    async findAnalysis(rollbackId: string): Promise<StoredAnalysis | null> {
+      const { rows } = await pool.query<{
+        facts: unknown
+        root_cause: string | null
+        prevention: string | null
+        follow_ups: string | null
+        filled_by: string | null
+      }>("select facts, root_cause, prevention, follow_ups, filled_by from stepback.analyses where rollback_id = $1", [rollbackId])
+      const row = rows[0]
+      return row === undefined
+        ? null
+        : { facts: row.facts, rootCause: row.root_cause, prevention: row.prevention, followUps: row.follow_ups, filledBy: row.filled_by }
+    },
+
+    fillAnalysis: (rollbackId: string, userId: string, filled: Pick<Analysis, "rootCause" | "prevention" | "followUps">) =>
+      inTransaction(pool, async (client) => {
+        await client.query(
+          `update stepback.analyses set root_cause = $2, prevention = $3, follow_ups = $4, filled_by = $5, filled_at = now(),
+             remind_at = case when $2 is null or $3 is null then remind_at end where rollback_id = $1`,
+          [rollbackId, clean(filled.rootCause), clean(filled.prevention), clean(filled.followUps), userId],
+        )
+        await client.query("select stepback.append_audit($1, 'analysis_filled', $2, '{}')", [rollbackId, userId])
+        await client.query("update stepback.outbox set state = 'pending' where key = $1 and state = 'sent'", [`${rollbackId}/analysis`])
+        await client.query("update stepback.rollbacks set deliver_at = least(deliver_at, now()) where id = $1", [rollbackId])
+      }),
+
+    /** Analyses that still wait for people, each given once per reminder. */
+    async takeForReminder(everyMs: number): Promise<string[]> {
+      const { rows } = await pool.query<{ rollback_id: string }>(
+        `update stepback.analyses set remind_at = now() + $1 * interval '1 millisecond' where rollback_id in (
+           select rollback_id from stepback.analyses where remind_at <= now() and (root_cause is null or prevention is null)
+           limit 20 for update skip locked) returning rollback_id`,
+        [everyMs],
+      )
+      return rows.map((row) => row.rollback_id)
+    },
+
+    /** False when this very request was taken before. */
+    note: (rollbackId: string, note: { userId: string; text: string; requestKey: string | null }) =>
+      inTransaction(pool, async (client) => {
+        const inserted = await client.query(
+          `insert into stepback.notes (rollback_id, request_key, user_id, text) values ($1, $2, $3, $4) on conflict (request_key) do nothing`,
+          [rollbackId, note.requestKey, note.userId, clean(note.text)],
+        )
+        if (inserted.rowCount === 0) return false
+        await client.query("select stepback.append_audit($1, 'noted', $2, $3)", [rollbackId, note.userId, storable({ text: note.text })])
+        await client.query("update stepback.outbox set state = 'pending' where key = $1 and state = 'sent'", [`${rollbackId}/analysis`])
+        await client.query("select stepback.redraw_card($1)", [rollbackId])
+        return true
+      }),
+
+    async listNotes(rollbackId: string): Promise<{ userId: string; text: string; at: string }[]> {
+      const { rows } = await pool.query<{ user_id: string; text: string; at: Date }>(
+        "select user_id, text, at from stepback.notes where rollback_id = $1 order by at",
+        [rollbackId],
+      )
+      return rows.map((row) => ({ userId: row.user_id, text: row.text, at: row.at.toISOString() }))
+    },
+  }
+}
+
+function clean(text: string | null): string | null {
+  return text === null ? null : text.replaceAll("\u0000", "")
+}

@@ -1,0 +1,216 @@
+import type { Pool, PoolClient } from "pg"
+import { errorCode } from "../errors.ts"
+import { isLive, statesBefore, type RollbackState } from "../rollback/states.ts"
+import { inTransaction } from "./database.ts"
+import { rollbackColumns, rollbackRow, storable, type Selection, type StoredRollback } from "./rows.ts"
+
+export type NewRollback = {
+  id: string
+  kind: "rollback" | "undo" | "rehearsal"
+  environment: string
+  title: string
+  requesterId: string
+  teamId: string | null
+  channelId: string
+  reason: string
+  selection: Selection
+  requestKey: string | null
+  targetReference: string | null
+  undoOf: string | null
+}
+
+export type Created =
+  | { kind: "created"; rollback: StoredRollback }
+  | { kind: "busy"; rollback: StoredRollback }
+  | { kind: "repeated" }
+
+export type Moved = { kind: "moved"; rollback: StoredRollback } | { kind: "not_moved"; rollback: StoredRollback | null }
+
+export function parseRollback(row: unknown): StoredRollback {
+  return rollbackRow.parse(row)
+}
+
+async function one(client: Pool | PoolClient, where: string, values: unknown[]): Promise<StoredRollback | null> {
+  const { rows } = await client.query(`select ${rollbackColumns} from stepback.rollbacks where ${where}`, values)
+  return rows[0] === undefined ? null : parseRollback(rows[0])
+}
+
+/** Rollbacks: created under the environment's lock, moved only from a state that allows it. */
+export function rollbackStore(pool: Pool) {
+  return {
+    find: (id: string) => one(pool, "id = $1", [id]),
+    findByNumber: (number: number) => one(pool, "number = $1", [number]),
+    findLive: (environment: string) =>
+      one(pool, `environment = $1 and kind <> 'rehearsal' and state in ('preparing', 'awaiting_approval', 'approved', 'running')`, [environment]),
+    newest: (environment: string | null) =>
+      one(pool, `($1::text is null or environment = $1) and number is not null order by number desc limit 1`, [environment]),
+
+    async get(id: string): Promise<StoredRollback> {
+      const found = await one(pool, "id = $1", [id])
+      if (!found) throw new Error(`there is no rollback ${id}`)
+      return found
+    },
+
+    async list(environment: string | null, limit: number): Promise<StoredRollback[]> {
+      const { rows } = await pool.query(
+        `select ${rollbackColumns} from stepback.rollbacks
+         where ($1::text is null or environment = $1) and number is not null order by number desc limit $2`,
+        [environment, limit],
+      )
+      return rows.map(parseRollback)
+    },
+
+    /** Which rollback, and which round of it, a card's token belongs to; null for a token that was never ours. */
+    async findCard(token: string): Promise<{ rollback: StoredRollback; round: number; digest: string; current: boolean } | null> {
+      if (!/^[0-9a-f-]{36}$/.test(token)) return null
+      const { rows } = await pool.query<{ rollback_id: string; round: number; digest: string }>(
+        "select rollback_id, round, digest from stepback.cards where token = $1",
+        [token],
+      )
+      const card = rows[0]
+      if (!card) return null
+      const rollback = await one(pool, "id = $1", [card.rollback_id])
+      return rollback === null ? null : { rollback, round: card.round, digest: card.digest, current: rollback.token === token }
+    },
+
+    create: (request: NewRollback) => create(pool, request),
+
+    /** One guarded move with its audit entry and a new drawing of the card. */
+    move: (id: string, to: RollbackState, facts: MoveFacts) => inTransaction(pool, (client) => move(client, id, to, facts)),
+
+    async requestStop(id: string, userId: string): Promise<Moved> {
+      return inTransaction(pool, async (client) => {
+        const { rows } = await client.query(
+          `update stepback.rollbacks set stop_requested_at = now(), stop_requested_by = $2
+           where id = $1 and state in ('approved', 'running') and stop_requested_at is null returning ${rollbackColumns}`,
+          [id, userId],
+        )
+        if (rows[0] === undefined) return { kind: "not_moved", rollback: await one(client, "id = $1", [id]) }
+        await client.query("select stepback.append_audit($1, 'stop_requested', $2, '{}')", [id, userId])
+        await client.query("select stepback.redraw_card($1)", [id])
+        return { kind: "moved", rollback: parseRollback(rows[0]) }
+      })
+    },
+
+    /** Takes the rollback out of the hands of its approvers: what they approved has moved. */
+    prepareAgain: (id: string, from: RollbackState[], moved: string[], epoch: number | null) =>
+      inTransaction(pool, (client) => prepareAgain(client, id, from, moved, epoch)),
+
+    /** Run times of the last rollbacks that did these components and succeeded, newest first, in ms. */
+    async runTimes(environment: string, components: string[], limit: number): Promise<number[]> {
+      const { rows } = await pool.query<{ ms: number }>(
+        `select (extract(epoch from ended_at - started_at) * 1000)::float8 as ms from stepback.rollbacks
+         where environment = $1 and state = 'succeeded' and kind = 'rollback' and started_at is not null
+           and frozen is not null and (select jsonb_agg(c ->> 'id') from jsonb_array_elements(frozen::jsonb -> 'components') c) = $2::jsonb
+         order by number desc limit $3`,
+        [environment, JSON.stringify(components), limit],
+      )
+      return rows.map((row) => row.ms)
+    },
+  }
+}
+
+export type MoveFacts = {
+  actor: string
+  reason?: string | null
+  /** Only when it is still this round of the card. */
+  round?: number
+  /** Only by the worker that has this epoch. */
+  epoch?: number
+}
+
+export async function move(client: PoolClient, id: string, to: RollbackState, facts: MoveFacts): Promise<Moved> {
+  const ends = !isLive(to)
+  const { rows } = await client.query(
+    `update stepback.rollbacks set state = $2, end_reason = coalesce($4, end_reason),
+       ended_at = case when $5 then now() else ended_at end, ended_by = case when $5 then $6 else ended_by end,
+       lease_until = case when $5 then null else lease_until end
+     where id = $1 and state = any($3) and ($7::integer is null or round = $7) and ($8::integer is null or epoch = $8)
+     returning ${rollbackColumns}`,
+    [id, to, statesBefore(to), facts.reason ?? null, ends, facts.actor, facts.round ?? null, facts.epoch ?? null],
+  )
+  if (rows[0] === undefined) return { kind: "not_moved", rollback: await one(client, "id = $1", [id]) }
+  await client.query("select stepback.append_audit($1, $2, $3, $4)", [
+    id,
+    to,
+    facts.actor,
+    storable({ reason: facts.reason ?? null }),
+  ])
+  await client.query("select stepback.redraw_card($1)", [id])
+  return { kind: "moved", rollback: parseRollback(rows[0]) }
+}
+
+async function prepareAgain(
+  client: PoolClient,
+  id: string,
+  from: RollbackState[],
+  moved: string[],
+  epoch: number | null,
+): Promise<Moved> {
+  const { rows } = await client.query(
+    `update stepback.rollbacks set state = 'preparing', token = null, moved = $3, lease_until = null, due_at = now(),
+       approved_at = null, worker = null
+     where id = $1 and state = any($2) and ($4::integer is null or epoch = $4) returning ${rollbackColumns}`,
+    [id, from, storable(moved), epoch],
+  )
+  if (rows[0] === undefined) return { kind: "not_moved", rollback: await one(client, "id = $1", [id]) }
+  await client.query(
+    "update stepback.approvals set voided_at = now(), void_reason = $2 where rollback_id = $1 and voided_at is null",
+    [id, moved.join("; ")],
+  )
+  await client.query("select stepback.append_audit($1, 'moved', 'stepback', $2)", [id, storable({ moved })])
+  await client.query("select stepback.redraw_card($1)", [id])
+  return { kind: "moved", rollback: parseRollback(rows[0]) }
+}
+
+async function create(pool: Pool, request: NewRollback): Promise<Created> {
+  try {
+    return await inTransaction(pool, async (client) => {
+      const numbered = request.kind !== "rehearsal"
+      // The counter's row is locked until commit, so a number is used or was never taken.
+      const number = numbered
+        ? (await client.query<{ value: number }>("update stepback.counters set value = value + 1 where name = 'rollback' returning value")).rows[0]?.value
+        : null
+      const { rows } = await client.query(
+        `insert into stepback.rollbacks (id, number, kind, environment, title, state, requester_id, team_id, channel_id, reason,
+           selection, request_key, target_reference, undo_of, audit_head)
+         select $1, $2, $3, $4, $5, 'preparing', $6, $7, $8, $9, $10, $11, $12, $13,
+           coalesce((select p.audit_head from stepback.rollbacks p where p.number = $2::integer - 1), '')
+         returning ${rollbackColumns}`,
+        [
+          request.id,
+          number,
+          request.kind,
+          request.environment,
+          request.title,
+          request.requesterId,
+          request.teamId,
+          request.channelId,
+          request.reason,
+          storable(request.selection),
+          request.requestKey,
+          request.targetReference,
+          request.undoOf,
+        ],
+      )
+      await client.query("select stepback.append_audit($1, 'requested', $2, $3)", [
+        request.id,
+        request.requesterId,
+        storable({ environment: request.environment, reason: request.reason, selection: request.selection, kind: request.kind }),
+      ])
+      await client.query("select stepback.redraw_card($1)", [request.id])
+      return { kind: "created", rollback: parseRollback(rows[0]) }
+    })
+  } catch (error) {
+    if (errorCode(error) !== "23505") throw error
+    if ((error as { constraint?: string }).constraint === "rollbacks_request_key_key") return { kind: "repeated" }
+    const live = await one(
+      pool,
+      `kind <> 'rehearsal' and state in ('preparing', 'awaiting_approval', 'approved', 'running')
+        and (environment = $1 or target_reference = $2)`,
+      [request.environment, request.targetReference],
+    )
+    // It ended in between: the person asks again and gets through; here, once, for them.
+    return live === null ? create(pool, request) : { kind: "busy", rollback: live }
+  }
+}

@@ -1,0 +1,255 @@
+import type { Pool } from "pg"
+import type { Message, RehearsedStep, Risk, StepResult, StepRun } from "../rollback/facts.ts"
+import type { RollbackState } from "../rollback/states.ts"
+import { errorCode, LostLeaseError } from "../errors.ts"
+import { inOneGo, inTransaction, type Query } from "./database.ts"
+import { parseRollback } from "./rollbacks.ts"
+import { rollbackColumns, storable, type StoredRollback } from "./rows.ts"
+
+export type ToWorkOn = { id: string; state: RollbackState; waitingMs: number }
+
+export type RehearsalOutcome = {
+  frozen: string
+  digest: string
+  token: string
+  fingerprint: string | null
+  risk: Risk
+  approvalsNeeded: number
+  expiresMs: number
+  steps: RehearsedStep[]
+}
+
+/** What the worker writes. Everything here is guarded by the epoch: an older worker's writes are refused. */
+export function runStore(pool: Pool) {
+  /** One transaction, one round trip, only while the epoch is ours. */
+  async function guarded(id: string, epoch: number, queries: Query[]): Promise<{ stop: boolean }> {
+    try {
+      const guard = { text: "select stepback.guard_epoch($1, $2) as stop", values: [id, epoch] }
+      const [first] = await inOneGo(pool, [guard, ...queries])
+      return { stop: (first?.rows[0] as { stop: boolean }).stop }
+    } catch (error) {
+      if (errorCode(error) === "SB001") throw new LostLeaseError(id)
+      throw error
+    }
+  }
+
+  return {
+    /** Takes a rollback to work on, with a new epoch; null when it has a live lease or nothing is to be done. */
+    async claim(id: string, worker: string, leaseMs: number): Promise<StoredRollback | null> {
+      const { rows } = await pool.query(
+        `update stepback.rollbacks set epoch = epoch + 1, worker = $2, lease_until = now() + $3 * interval '1 millisecond',
+           state = case when state = 'approved' then 'running' else state end,
+           started_at = case when state = 'approved' then coalesce(started_at, clock_timestamp()) else started_at end,
+           card_version = card_version + case when state = 'approved' then 1 else 0 end,
+           deliver_at = case when state = 'approved' then least(deliver_at, now()) else deliver_at end
+         where id = $1 and state in ('preparing', 'approved', 'running') and (lease_until is null or lease_until < now())
+         returning ${rollbackColumns}`,
+        [id, worker, leaseMs],
+      )
+      return rows[0] === undefined ? null : parseRollback(rows[0])
+    },
+
+    /** False when the lease is lost. Also tells whether Stop was pressed. */
+    async renew(id: string, epoch: number, leaseMs: number): Promise<{ held: boolean; stop: boolean; runningMs: number | null }> {
+      const { rows } = await pool.query<{ stop: boolean; running: number | null }>(
+        `update stepback.rollbacks set lease_until = now() + $3 * interval '1 millisecond'
+         where id = $1 and epoch = $2 and state in ('preparing', 'running') returning
+           stop_requested_at is not null as stop, (extract(epoch from clock_timestamp() - approved_at) * 1000)::float8 as running`,
+        [id, epoch, leaseMs],
+      )
+      return { held: rows[0] !== undefined, stop: rows[0]?.stop ?? false, runningMs: rows[0]?.running ?? null }
+    },
+
+    /** Gives the lease back, so that another worker may go on at once. */
+    async release(id: string, epoch: number): Promise<void> {
+      await pool.query(
+        "update stepback.rollbacks set lease_until = null, due_at = now() where id = $1 and epoch = $2 and state in ('preparing', 'approved', 'running')",
+        [id, epoch],
+      )
+    },
+
+    /** Rollbacks that nobody works on although somebody should. */
+    async listUnclaimed(limit: number): Promise<ToWorkOn[]> {
+      const { rows } = await pool.query<{ id: string; state: RollbackState; waiting: number }>(
+        `select id, state, (extract(epoch from now() - greatest(due_at, lease_until)) * 1000)::float8 as waiting
+         from stepback.rollbacks where state in ('preparing', 'approved', 'running') and (lease_until is null or lease_until < now())
+         order by due_at limit $1`,
+        [limit],
+      )
+      return rows.map((row) => ({ id: row.id, state: row.state, waitingMs: row.waiting }))
+    },
+
+    saveRehearsal: (id: string, epoch: number, outcome: RehearsalOutcome, rehearsalOnly: boolean) =>
+      guarded(id, epoch, [
+        {
+          text: `update stepback.rollbacks set state = $9, round = round + 1, frozen = $2, digest = $3, token = $4,
+             target_fingerprint = $5, risk = $6, approvals_needed = $7, rehearsed_at = clock_timestamp(),
+             expires_at = clock_timestamp() + $8 * interval '1 millisecond', lease_until = null, worker = null,
+             ended_at = case when $9 = 'succeeded' then now() end where id = $1`,
+          values: [
+            id,
+            outcome.frozen,
+            outcome.digest,
+            outcome.token,
+            outcome.fingerprint,
+            outcome.risk,
+            outcome.approvalsNeeded,
+            outcome.expiresMs,
+            rehearsalOnly ? "succeeded" : "awaiting_approval",
+          ],
+        },
+        {
+          text: `insert into stepback.cards (token, rollback_id, round, digest)
+            select $2, id, round, digest from stepback.rollbacks where id = $1`,
+          values: [id, outcome.token],
+        },
+        {
+          text: "select stepback.append_audit($1, 'rehearsed', 'stepback', $2)",
+          values: [id, storable({ digest: outcome.digest, risk: outcome.risk, approvalsNeeded: outcome.approvalsNeeded })],
+        },
+        { text: "select stepback.redraw_card($1)", values: [id] },
+      ]),
+
+    async listSteps(id: string): Promise<StepRun[]> {
+      const { rows } = await pool.query<{
+        step_id: string
+        attempt: number
+        result: StepResult | null
+        started_at: Date
+        ended_at: Date | null
+        skipped_by: string | null
+        skip_reason: string | null
+      }>(
+        `select step_id, attempt, result, started_at, ended_at, skipped_by, skip_reason
+         from stepback.step_runs where rollback_id = $1 order by started_at, step_id, attempt`,
+        [id],
+      )
+      return rows.map((row) => ({
+        stepId: row.step_id,
+        attempt: row.attempt,
+        result: row.result,
+        startedAt: row.started_at.toISOString(),
+        endedAt: row.ended_at?.toISOString() ?? null,
+        skippedBy: row.skipped_by,
+        skipReason: row.skip_reason,
+      }))
+    },
+
+    /** Before an effect outside of any transaction: that it is about to happen. */
+    recordIntent: (id: string, epoch: number, step: string, attempt: number) =>
+      guarded(id, epoch, [
+        {
+          text: `insert into stepback.step_runs (rollback_id, step_id, attempt, epoch) values ($1, $2, $3, $4)
+            on conflict (rollback_id, step_id, attempt) do update set epoch = excluded.epoch`,
+          values: [id, step, attempt, epoch],
+        },
+        { text: "select stepback.redraw_card($1)", values: [id] },
+      ]),
+
+    async recordProcess(id: string, step: string, attempt: number, process: unknown): Promise<void> {
+      await pool.query(
+        "update stepback.step_runs set process = $4 where rollback_id = $1 and step_id = $2 and attempt = $3",
+        [id, step, attempt, storable(process)],
+      )
+    },
+
+    async findProcess(id: string, step: string, attempt: number): Promise<unknown> {
+      const { rows } = await pool.query<{ process: unknown }>(
+        "select process from stepback.step_runs where rollback_id = $1 and step_id = $2 and attempt = $3",
+        [id, step, attempt],
+      )
+      return rows[0]?.process ?? null
+    },
+
+    /** The step's result, its audit entry, its reply and a new drawing of the card, at once. */
+    recordStep: (id: string, epoch: number, step: { id: string; attempt: number; result: StepResult }) =>
+      guarded(id, epoch, [
+        {
+          text: `insert into stepback.step_runs (rollback_id, step_id, attempt, epoch, started_at, ended_at, outcome, result)
+            values ($1, $2, $3, $4, clock_timestamp() - $5 * interval '1 millisecond', clock_timestamp(), $6, $7)
+            on conflict (rollback_id, step_id, attempt) do update
+              set ended_at = excluded.ended_at, outcome = excluded.outcome, result = excluded.result`,
+          values: [id, step.id, step.attempt, epoch, step.result.ms, step.result.outcome, storable(step.result)],
+        },
+        {
+          text: "select stepback.append_audit($1, 'step', 'stepback', $2)",
+          values: [id, storable({ step: step.id, attempt: step.attempt, outcome: step.result.outcome, affected: step.result.affected })],
+        },
+        {
+          text: "select stepback.enqueue($1, $2, $3)",
+          values: [id, `${id}/${step.id}/${step.attempt}`, storable({ kind: "step", stepId: step.id, attempt: step.attempt } satisfies Message)],
+        },
+        { text: "select stepback.redraw_card($1)", values: [id] },
+      ]),
+
+    /** The end: state, release of the environment, the analysis and its message, one transaction. */
+    finish: (id: string, epoch: number, end: { state: "succeeded" | "failed" | "stopped"; reason: string | null; by: string; analysis: unknown; remindMs: number }) =>
+      guarded(id, epoch, [
+        {
+          text: `update stepback.rollbacks set state = $2, end_reason = $3, ended_by = $4, ended_at = clock_timestamp(),
+             lease_until = null, worker = null where id = $1`,
+          values: [id, end.state, end.reason, end.by],
+        },
+        {
+          text: `insert into stepback.analyses (rollback_id, facts, remind_at) values ($1, $2, now() + $3 * interval '1 millisecond')
+            on conflict (rollback_id) do update set facts = excluded.facts`,
+          values: [id, storable(end.analysis), end.remindMs],
+        },
+        {
+          text: "select stepback.append_audit($1, $2, 'stepback', $3)",
+          values: [id, end.state, storable({ reason: end.reason })],
+        },
+        {
+          text: "select stepback.enqueue($1, $2, $3)",
+          values: [id, `${id}/analysis`, storable({ kind: "analysis" } satisfies Message)],
+        },
+        { text: "select stepback.redraw_card($1)", values: [id] },
+      ]),
+
+    /** Requests whose time is over. One transaction each, so that a click at the last moment is either before or after. */
+    expire: () =>
+      inTransaction(pool, async (client) => {
+        const { rows } = await client.query<{ id: string }>(
+          `select id from stepback.rollbacks where state = 'awaiting_approval' and expires_at <= clock_timestamp()
+           limit 20 for update skip locked`,
+        )
+        for (const { id } of rows) {
+          await client.query(
+            "update stepback.rollbacks set state = 'expired', ended_at = now(), ended_by = 'stepback', end_reason = 'nobody approved in time' where id = $1",
+            [id],
+          )
+          await client.query("select stepback.append_audit($1, 'expired', 'stepback', '{}')", [id])
+          await client.query("select stepback.redraw_card($1)", [id])
+        }
+        return rows.map((row) => row.id)
+      }),
+
+    /** Requests that have waited for this long and whose approvers were not called again yet; each is given once. */
+    async takeForNudge(afterMs: number): Promise<string[]> {
+      const { rows } = await pool.query<{ id: string }>(
+        `update stepback.rollbacks set nudged_at = now() where id in (
+           select id from stepback.rollbacks where state = 'awaiting_approval' and nudged_at is null
+             and rehearsed_at < now() - $1 * interval '1 millisecond' limit 20 for update skip locked) returning id`,
+        [afterMs],
+      )
+      return rows.map((row) => row.id)
+    },
+
+    /** Runs whose worker is gone and that nobody has taken over for this long. */
+    async listLost(afterMs: number): Promise<string[]> {
+      const { rows } = await pool.query<{ id: string }>(
+        `select id from stepback.rollbacks where state in ('approved', 'running')
+           and greatest(due_at, lease_until) < now() - $1 * interval '1 millisecond' limit 20`,
+        [afterMs],
+      )
+      return rows.map((row) => row.id)
+    },
+
+    async seen(worker: string, role: string): Promise<void> {
+      await pool.query(
+        `insert into stepback.workers (id, role) values ($1, $2) on conflict (id) do update set seen_at = now()`,
+        [worker, role],
+      )
+    },
+  }
+}

@@ -1,0 +1,27 @@
+import type { Pool } from "pg"
+import { approvalStore } from "./approvals.ts"
+import { auditStore } from "./audit.ts"
+import { figureStore } from "./figures.ts"
+import { outboxStore } from "./outbox.ts"
+import { recordStore } from "./records.ts"
+import { rollbackStore } from "./rollbacks.ts"
+import { runStore } from "./runs.ts"
+
+/** Everything that Stepback remembers. */
+export function createStore(pool: Pool) {
+  return {
+    rollbacks: rollbackStore(pool),
+    approvals: approvalStore(pool),
+    runs: runStore(pool),
+    outbox: outboxStore(pool),
+    records: recordStore(pool),
+    audit: auditStore(pool),
+    figures: figureStore(pool),
+    /** Resolves when the database answers. */
+    ping: async () => {
+      await pool.query("select 1")
+    },
+  }
+}
+
+export type Store = ReturnType<typeof createStore>
