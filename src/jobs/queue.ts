@@ -23,16 +23,15 @@ const stalledMs = 2_500
 const maxStalledCount = 1_000
 
 /** A connection to Redis that gives up on a half-open link instead of waiting for good. */
-function redis(url: string, options: { offline: boolean; log: Logger }): Redis {
+function redis(url: string, log: Logger): Redis {
   const connection = new Redis(url, {
     maxRetriesPerRequest: null,
-    enableOfflineQueue: options.offline,
     connectTimeout: 5_000,
     socketTimeout: 15_000,
     keepAlive: 5_000,
     retryStrategy: (times) => Math.min(times * 100, 1_000),
   })
-  connection.on("error", (error: Error) => options.log.debug({ err: error }, "redis connection lost"))
+  connection.on("error", (error: Error) => log.debug({ err: error }, "redis connection lost"))
   return connection
 }
 
@@ -41,8 +40,7 @@ type Data = { rollbackId: string }
 function openQueue({ redisUrl, databaseUrl, log, prefix }: BellOptions): { queue: Queue<Data>; connection: Redis | null } {
   const defaults = { removeOnComplete: true, removeOnFail: true, attempts: 1 }
   if (redisUrl !== null) {
-    // Never queues while Redis is away: the sweep rings later, and nobody waits.
-    const connection = redis(redisUrl, { offline: false, log })
+    const connection = redis(redisUrl, log)
     const queue = new Queue<Data>(queueName, {
       connection: connection as unknown as ConnectionOptions,
       defaultJobOptions: defaults,
@@ -62,8 +60,14 @@ function openQueue({ redisUrl, databaseUrl, log, prefix }: BellOptions): { queue
 export function createBell(options: BellOptions): Bell {
   const { queue, connection } = openQueue(options)
   queue.on("error", (error) => options.log.debug({ err: error }, "queue unreachable"))
+  let connecting = connection !== null
+  connection?.once("ready", () => {
+    connecting = false
+  })
   return {
     ring(kind, rollbackId) {
+      // While Redis is away nothing is piled up for it: the sweep rings later.
+      if (connection && connection.status !== "ready" && !connecting) return
       // Not awaited: it hangs while Redis is gone.
       queue.add(kind, { rollbackId }).catch((err: unknown) => options.log.warn({ err, rollbackId }, "bell not heard, the sweep will ring"))
     },
@@ -88,7 +92,7 @@ export function answerBell(options: BellOptions & { concurrency: number }, work:
   const settings = { concurrency: options.concurrency, lockDuration: lockMs, stalledInterval: stalledMs, maxStalledCount }
   const answer = async (job: Job<Data>) => work(job.data.rollbackId)
   const { redisUrl, databaseUrl, log, prefix } = options
-  const connection = redisUrl === null ? null : redis(redisUrl, { offline: true, log })
+  const connection = redisUrl === null ? null : redis(redisUrl, log)
   const worker =
     connection === null
       ? new (withBackend(createPostgresBackend).Worker)<Data>(queueName, answer as never, {

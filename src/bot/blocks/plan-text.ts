@@ -14,7 +14,9 @@ export function planText(plan: Plan, components: readonly ComponentView[]): stri
     for (const step of component.steps) lines.push(`  • ${safe(step.title)} (${step.kind})`)
   }
   const { low, medium, high } = plan.approve
-  lines.push(`Approvals: ${low.count} at low risk, ${medium.count} at medium, ${high.count} at high; never the requester.`)
+  lines.push(
+    `Approvals: ${low.count} at low risk, ${medium.count} at medium, ${high.count} at high; never the requester.`,
+  )
   if (plan.notes !== null) lines.push(`Note from the plan: ${safe(plan.notes)}`)
   lines.push(`See it on the live data: \`/rollback rehearse ${plan.environment}\``)
   return lines.join("\n")

@@ -70,7 +70,14 @@ export function lineText(line: Line): string {
 
 /** Characters that a person reads. */
 export function lineLength(line: Line): number {
-  return line.reduce((sum, span) => sum + (typeof span === "string" ? keepEnds(span).length : spanText(span).length), 0)
+  return line.reduce((sum, span) => sum + spanLength(span), 0)
+}
+
+function spanLength(span: Span): number {
+  if (typeof span === "string") return keepEnds(span).length
+  if ("bold" in span) return keepEnds(span.bold).length
+  if ("code" in span) return keepEnds(span.code).length
+  return "link" in span ? oneLine(span.label).length : spanText(span).length
 }
 
 export function plain(text: string): { type: "plain_text"; text: string; emoji: false } {
@@ -180,7 +187,11 @@ function sameStyle(one: RichTextText, other: RichTextText): boolean {
 
 /** The line as it will be shown: what is cut afterwards is cut where a reader would count. */
 export function settled(line: Line): Line {
-  return line.map((span) => (typeof span === "string" ? keepEnds(span) : span))
+  return line.map((span) => {
+    if (typeof span === "string") return keepEnds(span)
+    if ("bold" in span) return { bold: keepEnds(span.bold) }
+    return "code" in span ? { code: keepEnds(span.code) } : span
+  })
 }
 
 /** On one line, but a space at either end stays: it parts the text from a mention. */
