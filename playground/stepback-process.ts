@@ -19,9 +19,12 @@ export type StepbackProcess = {
 const main = new URL("../src/main.ts", import.meta.url).pathname
 const keptLines = 5_000
 
-/** Starts `src/main.ts` with this environment and nothing else of ours, and waits until it says that it has started. */
-export async function startStepback(environment: Record<string, string>): Promise<StepbackProcess> {
-  const child = spawn(process.execPath, [main], {
+/**
+ * Starts `src/main.ts` with this environment and nothing else of ours, and waits until it says that it has started.
+ * `nodeArguments` stand before it: a preload that makes it fail, for example.
+ */
+export async function startStepback(environment: Record<string, string>, nodeArguments: string[] = []): Promise<StepbackProcess> {
+  const child = spawn(process.execPath, [...nodeArguments, main], {
     env: { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "", PORT: "0", ...environment },
     stdio: ["ignore", "pipe", "pipe"],
   })

@@ -81,7 +81,9 @@ function parseRequest(kind: "request" | "rehearse", words: string[], parametersO
     }
     const pair = /^([A-Za-z_]\w*)=(\S+)$/.exec(word)
     const name = pair?.[1] ?? ""
-    if (pair && (reason.length === 0 || known.includes(name))) selection.parameters[name] = pair[2] as string
+    // Not by assignment: `__proto__=x` would vanish, and a word that vanishes is a lie.
+    if (pair && (reason.length === 0 || known.includes(name)))
+      Object.defineProperty(selection.parameters, name, { value: pair[2], enumerable: true, configurable: true, writable: true })
     else reason.push(word)
   }
   return { kind, environment, selection, reason: reason.join(" ") }

@@ -1,5 +1,5 @@
 import { planFingerprint, whatMoved } from "../plans/moved.ts"
-import { refuse, type Refused } from "../rollback/refusals.ts"
+import { refuse, type Refusal, type Refused } from "../rollback/refusals.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { mayAct, type Actor, type Deps } from "./ports.ts"
 import { readRun } from "./view.ts"
@@ -20,18 +20,20 @@ export async function approve(click: { token: string; actor: Actor }, deps: Deps
   if (rollback.requester_id === userId) return refuse("approve", { reason: "requester_cannot_approve" })
   const run = readRun(rollback)
   if (!run) return refuse("approve", { reason: "not_ready" })
-  const [notAllowed, moved] = await Promise.all([
+  const [notAllowed, moved, left] = await Promise.all([
     mayAct(deps.people, userId, run.policy.from),
     sinceShown(rollback, deps),
-    dropThoseWhoLeft(rollback, run.policy.from, deps),
+    thoseWhoLeft(rollback, run.policy.from, deps),
   ])
   if (notAllowed) return refuse("approve", notAllowed)
+  if ("unsure" in left) return refuse("approve", left.unsure)
   if (moved.length > 0) {
     await deps.store.rollbacks.prepareAgain(rollback.id, ["awaiting_approval"], moved, null)
     deps.ring("rehearse", rollback.id)
     deps.wakeOutbox()
     return refuse("approve", { reason: "changed", moved })
   }
+  if (left.gone.length > 0) await deps.store.approvals.void(rollback.id, rollback.round, left.gone, "may no longer approve")
   const outcome = await deps.store.approvals.approve({
     rollbackId: rollback.id,
     round: card.round,
@@ -80,11 +82,16 @@ async function sinceShown(rollback: StoredRollback, deps: Deps): Promise<string[
   return planFingerprint(loaded.plan) === run.planSha256 ? [] : whatMoved(run, loaded.plan, rollback.selection)
 }
 
-/** Approvals of people who may no longer give them do not count towards a second one. */
-async function dropThoseWhoLeft(rollback: StoredRollback, from: "anyone" | string[], deps: Deps): Promise<void> {
-  if (rollback.approvals_needed < 2) return
+/** Who gave an approval and may no longer: it does not count towards a second one. Without an answer nobody can say. */
+async function thoseWhoLeft(rollback: StoredRollback, from: "anyone" | string[], deps: Deps): Promise<{ gone: string[] } | { unsure: Refusal }> {
+  if (rollback.approvals_needed < 2) return { gone: [] }
   const earlier = await deps.store.approvals.list(rollback.id, rollback.round)
   const checked = await Promise.all(earlier.map(async ({ userId }) => ({ userId, refusal: await mayAct(deps.people, userId, from) })))
-  const gone = checked.filter(({ refusal }) => refusal !== null).map(({ userId }) => userId)
-  if (gone.length > 0) await deps.store.approvals.void(rollback.id, rollback.round, gone, "may no longer approve")
+  const unsure = checked.find(({ refusal }) => refusal !== null && isSilence(refusal))?.refusal
+  if (unsure) return { unsure }
+  return { gone: checked.filter(({ refusal }) => refusal !== null).map(({ userId }) => userId) }
+}
+
+function isSilence({ reason }: Refusal): boolean {
+  return reason === "could_not_check_person" || reason === "could_not_check_group"
 }

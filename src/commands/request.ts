@@ -74,7 +74,11 @@ export async function findPlan(environment: string, deps: Pick<Deps, "plans">): 
   const { plans, invalid } = await deps.plans.load()
   const loaded = plans.get(environment)
   if (loaded) return { plan: loaded.plan, sha256: loaded.sha256 }
-  const broken = invalid.find((file) => file.environment === environment)
+  // A file that is not even YAML claims no environment; then its name tells whose it is.
+  const named = (file: string) => /([^/\\]+)\.ya?ml$/.exec(file)?.[1] === environment
+  const broken =
+    invalid.find((file) => file.environment === environment) ??
+    invalid.find(({ file, environment: claimed }) => claimed === null && named(file))
   if (broken)
     return refuse("request", {
       reason: "plan_invalid",

@@ -4,15 +4,15 @@ import type { Forecast, RollbackView } from "../rollback/facts.ts"
 import type { Store } from "../store/store.ts"
 import type { StoredRollback } from "../store/rows.ts"
 
-/** Everything that people are shown about a rollback, from the state database alone. */
-export async function loadView(store: Store, rollback: StoredRollback): Promise<RollbackView> {
+/** Everything that people are shown about a rollback, from the state database alone. A forecast reads earlier runs: not for nothing. */
+export async function loadView(store: Store, rollback: StoredRollback, options = { forecast: true }): Promise<RollbackView> {
   const [approvals, stepRuns, notes] = await Promise.all([
     store.approvals.list(rollback.id, rollback.round),
     store.runs.listSteps(rollback.id),
     store.records.listNotes(rollback.id),
   ])
   const run = readRun(rollback)
-  const forecast = run === null ? null : await findForecast(store, rollback.environment, run)
+  const forecast = run === null || !options.forecast ? null : await findForecast(store, rollback.environment, run)
   return {
     id: rollback.id,
     number: rollback.number,

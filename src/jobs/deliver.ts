@@ -35,7 +35,9 @@ export type DeliveryDeps = {
   log: Logger
 }
 
-const holdMs = 40_000
+/** A lane whose process died is free after this; while one lives it says so more often. */
+const holdMs = 8_000
+const renewHoldMs = 2_000
 /** While a run goes on, the card is edited this often at the most. */
 const cardEveryMs = 1_000
 
@@ -49,11 +51,14 @@ export function createDelivery(deps: DeliveryDeps) {
     const rollbackId = await deps.store.outbox.claimLane(owner, holdMs)
     if (rollbackId === null) return false
     let waitMs: number | null = 1_000
+    // A call to Slack may take longer than the hold.
+    const renewal = setInterval(() => void deps.store.outbox.holdLane(rollbackId, owner, holdMs).catch(() => undefined), renewHoldMs)
     try {
       waitMs = await serve(rollbackId, owner)
     } catch (error) {
       deps.log.warn({ err: error, rollbackId }, "delivery interrupted")
     } finally {
+      clearInterval(renewal)
       await deps.store.outbox.releaseLane(rollbackId, owner, waitMs)
     }
     return true

@@ -64,9 +64,8 @@ export function startLoops(options: {
 }): Loops {
   const { store, workshop, log } = options
   const lanes = Array.from({ length: deliveryLanes }, () => createLoop(700, () => options.delivery.serveOne(), log))
-  const wakeOutbox = () => {
-    for (const lane of lanes) lane.wake()
-  }
+  const outbox = gather(() => lanes.forEach((lane) => lane.wake()), () => (workshop?.size() ?? 0) > 0)
+  const wakeOutbox = outbox.wake
   const tell = telling({ store, newId: options.newId, log })
 
   const loops = [
@@ -79,19 +78,47 @@ export function startLoops(options: {
       if (told > 0) wakeOutbox()
     }, log),
   ]
-  if (workshop) loops.push(createLoop(1_000, () => sweep(store, workshop, options.ring), log))
+  if (workshop) loops.push(createLoop(1_000, () => sweep(store, workshop, options.ring, log), log))
   return {
     wakeOutbox,
     close: async () => {
+      outbox.close()
       await Promise.all([...loops, ...lanes].map((loop) => loop.close()))
     },
   }
 }
 
+/** Messages are gathered for this long, and while a run is in hand for longer: steps go first, words follow. */
+const gatherMs = 40
+const gatherBusyMs = 320
+
+/**
+ * Wakes once for many calls. Drawing and sending a message costs more than a light step does, and takes the lock on the
+ * rollback's row that the step's result needs: a run of a moment is over before its first message goes out.
+ */
+function gather(wake: () => void, busy: () => boolean): { wake(): void; close(): void } {
+  let timer: NodeJS.Timeout | null = null
+  const wait = (waited: number) => {
+    timer = setTimeout(() => {
+      if (busy() && waited + gatherMs < gatherBusyMs) return wait(waited + gatherMs)
+      timer = null
+      wake()
+    }, gatherMs)
+  }
+  return {
+    wake: () => {
+      if (timer === null) wait(0)
+    },
+    close: () => {
+      if (timer !== null) clearTimeout(timer)
+    },
+  }
+}
+
 /** Rings again for what nobody works on, and takes it when ringing does not help. */
-async function sweep(store: Store, workshop: Workshop, ring: (kind: "rehearse" | "run", id: string) => void): Promise<void> {
+async function sweep(store: Store, workshop: Workshop, ring: (kind: "rehearse" | "run", id: string) => void, log: Logger): Promise<void> {
   for (const waiting of await store.runs.listUnclaimed(50)) {
-    if (waiting.waitingMs > takeAfterMs) void workshop.work(waiting.id)
+    if (waiting.waitingMs > takeAfterMs) workshop.work(waiting.id).catch((err: unknown) => log.warn({ err, rollbackId: waiting.id }, "a waiting rollback could not be taken"))
     else if (waiting.waitingMs > 500) ring(waiting.state === "preparing" ? "rehearse" : "run", waiting.id)
   }
 }

@@ -1,4 +1,4 @@
-import { errorCode, errorMessage, LostLeaseError, StepbackError } from "../errors.ts"
+import { errorCode, errorMessage, isPassing, LostLeaseError, StepbackError } from "../errors.ts"
 import { canonicalJson, freeze, sha256, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
 import { planFingerprint } from "../plans/moved.ts"
 import { noUndoGiven } from "../plans/normalise-step.ts"
@@ -15,6 +15,7 @@ import { identify, type Target } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { hashFiles, resolveCommits } from "./freeze-run.ts"
 import { openTarget } from "./open-target.ts"
+import { prepareUndoRun } from "./prepare-undo.ts"
 import type { WorkDeps } from "./work.ts"
 
 /** Why there can be no card at all: people are told, and the request ends. */
@@ -28,7 +29,7 @@ class Refuse extends StepbackError {
 export async function rehearseRollback(rollback: StoredRollback, signal: AbortSignal, deps: WorkDeps): Promise<void> {
   const { store, log } = deps
   try {
-    const run = await prepareRun(rollback, signal, deps)
+    const run = rollback.kind === "undo" ? await prepareUndoRun(rollback, signal, deps) : await prepareRun(rollback, signal, deps)
     const { frozen, digest } = freeze(run)
     await store.runs.saveRehearsal(
       rollback.id,
@@ -49,21 +50,36 @@ export async function rehearseRollback(rollback: StoredRollback, signal: AbortSi
     log.info({ rollbackId: rollback.id, environment: rollback.environment, digest }, "rollback rehearsed")
   } catch (error) {
     if (error instanceof LostLeaseError) throw error
+    if (signal.aborted || isPassing(error)) throw error
     const reason = reasonOf(error)
-    if (reason === null) throw error
+    if (reason === notForeseen) log.error({ err: error }, "rehearsal failed")
     await store.rollbacks.move(rollback.id, "cancelled", { actor: "stepback", reason, epoch: rollback.epoch })
     log.warn({ rollbackId: rollback.id, reason }, "rehearsal refused")
   }
   deps.wakeOutbox()
 }
 
-function reasonOf(error: unknown): string | null {
+/** Trying for good what fails for good would hold the environment and tell nobody. */
+const notForeseen = "it could not be prepared, for a reason that is in the worker's log: ask again, or do it by hand"
+
+function reasonOf(error: unknown): string {
   if (error instanceof StepbackError) return error.message
   if (errorCode(error) === "23505") return "another rollback is under way on the same database: wait for its end, or deny it"
-  return null
+  return notForeseen
 }
 
-async function prepareRun(rollback: StoredRollback, signal: AbortSignal, deps: WorkDeps): Promise<FrozenRun> {
+/** What a look needs to know about who asks for it. */
+export type AskedRun = Pick<StoredRollback, "id" | "kind" | "environment" | "selection"> & { skips?: StoredRollback["skips"] }
+
+/**
+ * Looks at the live target, read-only, and gives the run as it would be frozen. Needs no state database; throws a
+ * StepbackError with the way out when there can be no card.
+ */
+export async function prepareRun(
+  rollback: AskedRun,
+  signal: AbortSignal,
+  deps: Pick<WorkDeps, "plans" | "targets" | "environment" | "log">,
+): Promise<FrozenRun> {
   const { plans, invalid } = await deps.plans.load()
   const loaded = plans.get(rollback.environment)
   if (!loaded) {
@@ -111,6 +127,7 @@ async function prepareRun(rollback: StoredRollback, signal: AbortSignal, deps: W
     escalate: plan.escalate,
     watch: plan.watch,
     success: plan.success,
+    skip: rollback.skips ?? {},
     remindMs: plan.analysis.remindMs,
     keepMs: plan.archive.keepMs,
     components,
@@ -140,7 +157,7 @@ async function lookAtTarget(plan: Plan, target: Target, problems: string[], reda
 }
 
 /** Database steps one after the other; requests and programs meanwhile, side by side. */
-async function rehearseSteps(components: PlanComponent[], contextOf: (step: PlanStep) => StepContext): Promise<RehearsedStep[]> {
+export async function rehearseSteps(components: PlanComponent[], contextOf: (step: PlanStep) => StepContext): Promise<RehearsedStep[]> {
   const steps = components.flatMap((component) => component.steps)
   const found = new Map<string, RehearsedStep>()
   const look = async (step: PlanStep) => {
@@ -160,7 +177,7 @@ async function rehearseSteps(components: PlanComponent[], contextOf: (step: Plan
 }
 
 /** Why this is riskier than its components say. */
-function raises(components: PlanComponent[], rehearsal: RehearsedStep[]): string[] {
+export function raises(components: PlanComponent[], rehearsal: RehearsedStep[]): string[] {
   const byId = new Map(rehearsal.map((step) => [step.stepId, step]))
   return components.flatMap((component) =>
     component.steps.flatMap((step) => {

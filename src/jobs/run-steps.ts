@@ -57,20 +57,23 @@ function mayBegin(state: RunState): boolean {
 /** Brings one step to its end and records it; true when what follows may rely on it. */
 async function settle(step: PlanStep, state: RunState, deps: WorkDeps): Promise<boolean> {
   const before = state.latest.get(step.id)
-  if (before?.result) {
-    const held = before.result.outcome === "succeeded" || before.result.outcome === "skipped"
-    if (!held && step.onFailure !== "continue") state.failed = true
-    return held
+  const held = before?.result?.outcome === "succeeded" || before?.result?.outcome === "skipped"
+  const again = before?.result != null && before.generation < state.rollback.generation
+  if (held) return true
+  if (before?.result && !again) {
+    if (step.onFailure !== "continue") state.failed = true
+    return false
   }
-  const attempt = before?.attempt ?? 1
+  const attempt = (before?.attempt ?? 1) + (again ? 1 : 0)
   const started = performance.now()
-  const result = await tryStep(step, before, attempt, state, deps)
+  const result = await tryStep(step, again ? undefined : before, attempt, state, deps)
   if (state.lease.lost()) throw new LostLeaseError(state.rollback.id)
   const timed = result.ms > 0 ? result : { ...result, ms: Math.round(performance.now() - started) }
   await record(step, attempt, timed, state, deps)
   state.latest.set(step.id, {
     stepId: step.id,
     attempt,
+    generation: state.rollback.generation,
     result: timed,
     startedAt: "",
     endedAt: null,
@@ -78,9 +81,9 @@ async function settle(step: PlanStep, state: RunState, deps: WorkDeps): Promise<
     skipReason: null,
   })
   Object.assign(state.captures, timed.captures)
-  const held = timed.outcome === "succeeded"
-  if (!held && step.onFailure !== "continue") state.failed = true
-  return held
+  const good = timed.outcome === "succeeded" || timed.outcome === "skipped"
+  if (!good && step.onFailure !== "continue") state.failed = true
+  return good
 }
 
 /** The state database may be away for a while; a result that cannot be written yet is kept and written then. */
@@ -101,6 +104,8 @@ async function record(step: PlanStep, attempt: number, result: StepResult, state
 
 async function tryStep(step: PlanStep, before: StepRun | undefined, attempt: number, state: RunState, deps: WorkDeps): Promise<StepResult> {
   const { rollback } = state
+  const skip = state.run.skip[step.id]
+  if (skip) return stepResult({ outcome: "skipped", skipped: skip, evidence: [`skipped: ${skip.reason}`] })
   try {
     const outside = step.effect === "keyed" || step.effect === "blind"
     if (before && step.effect === "blind")
@@ -116,7 +121,7 @@ async function tryStep(step: PlanStep, before: StepRun | undefined, attempt: num
         return stepResult({ outcome: "failed", failure: failure("changed", "a file that this command runs is not the one that was approved") })
     }
     if (outside || step.kind === "command") await deps.store.runs.recordIntent(rollback.id, rollback.epoch, step.id, attempt)
-    return await runStep(step, contextOf(step, attempt, state, deps))
+    return await runStep(step, { ...contextOf(step, attempt, state, deps), interrupted: before !== undefined })
   } catch (error) {
     if (error instanceof LostLeaseError) throw error
     return stepResult({ outcome: "failed", failure: failure("error", state.secrets.redact(errorMessage(error))) })

@@ -4,7 +4,7 @@ import { loadView } from "../commands/view.ts"
 import { canonicalJson, thaw, type FrozenRun } from "../plans/frozen.ts"
 import { latestRuns } from "../rollback/analysis.ts"
 import { escalationsOf } from "../rollback/escalation.ts"
-import type { StepRun } from "../rollback/facts.ts"
+import type { RollbackView, StepRun } from "../rollback/facts.ts"
 import { listEntries, raiseFence } from "../steps/ledger.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import { identify } from "../steps/target.ts"
@@ -21,10 +21,9 @@ const approvalFreshMs = 30_000
 /** Runs what was approved from where it stands, to its end; the same for a first run and for a takeover. */
 export async function runRollback(rollback: StoredRollback, lease: Lease, closing: () => boolean, deps: WorkDeps): Promise<void> {
   const { store } = deps
-  const run = await thawOrFail(rollback, deps)
+  const [run, stepRuns] = await Promise.all([thawOrFail(rollback, deps), store.runs.listSteps(rollback.id)])
   if (run === null) return
   const secrets = createSecrets(deps.environment)
-  const stepRuns = await store.runs.listSteps(rollback.id)
   const begun = stepRuns.length > 0
   deps.log.info({ number: rollback.number, begun }, "run taken")
   const state: RunState = {
@@ -39,7 +38,8 @@ export async function runRollback(rollback: StoredRollback, lease: Lease, closin
     closing,
     failed: false,
   }
-  const trouble = await settleTarget(state, begun, deps)
+  // Who pressed Stop before anything ran is not asked again because something else has moved too.
+  const trouble = lease.stopRequested() && !begun ? null : await settleTarget(state, begun, deps)
   if (trouble === "moved") return
   if (trouble === null)
     for (const component of run.components) {
@@ -53,15 +53,32 @@ export async function runRollback(rollback: StoredRollback, lease: Lease, closin
 
 /** Bytes that are not those of the digest are not run, by any worker, ever. */
 async function thawOrFail(rollback: StoredRollback, deps: WorkDeps): Promise<FrozenRun | null> {
+  const run = thawn(rollback)
+  if (run !== null && (await isApproved(rollback, run, deps))) return run
+  const reason =
+    run === null
+      ? "what would run is not what was approved: its digest differs"
+      : "it lacks approvals: nothing runs without those that its policy asks for"
+  deps.log.error({ reason }, "frozen run refused")
+  await deps.store.rollbacks.move(rollback.id, "failed", { actor: "stepback", reason, epoch: rollback.epoch })
+  deps.wakeOutbox()
+  return null
+}
+
+function thawn(rollback: StoredRollback): FrozenRun | null {
   try {
     return thaw(rollback.frozen ?? "", rollback.digest ?? "")
-  } catch (error) {
-    deps.log.error({ err: error }, "frozen run refused")
-    const reason = "what would run is not what was approved: its digest differs"
-    await deps.store.rollbacks.move(rollback.id, "failed", { actor: "stepback", reason, epoch: rollback.epoch })
-    deps.wakeOutbox()
+  } catch {
     return null
   }
+}
+
+/** Counted once more, by the approved bytes: columns and states of our database may have been written by anybody who may. */
+async function isApproved(rollback: StoredRollback, run: FrozenRun, deps: WorkDeps): Promise<boolean> {
+  if (run.kind === "rehearsal" || run.rollbackId !== rollback.id) return false
+  const approvals = await deps.store.approvals.list(rollback.id, rollback.round)
+  const givers = approvals.filter(({ userId, digest }) => userId !== rollback.requester_id && digest === rollback.digest)
+  return new Set(givers.map(({ userId }) => userId)).size >= run.policy.count
 }
 
 /** Whether nothing is left to do, for a worker that is asked to end. */
@@ -127,13 +144,13 @@ async function compareAndFence(state: RunState, begun: boolean, deps: WorkDeps):
 async function whatMoved(state: RunState, begun: boolean, deps: WorkDeps): Promise<string[]> {
   const { run, rollback, target, secrets } = state
   const moved: string[] = []
-  if (target.pool) {
-    const { fingerprint, standby } = await identify(target.pool, target.httpBase)
+  const [identity, files] = await Promise.all([target.pool && identify(target.pool, target.httpBase), hashFiles(run.components, secrets)])
+  if (identity) {
+    const { fingerprint, standby } = identity
     if (standby) moved.push("the target has become a standby")
     const shown = run.target.fingerprint
     if (shown !== null && canonicalJson(shown) !== canonicalJson(fingerprint)) moved.push("the target is another database or host")
   }
-  const files = await hashFiles(run.components, secrets)
   if (canonicalJson(files) !== canonicalJson(run.files)) moved.push("a file that a command runs")
   const approvedAt = rollback.approved_at
   if (!begun && approvedAt !== null && Date.now() - Date.parse(approvedAt) > approvalFreshMs) {
@@ -148,7 +165,7 @@ async function whatMoved(state: RunState, begun: boolean, deps: WorkDeps): Promi
 /** The end: what the ledger says is compared with what was reported, trouble escalates, the analysis follows. */
 async function conclude(state: RunState, trouble: string | null, deps: WorkDeps): Promise<void> {
   const { rollback, run } = state
-  const lost = trouble === null ? await lostEffects(state) : []
+  const [lost, [fresh, seen]] = await Promise.all([trouble === null ? lostEffects(state) : [], lookBack(rollback.id, deps)])
   const complete = everyStep(state, (stepRun) => stepRun?.result?.outcome === "succeeded" || stepRun?.result?.outcome === "skipped")
   const reason =
     trouble ?? (lost.length > 0 ? `the target has lost what was done: ${lost.join(", ")}` : failedTitle(state))
@@ -159,10 +176,18 @@ async function conclude(state: RunState, trouble: string | null, deps: WorkDeps)
       : lost.length > 0
         ? ({ trigger: "data_inconsistent", headline: reason ?? "" } as const)
         : null
-  const fresh = await deps.store.rollbacks.get(rollback.id)
-  const view = { ...(await loadView(deps.store, fresh)), state: end, endReason: reason } as const
+  const view = { ...seen, state: end, endReason: reason } as const
   for (const escalation of escalationsOf(view, run, { trouble: alarm }))
     await deps.store.records.raise(rollback.id, `${rollback.id}/${escalation.key}/${rollback.round}`, deps.newId(), escalation.facts)
+  const numbers = trouble === null && lost.length === 0 ? newNumbers(state) : []
+  if (numbers.length > 0) {
+    // Nothing of that step was done: the approvers see the new numbers and decide again.
+    await deps.store.rollbacks.prepareAgain(rollback.id, ["running"], numbers, rollback.epoch)
+    deps.ring("rehearse", rollback.id)
+    deps.wakeOutbox()
+    deps.log.warn({ numbers }, "asked again with new numbers")
+    return
+  }
   await deps.store.runs.finish(rollback.id, rollback.epoch, {
     state: end,
     reason,
@@ -172,6 +197,27 @@ async function conclude(state: RunState, trouble: string | null, deps: WorkDeps)
   })
   deps.wakeOutbox()
   deps.log.info({ number: rollback.number, state: end, reason }, "rollback ended")
+}
+
+async function lookBack(id: string, deps: WorkDeps): Promise<[StoredRollback, RollbackView]> {
+  const fresh = await deps.store.rollbacks.get(id)
+  return [fresh, await loadView(deps.store, fresh, { forecast: false })]
+}
+
+/** Steps that stopped before their effect because their counts are not those that were approved. */
+function newNumbers(state: RunState): string[] {
+  return state.run.components
+    .flatMap((component) => component.steps)
+    .filter((step) => (step.kind === "purge" || step.kind === "sql") && step.expectRows.kind === "rehearsed")
+    .flatMap((step) => {
+      const latest = state.latest.get(step.id)
+      const result = latest?.result
+      const fresh = latest?.generation === state.rollback.generation
+      const nothingDone = result?.outcome === "failed" && result.affected.length === 0
+      return fresh && nothingDone && ["row_count", "not_rehearsed"].includes(result.failure?.code ?? "")
+        ? [`${step.title}: ${result.failure?.message ?? ""}`]
+        : []
+    })
 }
 
 function failedTitle(state: RunState): string | null {

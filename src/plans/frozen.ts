@@ -30,19 +30,22 @@ export type FrozenRun = {
   escalate: EscalationRules
   watch: WatchRules | null
   success: Criterion[]
+  /** Steps that are left out, by whom and why. */
+  skip: Record<string, { by: string; reason: string }>
   remindMs: number
   keepMs: number
   components: PlanComponent[]
   rehearsal: Rehearsal
 }
 
-/** JSON with sorted keys: equal values give equal bytes. */
+/** JSON with sorted keys: equal values give equal bytes. Postgres must be able to read it: no NUL, no half characters. */
 export function canonicalJson(value: unknown): string {
-  return JSON.stringify(value, (_key, inner: unknown) =>
-    inner !== null && typeof inner === "object" && !Array.isArray(inner)
+  return JSON.stringify(value, (_key, inner: unknown) => {
+    if (typeof inner === "string") return inner.replaceAll("\u0000", "").toWellFormed()
+    return inner !== null && typeof inner === "object" && !Array.isArray(inner)
       ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)))
-      : inner,
-  )
+      : inner
+  })
 }
 
 export function sha256(bytes: string | Buffer): string {

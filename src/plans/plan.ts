@@ -190,7 +190,11 @@ export type WorkflowStep = StepCommon & {
 
 export type ManualStep = StepCommon & { kind: "manual"; instruction: string }
 
+/** Takes back what a step of another rollback did. No plan file has it: undo makes it. */
+export type UndoStep = StepCommon & { kind: "undo"; ofRollback: string; ofStep: string }
+
 export type PlanStep =
+  | UndoStep
   | SqlStep
   | CheckStep
   | HttpStep

@@ -52,6 +52,8 @@ function scriptOf(step: PlanStep): string {
       return `${step.repo} ${step.file} at ${step.ref}`
     case "manual":
       return step.instruction
+    case "undo":
+      return `give back what step ${step.ofStep} replaced, as it was kept`
   }
 }
 

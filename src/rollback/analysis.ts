@@ -52,6 +52,7 @@ function issues(view: RollbackView): string[] {
     else if (result?.failure) found.push(`${title}: ${result.failure.code} ${result.failure.message}`)
     else if (result?.outcome === "unknown") found.push(`${title}: its outcome is not known`)
     else if (result && result.attempts > 1) found.push(`${title} needed ${result.attempts} attempts`)
+    for (const issue of result?.issues ?? []) found.push(`${title}: ${issue}`)
   }
   if (view.stopRequestedBy !== null && view.state === "stopped") found.push("the rollback was stopped before its end")
   return [...found, ...view.notes.map((note) => note.text)]
@@ -75,6 +76,9 @@ export function criteria(view: RollbackView, runs: Map<string, StepRun>): Criter
     const seen = from.map((id) => runs.get(id))
     const failed = seen.find((run) => run?.result?.outcome === "failed")
     if (failed) return { text, outcome: "fails", evidence: failed.result?.failure?.message ?? "" }
+    // An undo is held to more than its end: a row that it had to leave is not given back.
+    const left = view.kind === "undo" ? seen.flatMap((run) => run?.result?.issues ?? []) : []
+    if (left.length > 0) return { text, outcome: "fails", evidence: left.join("; ") }
     const all = seen.length > 0 && seen.every((run) => run?.result?.outcome === "succeeded")
     if (!all) return { text, outcome: "not_checked", evidence: "" }
     const evidence = seen.flatMap((run) => run?.result?.evidence.slice(0, 1) ?? [])

@@ -3,7 +3,7 @@ import type { RollbackState } from "./states.ts"
 
 export type Risk = "low" | "medium" | "high"
 export type Audience = "anyone" | string[]
-export type StepKind = "sql" | "check" | "http" | "command" | "restore" | "purge" | "workflow" | "manual"
+export type StepKind = "sql" | "check" | "http" | "command" | "restore" | "purge" | "workflow" | "manual" | "undo"
 
 /** One value that a step changes. `after: null` with `afterKnown: false`: it is known only when it has run. */
 export type Change = { row: string; column: string; before: string; after: string | null; afterKnown: boolean }
@@ -62,6 +62,8 @@ export type StepResult = {
   affected: { table: string; did: "changed" | "inserted" | "removed" | "restored"; rows: number }[]
   /** Lines for people: what was seen, numbers first. */
   evidence: string[]
+  /** What went otherwise than wished although the step succeeded: conflicts left, late arrivals. Goes into the analysis. */
+  issues: string[]
   captures: Record<string, string>
   failure: Failure | null
   attempts: number
@@ -70,15 +72,19 @@ export type StepResult = {
   output: string | null
   /** What ran before a command replaced it: where undo goes back to. */
   deployedBefore: string | null
+  skipped: { by: string; reason: string } | null
 }
 
 export type StepRun = {
   stepId: string
   attempt: number
+  /** Which approval or Retry it belongs to. */
+  generation: number
   /** null: its intent is recorded, no result yet. */
   result: StepResult | null
   startedAt: string
   endedAt: string | null
+  /** Who had it skipped and why. */
   skippedBy: string | null
   skipReason: string | null
 }

@@ -36,6 +36,36 @@ select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as i
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.oid = to_regclass($1)`
 
+/** What a DELETE must know of this very moment: which table the name means, and whether foreign keys would act. */
+const freshQuery = `
+select to_regclass($1)::oid::text as oid, exists (select from pg_constraint where confrelid = to_regclass($1)
+  and contype = 'f' and confdeltype in ('c', 'n', 'd') and conparentid = 0) as has_children`
+
+const knownTables = new WeakMap<object, Map<string, { oid: string; table: TableFacts }>>()
+
+/**
+ * The same, read in full once a run, since planning that query costs more than a light step's effect. What could take
+ * rows along unkept is looked at each time: a table that was replaced, or that has children, is read in full again.
+ * A column or key that goes in the middle of a run is an error of the statement, not a loss.
+ */
+export async function findTableOfRun(client: PoolClient, run: object, schema: string | null, name: string): Promise<TableFacts | null> {
+  const relation = qualified(schema, name)
+  const tables = knownTables.get(run) ?? new Map<string, { oid: string; table: TableFacts }>()
+  knownTables.set(run, tables)
+  const known = tables.get(relation)
+  const fresh = client.query<{ oid: string | null; has_children: boolean }>(freshQuery, [relation])
+  const read = known === undefined ? findTable(client, schema, name) : null
+  const [seen, first] = await Promise.allSettled([fresh, read])
+  if (seen.status === "rejected") throw seen.reason
+  if (first.status === "rejected") throw first.reason
+  const { oid, has_children: hasChildren } = seen.value.rows[0] as { oid: string | null; has_children: boolean }
+  if (known !== undefined && known.oid === oid && !hasChildren) return known.table
+  const table = first.value ?? (await findTable(client, schema, name))
+  if (table !== null && oid !== null && table.children.length === 0 && !hasChildren) tables.set(relation, { oid, table })
+  else tables.delete(relation)
+  return table
+}
+
 export function qualified(schema: string | null, name: string): string {
   return schema === null ? escapeIdentifier(name) : `${escapeIdentifier(schema)}.${escapeIdentifier(name)}`
 }

@@ -92,7 +92,7 @@ function complaints(step: CheckStep, rows: Record<string, unknown>[], context: S
     if (!first) wrong.push(`no row, so ${column} is nothing`)
     else if (!(column in first)) wrong.push(`the query has no column ${column}`)
     else {
-      const complaint = mismatch(column, first[column], expected, context.values)
+      const complaint = mismatch(column, first[column], expected, context.values, context.secrets.redact)
       if (complaint) wrong.push(context.redact.includes(column) ? `${column} is not as expected` : complaint)
     }
   }
@@ -106,6 +106,6 @@ function complaints(step: CheckStep, rows: Record<string, unknown>[], context: S
 
 function describeRow(row: Record<string, unknown>, context: StepContext): string {
   return Object.entries(row)
-    .map(([column, value]) => `${column} = ${context.redact.includes(column) ? hidden : shorten(textOf(value), 80)}`)
+    .map(([column, value]) => `${column} = ${context.redact.includes(column) ? hidden : shorten(context.secrets.redact(textOf(value)), 80)}`)
     .join(", ")
 }

@@ -30,7 +30,7 @@ export const commandStep: StepType<CommandStep> = {
   },
 
   async run(step, context) {
-    const deployedBefore = step.deployed === null ? null : await readDeployed(step, context)
+    const deployedBefore = step.deployed === null ? null : await findDeployedBefore(step, context)
     const result = await runOnce(step, step, context, context)
     if (step.deployed === null || result.outcome !== "succeeded") return { ...result, deployedBefore }
     const deployed = await readDeployed(step, context)
@@ -50,6 +50,12 @@ const probeTimeoutMs = 5_000
 /** Output that is shown in the thread; longer output goes along as a file. */
 const shownOutput = 600
 
+/** What undo goes back to. After an interruption that is what was shown: by now the new version may be deployed. */
+async function findDeployedBefore(step: CommandStep, context: RunContext): Promise<string | null> {
+  const shown = context.rehearsed?.changes.find((change) => change.column === "deployed")?.before
+  return context.interrupted === true && shown !== undefined ? shown : readDeployed(step, context)
+}
+
 async function readDeployed(step: CommandStep, context: StepContext): Promise<string | null> {
   const ended = await start({ ...step, timeoutMs: Math.min(step.timeoutMs, 10_000) }, step.deployed ?? [], context)
   return ended.kind === "exited" && ended.code === 0 ? ended.stdout.trim() : null
@@ -58,8 +64,8 @@ async function readDeployed(step: CommandStep, context: StepContext): Promise<st
 function start(step: CommandStep, parts: string[], context: StepContext, run?: RunContext): Promise<Ended> {
   const key = createHash("sha256").update(`${context.rollbackId} ${step.id}`).digest("hex").slice(0, 32)
   return runProgram({
-    command: parts.map((part) => context.secrets.resolve(fill(part, context.values))),
-    cwd: step.cwd === null ? null : context.secrets.resolveOpen(fill(step.cwd, context.values)),
+    command: parts.map((part) => fill(part, context.values)),
+    cwd: step.cwd === null ? null : context.secrets.resolveOpen(step.cwd, context.values),
     env: {
       ...context.secrets.programBase,
       ...Object.fromEntries(step.env.map((name) => [name, context.secrets.resolve(`\${${name}}`)])),

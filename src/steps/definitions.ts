@@ -3,7 +3,9 @@ import type { RehearsedStep, StepResult } from "../rollback/facts.ts"
 import { checkStep } from "./check.ts"
 import { commandStep } from "./command.ts"
 import { httpStep } from "./http.ts"
+import { purgeStep } from "./purge.ts"
 import { sqlStep } from "./sql.ts"
+import { undoStep } from "./undo.ts"
 import { failure, rehearsed, stepResult, type RunContext, type StepContext } from "./step.ts"
 
 /** Looks at what a step would do. Never has an effect. */
@@ -17,6 +19,10 @@ export async function rehearseStep(step: PlanStep, context: StepContext): Promis
       return httpStep.rehearse(step, context)
     case "command":
       return commandStep.rehearse(step, context)
+    case "purge":
+      return purgeStep.rehearse(step, context)
+    case "undo":
+      return undoStep.rehearse(step, context)
     default:
       return rehearsed(step.id, { outcome: "unknown", note: `${step.kind} steps are not supported yet` })
   }
@@ -32,6 +38,10 @@ export async function runStep(step: PlanStep, context: RunContext): Promise<Step
       return httpStep.run(step, context)
     case "command":
       return commandStep.run(step, context)
+    case "purge":
+      return purgeStep.run(step, context)
+    case "undo":
+      return undoStep.run(step, context)
     default:
       return stepResult({ outcome: "failed", failure: failure("not_yet", `${step.kind} steps are not supported yet`) })
   }

@@ -8,14 +8,15 @@ export function textOf(value: unknown): string {
   return typeof value === "string" ? value : value instanceof Date ? value.toISOString() : JSON.stringify(value)
 }
 
-/** Null when `value` is as expected; else a sentence. Literals are compared as text too: "1" is 1, since SQL and URLs know no difference. */
-export function mismatch(name: string, value: unknown, expected: Expected, values: Values): string | null {
+/** Null when `value` is as expected; else a sentence, its values without secrets and then cut. Literals are compared as text too: "1" is 1, since SQL and URLs know no difference. */
+export function mismatch(name: string, value: unknown, expected: Expected, values: Values, redact: (text: string) => string): string | null {
   const seen = textOf(value)
+  const shown = shorten(redact(seen))
   if (expected.kind === "pattern")
-    return new RegExp(expected.source).test(seen) ? null : `${name} is ${shorten(seen)}, expected to match /${expected.source}/`
+    return new RegExp(expected.source).test(seen) ? null : `${name} is ${shown}, expected to match /${expected.source}/`
   const wanted = expected.kind === "ref" ? values[expected.name] : expected.value
   if (wanted !== undefined && (textOf(wanted) === seen || sameJson(wanted, value))) return null
-  return `${name} is ${shorten(seen)}, expected ${shorten(textOf(wanted))}`
+  return `${name} is ${shown}, expected ${shorten(redact(textOf(wanted)))}`
 }
 
 function sameJson(a: unknown, b: unknown): boolean {

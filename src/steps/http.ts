@@ -83,7 +83,7 @@ async function send(step: HttpStep, context: StepContext, key: string | null): P
   const url = new URL(base.pathname.replace(/\/$/, "") + fill(step.path, context.values), base)
   if (url.origin !== base.origin) throw new Error("requests go to the plan's own target only")
   const headers = new Headers(
-    Object.entries(step.headers).map(([name, value]) => [name, context.secrets.resolve(fill(value, context.values))] as [string, string]),
+    Object.entries(step.headers).map(([name, value]) => [name, context.secrets.resolve(value, context.values)] as [string, string]),
   )
   if (key !== null) headers.set("idempotency-key", key)
   const body = step.json === undefined || step.json === null ? step.body : JSON.stringify(fillDeep(step.json, context.values))
@@ -120,7 +120,7 @@ function judge(step: HttpStep, context: StepContext, answer: Answer): StepResult
   if (expect.underMs !== null && answer.ms > expect.underMs) wrong.push(`took ${answer.ms} ms, expected under ${expect.underMs} ms`)
   const document = parse(answer.body)
   for (const [path, expected] of Object.entries(expect.json)) {
-    const complaint = mismatch(path, pointer(document, path), expected, context.values)
+    const complaint = mismatch(path, pointer(document, path), expected, context.values, context.secrets.redact)
     if (complaint && statusHolds) wrong.push(complaint)
   }
   if (expect.matches !== null && !new RegExp(expect.matches).test(answer.body)) wrong.push(`the answer does not match /${expect.matches}/`)
@@ -130,7 +130,8 @@ function judge(step: HttpStep, context: StepContext, answer: Answer): StepResult
     if (value === undefined) wrong.push(`there is no ${path} to capture`)
     else captures[name] = textOf(value)
   }
-  const body = context.secrets.redact(shorten(answer.body, 300))
+  // Cut last: half of a secret would not be found.
+  const body = shorten(context.secrets.redact(answer.body), 300)
   return stepResult({
     outcome: wrong.length === 0 ? "succeeded" : "failed",
     captures,

@@ -30,7 +30,17 @@ create table if not exists stepback_ledger.before_images (
   relation text not null,
   operation text not null check (operation in ('update', 'delete', 'insert')),
   row_text text not null,
+  -- The row as the step left it: what undo compares with, before it touches anything.
+  after_text text,
   kept_at timestamptz not null default clock_timestamp(),
   primary key (rollback_id, step_id, n)
+);
+
+-- Tables of removed rows, one for each shape of a source table.
+create table if not exists stepback_ledger.archives (
+  name text primary key,
+  relation text not null,
+  columns jsonb not null,
+  created_at timestamptz not null default clock_timestamp()
 );
 `

@@ -1,18 +1,22 @@
 import { StepbackError } from "../errors.ts"
+import { fill, type Values } from "../plans/values.ts"
 
 /** The worker's environment as plans may read it, and the memory of what was read, so that it is never shown. */
 export type Secrets = {
-  /** Replaces `${NAME}`; what was put in is a secret from then on. Throws when a variable is missing or not for plans. */
-  resolve(text: string): string
-  /** The same for values that may be shown, as a folder or a host; passwords inside URLs stay secret. */
-  resolveOpen(text: string): string
+  /**
+   * Replaces `${NAME}`, and `$name` by its value; what came out of a variable is a secret from then on. Values are put in
+   * as they are: one that spells `${NAME}` reads nothing. Throws when a variable is missing or not for plans.
+   */
+  resolve(text: string, values?: Values): string
+  /** The same for variables that may be shown, as a folder or a host; passwords inside URLs stay secret. */
+  resolveOpen(text: string, values?: Values): string
   /** The text without any secret that was resolved. */
   redact(text: string): string
   /** What every program needs to be found and to speak plainly; nothing else of the worker's environment. */
   programBase: Record<string, string>
 }
 
-const reference = /\$\{([A-Za-z_][A-Za-z0-9_]*)\}/g
+const pieces = /(\$\$|\$\{[A-Za-z_][A-Za-z0-9_]*\})/
 const ownVariables = /^(SLACK_.*|DATABASE_URL|REDIS_URL|STEPBACK_.*)$/
 
 export function createSecrets(environment: Readonly<Record<string, string | undefined>>): Secrets {
@@ -27,9 +31,12 @@ export function createSecrets(environment: Readonly<Record<string, string | unde
     return value
   }
 
+  /** As it is, and as servers and programs tell it back: without the line feed of its file, in JSON, in an address. */
   function remember(value: string): void {
+    const bare = value.trim()
     // Shorter ones would blacken ordinary words.
-    if (value.length >= 4) known.add(value)
+    for (const form of [value, bare, JSON.stringify(bare).slice(1, -1), encodeURIComponent(bare.toWellFormed())])
+      if (form.length >= 4) known.add(form)
   }
 
   function rememberUrlParts(value: string): void {
@@ -37,7 +44,7 @@ export function createSecrets(environment: Readonly<Record<string, string | unde
     const url = new URL(value)
     if (url.password === "") return
     remember(url.password)
-    remember(decodeURIComponent(url.password))
+    remember(decoded(url.password))
     known.add(value)
   }
 
@@ -48,15 +55,15 @@ export function createSecrets(environment: Readonly<Record<string, string | unde
 
   return {
     programBase,
-    resolve: (text) =>
-      text.replace(reference, (_whole, name: string) => {
+    resolve: (text, values = {}) =>
+      substitute(text, values, (name) => {
         const value = read(name)
         remember(value)
         rememberUrlParts(value)
         return value
       }),
-    resolveOpen: (text) =>
-      text.replace(reference, (_whole, name: string) => {
+    resolveOpen: (text, values = {}) =>
+      substitute(text, values, (name) => {
         const value = read(name)
         rememberUrlParts(value)
         return value
@@ -67,5 +74,22 @@ export function createSecrets(environment: Readonly<Record<string, string | unde
       for (const secret of [...known].sort((a, b) => b.length - a.length)) clean = clean.replaceAll(secret, "•••")
       return clean
     },
+  }
+}
+
+/** Each piece is looked at once: what was put in is never read for references again. */
+function substitute(text: string, values: Values, lookUp: (name: string) => string): string {
+  return text
+    .split(pieces)
+    .map((piece, index) => (index % 2 === 0 ? fill(piece, values) : piece === "$$" ? "$" : lookUp(piece.slice(2, -1))))
+    .join("")
+}
+
+/** A password may have a percent sign that encodes nothing. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
   }
 }

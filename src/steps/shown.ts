@@ -3,8 +3,8 @@ export const hidden = "(not shown)"
 
 const shownLength = 200
 
-/** A value as one line of bounded length. */
+/** A value as one line of bounded length, whole characters only: Postgres stores neither halves of them nor NUL. */
 export function shorten(text: string, most = shownLength): string {
-  const line = text.replace(/\s+/g, " ")
-  return line.length > most ? `${line.slice(0, most)}… (${line.length} characters)` : line
+  const line = text.replaceAll("\u0000", "").replace(/\s+/g, " ")
+  return (line.length > most ? `${line.slice(0, most)}… (${line.length} characters)` : line).toWellFormed()
 }

@@ -102,12 +102,15 @@ export function runAndKeep(facts: StatementFacts, sql: string): string {
     select $${n + 1}::uuid, $${n + 2}::text, $${n + 3}::text, '${facts.verb}', r from stepback_done`
 }
 
-/** After an UPDATE: what became of the kept rows. Params: id, step. */
+/** After an UPDATE: what became of the kept rows, which is kept too: undo must know what the step left. Params: id, step. */
 export function compareUpdated(facts: StatementFacts, table: TableFacts): string {
   const telling = tellingColumns(facts)
   const keys = table.primaryKey.map((name) => `t.${escapeIdentifier(name)} = (b.r).${escapeIdentifier(name)}`).join(" and ")
   const changed = telling.map((name) => `(b.r).${escapeIdentifier(name)}::text is distinct from t.${escapeIdentifier(name)}::text`)
-  return `with stepback_rows as (
+  return `with stepback_after as (
+    update stepback_ledger.before_images b set after_text = (t.*)::text from ${table.relation} t
+    where b.rollback_id = $1 and b.step_id = $2 and ${table.primaryKey.map((name) => `t.${escapeIdentifier(name)} = (b.row_text::${table.relation}).${escapeIdentifier(name)}`).join(" and ")}),
+  stepback_rows as (
     select ${label(table, "t")} as label, ${jsonOf(telling, "(b.r)")} as before, ${jsonOf(telling, "t")} as after,
       (${changed.join(" or ")}) as changed
     from (select row_text::${table.relation} as r from stepback_ledger.before_images

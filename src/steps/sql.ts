@@ -1,7 +1,7 @@
 import type { PoolClient, QueryResult } from "pg"
 import type { SqlStep } from "../plans/plan.ts"
 import type { Change, ChildRows, RehearsedStep, StepResult } from "../rollback/facts.ts"
-import { findTable, type TableFacts } from "./catalog.ts"
+import { findTable, findTableOfRun, type TableFacts } from "./catalog.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { hidden, shorten } from "./shown.ts"
 import * as sqlText from "./sql-text.ts"
@@ -44,12 +44,20 @@ export const sqlStep: StepType<SqlStep> = {
 
   run: (step, context) =>
     settleStep(step, context, async (client, started) => {
-      const done = await openStep(client, context.key, step.id, { timeoutMs: step.timeoutMs })
+      const { table } = step.facts
+      // The table is read in the same round trip: it waits for nothing that the ledger says.
+      const [opened, looked] = await Promise.allSettled([
+        openStep(client, context.key, step.id, { timeoutMs: step.timeoutMs }),
+        keeps(step) && table !== null ? findTableOfRun(client, context.key, table.schema, table.name) : null,
+      ])
+      if (opened.status === "rejected") throw opened.reason
+      if (looked.status === "rejected") throw looked.reason
+      const done = opened.value
       if (done) {
         await client.query("rollback")
         return done.result
       }
-      const result = { ...(await act(client, step, context)), attempts: context.attempt, ms: elapsed(started) }
+      const result = { ...(await act(client, step, context, looked.value)), attempts: context.attempt, ms: elapsed(started) }
       if (result.outcome === "succeeded") await closeStep(client, context.key, step.id, result)
       else await client.query("rollback")
       return result
@@ -86,7 +94,7 @@ async function look(client: PoolClient, step: SqlStep, context: StepContext): Pr
   return {
     rows: summary.rows,
     changed: summary.unsure === true ? null : summary.changed,
-    changes: facts.verb === "update" ? changesOf(summary, table, context.redact) : [],
+    changes: facts.verb === "update" ? changesOf(summary, table, context) : [],
     children,
     warnings,
     note: children.length > 0 ? "its deletion would take rows of other tables along: use purge" : null,
@@ -120,27 +128,30 @@ async function countChildren(client: PoolClient, step: SqlStep, table: TableFact
   return found
 }
 
-function changesOf(summary: Summary, table: TableFacts, redact: readonly string[]): Change[] {
+function changesOf(summary: Summary, table: TableFacts, context: Pick<StepContext, "redact" | "secrets">): Change[] {
   return summary.shown.flatMap((row) =>
     Object.keys({ ...row.before, ...row.after }).flatMap((column) => {
-      const before = display(row.before[column], column, redact)
+      const before = display(row.before[column], column, context)
       const afterKnown = column in row.after
-      const after = afterKnown ? display(row.after[column], column, redact) : null
+      const after = afterKnown ? display(row.after[column], column, context) : null
       if (afterKnown && JSON.stringify(row.before[column]) === JSON.stringify(row.after[column])) return []
       return [{ row: `${table.name}.${row.label}`, column, before, after, afterKnown }]
     }),
   )
 }
 
-function display(value: unknown, column: string, redact: readonly string[]): string {
-  return redact.includes(column) ? hidden : shorten(JSON.stringify(value ?? null))
+function display(value: unknown, column: string, { redact, secrets }: Pick<StepContext, "redact" | "secrets">): string {
+  return redact.includes(column) ? hidden : shorten(secrets.redact(JSON.stringify(value ?? null)))
 }
 
-async function act(client: PoolClient, step: SqlStep, context: RunContext): Promise<StepResult> {
+/** Whether the step keeps the rows as they were. */
+function keeps(step: SqlStep): boolean {
+  return step.irreversible === null && step.facts.reversible
+}
+
+async function act(client: PoolClient, step: SqlStep, context: RunContext, table: TableFacts | null): Promise<StepResult> {
   const values = bindings(step, context)
-  const reversible = step.irreversible === null && step.facts.reversible
-  const table = reversible ? await tableOf(client, step) : null
-  if (reversible) {
+  if (keeps(step)) {
     const problem = table ? keepingProblem(step, table) : `there is no table ${step.facts.table?.name ?? ""}`
     if (problem) return stepResult({ outcome: "failed", failure: failure("cannot_keep", problem) })
   }
@@ -164,16 +175,23 @@ async function actAndKeep(
   const keys = [context.rollbackId, step.id, table.relation]
   const { facts } = step
   if (facts.verb === "update") {
-    const kept = await statement(client, ...bound(sqlText.keepUpdated(facts), [...values, ...keys]))
-    const updated = await statement(client, step.sql, values)
+    // One round trip: behind a statement that fails the others fail too, and its error is the one that is told.
+    const sent = await Promise.allSettled([
+      statement(client, ...bound(sqlText.keepUpdated(facts), [...values, ...keys])),
+      statement(client, step.sql, values),
+      statement(client, sqlText.compareUpdated(facts, table), keys.slice(0, 2)),
+    ])
+    const [kept, updated, compared] = sent.map((answer) => {
+      if (answer.status === "rejected") throw answer.reason
+      return answer.value
+    }) as [QueryResult, QueryResult, QueryResult]
     if (kept.rowCount !== updated.rowCount)
       return stepResult({
         outcome: "failed",
         failure: failure("40001", `rows changed while they were being kept: ${kept.rowCount} kept, ${updated.rowCount} matched`),
       })
-    const compared = await statement(client, sqlText.compareUpdated(facts, table), keys.slice(0, 2))
     const summary = compared.rows[0] as Summary
-    return described(step, updated.rowCount ?? 0, summary.changed, changesOf(summary, table, context.redact))
+    return described(step, updated.rowCount ?? 0, summary.changed, changesOf(summary, table, context))
   }
   if (facts.verb === "delete" && table.children.length > 0) {
     await statement(client, ...bound(sqlText.lockRows(facts), values))

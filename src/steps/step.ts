@@ -24,6 +24,8 @@ export type StepContext = {
 export type RunContext = StepContext & {
   key: RunKey
   attempt: number
+  /** An earlier worker began this attempt and left no result: it may have taken effect already. */
+  interrupted?: boolean
   rehearsed: RehearsedStep | null
   fingerprint: Fingerprint | null
   /** Writes down which process group runs, so that a takeover can end it. */
@@ -66,12 +68,14 @@ export function stepResult(facts: Partial<StepResult>): StepResult {
     changes: [],
     affected: [],
     evidence: [],
+    issues: [],
     captures: {},
     failure: null,
     attempts: 1,
     ms: 0,
     output: null,
     deployedBefore: null,
+    skipped: null,
     ...facts,
   }
 }

@@ -22,7 +22,10 @@ export function createTargetPools(log: Logger) {
         application_name: "stepback",
         pipeline: true,
       })
-      pool.on("error", (error) => log.warn({ err: error }, "target database connection lost"))
+      const lost = (error: Error) => log.warn({ err: error }, "target database connection lost")
+      pool.on("error", lost)
+      // The pool listens to idle ones alone: a link that breaks while a step has it would end the process.
+      pool.on("connect", (client) => client.on("error", lost))
       pools.set(url, pool)
       return pool
     },
@@ -48,7 +51,8 @@ export function prologue(options: { timeoutMs: number; readOnly?: boolean }): st
   return [
     options.readOnly ? "begin isolation level repeatable read read only" : "begin",
     `set local statement_timeout = ${Math.ceil(options.timeoutMs)}`,
-    `set local lock_timeout = ${Math.min(lockTimeoutMs, Math.ceil(options.timeoutMs))}`,
+    // Shorter than the statement's own, which would fire first and name nobody.
+    `set local lock_timeout = ${Math.min(lockTimeoutMs, Math.ceil(options.timeoutMs * 0.8))}`,
     `set local idle_in_transaction_session_timeout = ${idleTimeoutMs}`,
     "set local row_security = off",
     "set local timezone = 'UTC'",
@@ -98,17 +102,20 @@ export type Identity = { fingerprint: Fingerprint; standby: boolean; version: nu
 /** Which database this is. The system identifier is null where the role may not read it. */
 export async function identify(pool: Pool, httpBase: URL | null): Promise<Identity> {
   return withClient(pool, async (client) => {
-    const { rows } = await client.query<{ database: string; standby: boolean; version: string }>(
+    const asked = client.query<{ database: string; standby: boolean; version: string }>(
       "select current_database() as database, pg_is_in_recovery() as standby, current_setting('server_version_num') as version",
     )
-    const row = rows[0] as { database: string; standby: boolean; version: string }
-    const system = await client
+    const identified = client
       .query<{ id: string }>("select system_identifier::text as id from pg_control_system()")
       .then((result) => result.rows[0]?.id ?? null)
       .catch((error: unknown) => {
         if (errorCode(error) === "42501") return null
         throw error
       })
+    // Both are on their way at once; the first is read first, so that its error is the one that is told.
+    identified.catch(() => undefined)
+    const row = (await asked).rows[0] as { database: string; standby: boolean; version: string }
+    const system = await identified
     return {
       fingerprint: { database: row.database, systemIdentifier: system, httpOrigin: httpBase?.origin ?? null },
       standby: row.standby,

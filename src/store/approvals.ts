@@ -22,13 +22,13 @@ export type Approved =
 
 export function approvalStore(pool: Pool) {
   return {
-    async list(rollbackId: string, round: number): Promise<(Approval & { teamId: string | null })[]> {
-      const { rows } = await pool.query<{ user_id: string; decided_at: Date; team_id: string | null }>(
-        `select user_id, decided_at, team_id from stepback.approvals
+    async list(rollbackId: string, round: number): Promise<(Approval & { teamId: string | null; digest: string })[]> {
+      const { rows } = await pool.query<{ user_id: string; decided_at: Date; team_id: string | null; digest: string }>(
+        `select user_id, decided_at, team_id, digest from stepback.approvals
          where rollback_id = $1 and round = $2 and voided_at is null order by decided_at`,
         [rollbackId, round],
       )
-      return rows.map((row) => ({ userId: row.user_id, decidedAt: row.decided_at.toISOString(), teamId: row.team_id }))
+      return rows.map((row) => ({ userId: row.user_id, decidedAt: row.decided_at.toISOString(), teamId: row.team_id, digest: row.digest }))
     },
 
     /** Takes back approvals of people who may no longer give them. */
@@ -56,9 +56,13 @@ export function approvalStore(pool: Pool) {
         if (rollback.requester_id === click.userId) return { kind: "requester", rollback }
         const current = rollback.round === click.round && rollback.digest === click.digest
         if (rollback.state !== "awaiting_approval" || !current || !inTime) return { kind: "too_late", rollback }
+        // One that was taken back, because its giver could not give it any more, may be given anew.
         const inserted = await client.query(
           `insert into stepback.approvals (rollback_id, round, user_id, team_id, requester_id, digest)
-           values ($1, $2, $3, $4, $5, $6) on conflict do nothing`,
+           values ($1, $2, $3, $4, $5, $6)
+           on conflict (rollback_id, round, user_id) do update set
+             digest = excluded.digest, team_id = excluded.team_id, decided_at = now(), voided_at = null, void_reason = null
+           where approvals.voided_at is not null`,
           [click.rollbackId, click.round, click.userId, click.teamId, rollback.requester_id, click.digest],
         )
         if (inserted.rowCount === 0) return { kind: "already_yours", rollback }

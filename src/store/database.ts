@@ -22,7 +22,10 @@ export function createPool(url: string, options: { log: Logger; max?: number }):
     application_name: "stepback",
     pipeline: true,
   })
-  pool.on("error", (error) => options.log.warn({ err: error }, "state database connection lost"))
+  const lost = (error: Error) => options.log.warn({ err: error }, "state database connection lost")
+  pool.on("error", lost)
+  // The pool listens to idle ones alone: a link that breaks inside a transaction would end the process.
+  pool.on("connect", (client) => client.on("error", lost))
   return pool
 }
 

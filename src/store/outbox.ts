@@ -1,6 +1,6 @@
 import type { Pool } from "pg"
 import type { Message } from "../rollback/facts.ts"
-import { inTransaction } from "./database.ts"
+import { inOneGo, inTransaction } from "./database.ts"
 import { storable } from "./rows.ts"
 
 export type OutboxRow = { seq: number; key: string; body: Message; state: "pending" | "sending"; channel: string | null; ts: string | null }
@@ -50,8 +50,10 @@ export function outboxStore(pool: Pool) {
 
     /** Gives the lane back: with nothing left it rests; otherwise it is due again after `waitMs`. */
     async releaseLane(rollbackId: string, owner: string, waitMs: number | null): Promise<void> {
-      await pool.query(
-        `update stepback.rollbacks set lane_owner = null, lane_until = null,
+      // Locked first: a message whose transaction is just committing is seen by a statement that begins after it.
+      const lock = { text: "select 1 from stepback.rollbacks where id = $1 and lane_owner = $2 for update", values: [rollbackId, owner] }
+      const release = {
+        text: `update stepback.rollbacks set lane_owner = null, lane_until = null,
            delivery_attempts = case when $3::float8 is null then 0 else delivery_attempts + 1 end,
            deliver_at = case
              when $3::float8 is not null then now() + $3 * interval '1 millisecond'
@@ -59,8 +61,9 @@ export function outboxStore(pool: Pool) {
              when exists (select 1 from stepback.outbox o where o.rollback_id = id and o.state in ('pending', 'sending')) then now()
              else null end
          where id = $1 and lane_owner = $2`,
-        [rollbackId, owner, waitMs],
-      )
+        values: [rollbackId, owner, waitMs],
+      }
+      await inOneGo(pool, [lock, release])
     },
 
     async deliveryAttempts(rollbackId: string): Promise<number> {

@@ -1,7 +1,7 @@
 import type { Pool } from "pg"
 import type { Analysis, Escalation, Message } from "../rollback/facts.ts"
 import { inTransaction } from "./database.ts"
-import { storable } from "./rows.ts"
+import { isUuid, storable } from "./rows.ts"
 
 export type EscalationFacts = Pick<
   Escalation,
@@ -60,7 +60,7 @@ export function recordStore(pool: Pool) {
       }),
 
     async findEscalation(id: string): Promise<(Escalation & { rollbackId: string }) | null> {
-      if (!/^[0-9a-f-]{36}$/.test(id)) return null
+      if (!isUuid(id)) return null
       const { rows } = await pool.query<EscalationRow>(`select ${escalationColumns} from stepback.escalations where id = $1`, [id])
       return rows[0] === undefined ? null : parseEscalation(rows[0])
     },
@@ -128,7 +128,7 @@ export function recordStore(pool: Pool) {
       inTransaction(pool, async (client) => {
         await client.query(
           `update stepback.analyses set root_cause = $2, prevention = $3, follow_ups = $4, filled_by = $5, filled_at = now(),
-             remind_at = case when $2 is null or $3 is null then remind_at end where rollback_id = $1`,
+             remind_at = case when $2::text is null or $3::text is null then remind_at end where rollback_id = $1`,
           [rollbackId, clean(filled.rootCause), clean(filled.prevention), clean(filled.followUps), userId],
         )
         await client.query("select stepback.append_audit($1, 'analysis_filled', $2, '{}')", [rollbackId, userId])

@@ -2,7 +2,7 @@ import type { Pool, PoolClient } from "pg"
 import { errorCode } from "../errors.ts"
 import { isLive, statesBefore, type RollbackState } from "../rollback/states.ts"
 import { inTransaction } from "./database.ts"
-import { rollbackColumns, rollbackRow, storable, type Selection, type StoredRollback } from "./rows.ts"
+import { isUuid, rollbackColumns, rollbackRow, storable, type Selection, type StoredRollback } from "./rows.ts"
 
 export type NewRollback = {
   id: string
@@ -38,7 +38,7 @@ async function one(client: Pool | PoolClient, where: string, values: unknown[]):
 /** Rollbacks: created under the environment's lock, moved only from a state that allows it. */
 export function rollbackStore(pool: Pool) {
   return {
-    find: (id: string) => one(pool, "id = $1", [id]),
+    find: async (id: string) => (isUuid(id) ? one(pool, "id = $1", [id]) : null),
     findByNumber: (number: number) => one(pool, "number = $1", [number]),
     findLive: (environment: string) =>
       one(pool, `environment = $1 and kind <> 'rehearsal' and state in ('preparing', 'awaiting_approval', 'approved', 'running')`, [environment]),
@@ -62,7 +62,7 @@ export function rollbackStore(pool: Pool) {
 
     /** Which rollback, and which round of it, a card's token belongs to; null for a token that was never ours. */
     async findCard(token: string): Promise<{ rollback: StoredRollback; round: number; digest: string; current: boolean } | null> {
-      if (!/^[0-9a-f-]{36}$/.test(token)) return null
+      if (!isUuid(token)) return null
       const { rows } = await pool.query<{ rollback_id: string; round: number; digest: string }>(
         "select rollback_id, round, digest from stepback.cards where token = $1",
         [token],
@@ -95,6 +95,16 @@ export function rollbackStore(pool: Pool) {
     /** Takes the rollback out of the hands of its approvers: what they approved has moved. */
     prepareAgain: (id: string, from: RollbackState[], moved: string[], epoch: number | null) =>
       inTransaction(pool, (client) => prepareAgain(client, id, from, moved, epoch)),
+
+    /**
+     * Opens an ended run again, under the environment's lock: what failed is tried again. `skips` also changes what runs,
+     * so it goes back to the approvers.
+     */
+    reopen: (id: string, actor: string, skips: StoredRollback["skips"] | null): Promise<Moved | { kind: "busy" }> =>
+      inTransaction(pool, (client) => reopen(client, id, actor, skips)).catch((error: unknown) => {
+        if (errorCode(error) === "23505") return { kind: "busy" as const }
+        throw error
+      }),
 
     /** Run times of the last rollbacks that did these components and succeeded, newest first, in ms. */
     async runTimes(environment: string, components: string[], limit: number): Promise<number[]> {
@@ -149,7 +159,8 @@ async function prepareAgain(
 ): Promise<Moved> {
   const { rows } = await client.query(
     `update stepback.rollbacks set state = 'preparing', token = null, moved = $3, lease_until = null, due_at = now(),
-       approved_at = null, worker = null
+       approved_at = null, worker = null, generation = generation + 1, ended_at = null, ended_by = null, end_reason = null,
+       stop_requested_at = null, stop_requested_by = null
      where id = $1 and state = any($2) and ($4::integer is null or epoch = $4) returning ${rollbackColumns}`,
     [id, from, storable(moved), epoch],
   )
@@ -159,6 +170,25 @@ async function prepareAgain(
     [id, moved.join("; ")],
   )
   await client.query("select stepback.append_audit($1, 'moved', 'stepback', $2)", [id, storable({ moved })])
+  await client.query("select stepback.redraw_card($1)", [id])
+  return { kind: "moved", rollback: parseRollback(rows[0]) }
+}
+
+async function reopen(client: PoolClient, id: string, actor: string, skips: StoredRollback["skips"] | null): Promise<Moved> {
+  if (skips !== null) {
+    const moved = Object.entries(skips).map(([step, { reason }]) => `step ${step} will be skipped: ${reason}`)
+    const again = await prepareAgain(client, id, ["failed", "stopped"], moved, null)
+    if (again.kind === "moved") await client.query("update stepback.rollbacks set skips = $2 where id = $1", [id, storable(skips)])
+    return again
+  }
+  const { rows } = await client.query(
+    `update stepback.rollbacks set state = 'running', generation = generation + 1, lease_until = null, worker = null, due_at = now(),
+       ended_at = null, ended_by = null, end_reason = null, stop_requested_at = null, stop_requested_by = null
+     where id = $1 and state in ('failed', 'stopped') and approved_at is not null returning ${rollbackColumns}`,
+    [id],
+  )
+  if (rows[0] === undefined) return { kind: "not_moved", rollback: await one(client, "id = $1", [id]) }
+  await client.query("select stepback.append_audit($1, 'retried', $2, '{}')", [id, actor])
   await client.query("select stepback.redraw_card($1)", [id])
   return { kind: "moved", rollback: parseRollback(rows[0]) }
 }

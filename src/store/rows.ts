@@ -41,6 +41,8 @@ export const rollbackRow = z.object({
   selection: selectionSchema,
   undo_of: z.string().nullable(),
   round: z.number(),
+  generation: z.number(),
+  skips: z.record(z.string(), z.object({ by: z.string(), reason: z.string() })),
   frozen: z.string().nullable(),
   digest: z.string().nullable(),
   moved: z.array(z.string()),
@@ -74,7 +76,17 @@ export type StoredRollback = z.infer<typeof rollbackRow>
 /** The columns of `rollbackRow`, for `select` and `returning`. */
 export const rollbackColumns = Object.keys(rollbackRow.shape).join(", ")
 
-/** Postgres's jsonb and text take no NUL; the reasons and outputs of people and programs may have one. */
+/** Ids come back to us in buttons and forms: what is none is not asked for, since Postgres would refuse the question. */
+export function isUuid(text: string): boolean {
+  return /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)
+}
+
+/**
+ * Postgres's jsonb takes neither NUL nor half of a surrogate pair; the words of people and the output of programs may
+ * have both. Done to each string, not to the JSON: there, a text that merely spells the escape looks the same.
+ */
 export function storable(value: unknown): string {
-  return JSON.stringify(value).replaceAll("\\u0000", "")
+  return JSON.stringify(value, (_key, inner: unknown) =>
+    typeof inner === "string" ? inner.replaceAll("\u0000", "").toWellFormed() : inner,
+  )
 }

@@ -114,24 +114,24 @@ export function runStore(pool: Pool) {
       const { rows } = await pool.query<{
         step_id: string
         attempt: number
+        generation: number
         result: StepResult | null
         started_at: Date
         ended_at: Date | null
-        skipped_by: string | null
-        skip_reason: string | null
       }>(
-        `select step_id, attempt, result, started_at, ended_at, skipped_by, skip_reason
+        `select step_id, attempt, generation, result, started_at, ended_at
          from stepback.step_runs where rollback_id = $1 order by started_at, step_id, attempt`,
         [id],
       )
       return rows.map((row) => ({
         stepId: row.step_id,
         attempt: row.attempt,
+        generation: row.generation,
         result: row.result,
         startedAt: row.started_at.toISOString(),
         endedAt: row.ended_at?.toISOString() ?? null,
-        skippedBy: row.skipped_by,
-        skipReason: row.skip_reason,
+        skippedBy: row.result?.skipped?.by ?? null,
+        skipReason: row.result?.skipped?.reason ?? null,
       }))
     },
 
@@ -139,7 +139,8 @@ export function runStore(pool: Pool) {
     recordIntent: (id: string, epoch: number, step: string, attempt: number) =>
       guarded(id, epoch, [
         {
-          text: `insert into stepback.step_runs (rollback_id, step_id, attempt, epoch) values ($1, $2, $3, $4)
+          text: `insert into stepback.step_runs (rollback_id, step_id, attempt, generation, epoch)
+            select $1, $2, $3, generation, $4 from stepback.rollbacks where id = $1
             on conflict (rollback_id, step_id, attempt) do update set epoch = excluded.epoch`,
           values: [id, step, attempt, epoch],
         },
@@ -162,25 +163,28 @@ export function runStore(pool: Pool) {
     },
 
     /** The step's result, its audit entry, its reply and a new drawing of the card, at once. */
-    recordStep: (id: string, epoch: number, step: { id: string; attempt: number; result: StepResult }) =>
-      guarded(id, epoch, [
-        {
-          text: `insert into stepback.step_runs (rollback_id, step_id, attempt, epoch, started_at, ended_at, outcome, result)
-            values ($1, $2, $3, $4, clock_timestamp() - $5 * interval '1 millisecond', clock_timestamp(), $6, $7)
-            on conflict (rollback_id, step_id, attempt) do update
-              set ended_at = excluded.ended_at, outcome = excluded.outcome, result = excluded.result`,
-          values: [id, step.id, step.attempt, epoch, step.result.ms, step.result.outcome, storable(step.result)],
-        },
-        {
-          text: "select stepback.append_audit($1, 'step', 'stepback', $2)",
-          values: [id, storable({ step: step.id, attempt: step.attempt, outcome: step.result.outcome, affected: step.result.affected })],
-        },
-        {
-          text: "select stepback.enqueue($1, $2, $3)",
-          values: [id, `${id}/${step.id}/${step.attempt}`, storable({ kind: "step", stepId: step.id, attempt: step.attempt } satisfies Message)],
-        },
-        { text: "select stepback.redraw_card($1)", values: [id] },
-      ]),
+    async recordStep(id: string, epoch: number, step: { id: string; attempt: number; result: StepResult }): Promise<{ stop: boolean }> {
+      const { result, attempt } = step
+      const facts = { step: step.id, attempt, outcome: result.outcome, affected: result.affected }
+      const message: Message = { kind: "step", stepId: step.id, attempt }
+      try {
+        const { rows } = await pool.query<{ stop: boolean }>("select stepback.record_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) as stop", [
+          id,
+          epoch,
+          step.id,
+          attempt,
+          result.ms,
+          result.outcome,
+          storable(result),
+          storable(facts),
+          `${id}/${step.id}/${attempt}`,
+          storable(message),
+        ])
+        return { stop: rows[0]?.stop ?? false }
+      } catch (error) {
+        throw errorCode(error) === "SB001" ? new LostLeaseError(id) : error
+      }
+    },
 
     /** The end: state, release of the environment, the analysis and its message, one transaction. */
     finish: (id: string, epoch: number, end: { state: "succeeded" | "failed" | "stopped"; reason: string | null; by: string; analysis: unknown; remindMs: number }) =>
@@ -199,6 +203,8 @@ export function runStore(pool: Pool) {
           text: "select stepback.append_audit($1, $2, 'stepback', $3)",
           values: [id, end.state, storable({ reason: end.reason })],
         },
+        // Posted once; after a Retry it is edited.
+        { text: "update stepback.outbox set state = 'pending' where key = $1 and state = 'sent'", values: [`${id}/analysis`] },
         {
           text: "select stepback.enqueue($1, $2, $3)",
           values: [id, `${id}/analysis`, storable({ kind: "analysis" } satisfies Message)],

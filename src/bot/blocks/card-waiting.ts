@@ -51,7 +51,7 @@ export function whoAsks(view: RollbackView): Part {
   const reason = view.reason.trim()
   const asks: Line = [mention(view.requesterId), reason === "" ? " asks, without a reason" : ` asks: "${reason}"`]
   const subtitle = subtitleOf(view)
-  return list(null, [...(subtitle === null ? [] : [[{ bold: subtitle }]]), asks])
+  return list(null, [asks, ...(subtitle === null ? [] : [[{ bold: subtitle }]])])
 }
 
 export function riskFacts(view: RollbackView): Line[] {

@@ -3,14 +3,23 @@ import { closedParts, endedParts, type EndAction } from "./card-ended.ts"
 import { approvedParts, runningParts } from "./card-running.ts"
 import { preparingParts, rehearsalParts, waitingParts } from "./card-waiting.ts"
 import { draw, type Drawn } from "./fit.ts"
+import { troubleOf } from "./progress.ts"
 import type { Part } from "./parts.ts"
 
 export type { EndAction } from "./card-ended.ts"
 export type { Drawn } from "./fit.ts"
 
 /** The one message of a rollback that is edited in place. `actions`: what an ended one offers. */
-export function drawCard(view: RollbackView, now: Date, actions: readonly EndAction[] = ["analysis"]): Drawn {
+export function drawCard(view: RollbackView, now: Date, actions: readonly EndAction[] = actionsOf(view)): Drawn {
   return draw(cardParts(view, now, actions))
+}
+
+/** What an ended rollback offers: going on where it broke off, taking back what it did, reading about it. */
+function actionsOf(view: RollbackView): EndAction[] {
+  const offered: EndAction[] = view.state === "succeeded" ? [] : ["retry"]
+  if (troubleOf(view) !== null) offered.push("skip")
+  const didSomething = view.stepRuns.some((run) => (run.result?.affected.length ?? 0) > 0 || (run.result?.changed ?? 0) > 0)
+  return didSomething ? [...offered, "undo", "analysis"] : [...offered, "analysis"]
 }
 
 function cardParts(view: RollbackView, now: Date, actions: readonly EndAction[]): Part[] {

@@ -67,6 +67,7 @@ export function actionText(step: StepView): string {
     case "restore":
     case "purge":
     case "check":
+    case "undo":
       return "rows not known"
   }
 }

@@ -74,6 +74,7 @@ const kinds = {
   purge: "archive and remove rows",
   workflow: "CI workflow",
   manual: "done by a person",
+  undo: "give back what was replaced",
 } as const satisfies Record<StepView["kind"], string>
 
 function modal(view: RollbackView, blocks: KnownBlock[]): ModalView {

@@ -24,7 +24,7 @@ export function nameAfter(view: RollbackView): string {
   const { kind, state, environment } = view
   if (kind === "rehearsal" || kind === "record") return nameBefore(view)
   if (state === "stopped")
-    return withNumber(view, kind === "undo" ? `Undo on ${environment} stopped` : `${environment}: rollback stopped`)
+    return withNumber(view, kind === "undo" ? `Undo on ${environment} stopped` : `Rollback of ${environment} stopped`)
   if (state === "succeeded")
     return withNumber(view, kind === "undo" ? `Undone on ${environment}` : `${environment} is back`)
   return withNumber(view, kind === "undo" ? `NOT undone on ${environment}` : `${environment} is NOT back`)

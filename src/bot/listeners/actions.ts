@@ -6,12 +6,15 @@ import { approve } from "../../commands/approve.ts"
 import { cancel, stop } from "../../commands/cancel.ts"
 import { mayDeny } from "../../commands/deny.ts"
 import { mayAct, type Actor } from "../../commands/ports.ts"
+import { maySkip, retry } from "../../commands/reopen.ts"
 import { requestRollback } from "../../commands/request.ts"
+import { requestUndo } from "../../commands/undo.ts"
 import { loadView } from "../../commands/view.ts"
 import { refuse, type Refused } from "../../rollback/refusals.ts"
 import type { StoredRollback } from "../../store/rows.ts"
 import { analysisForm, drawAnalysis } from "../blocks/analysis.ts"
 import { denyForm } from "../blocks/deny-form.ts"
+import { skipForm } from "../blocks/skip-form.ts"
 import { drawDetails } from "../blocks/details.ts"
 import { actorOf, answering, type BotContext } from "../context.ts"
 
@@ -50,6 +53,26 @@ const presses: Record<string, Press> = {
     onRollback(click, context, async (rollback) => {
       const outcome = await stop(rollback, click.actor, context.deps)
       return outcome.kind === "refuse" ? outcome : null
+    }),
+
+  undo: (click, context) =>
+    onRollback(click, context, async (rollback) => {
+      const channelId = click.channelId ?? rollback.channel_id
+      const outcome = await requestUndo(rollback, { channelId, actor: click.actor }, context.deps)
+      return outcome.kind === "refuse" ? outcome : null
+    }),
+
+  retry: (click, context) =>
+    onRollback(click, context, async (rollback) => {
+      const outcome = await retry(rollback, click.actor, context.deps)
+      return outcome.kind === "refuse" ? outcome : null
+    }),
+
+  skip: (click, context) =>
+    onRollback(click, context, async (rollback) => {
+      const may = await maySkip(rollback, click.actor, context.deps)
+      if (may.kind === "refuse") return may
+      return open(click, context, async () => skipForm(await loadView(context.deps.store, rollback), may.step.title))
     }),
 
   ask_again: (click, context) =>
@@ -100,7 +123,7 @@ export function registerActions(app: App, context: BotContext): void {
     const channelId = body.channel?.id ?? body.container?.["channel_id"] ?? null
     const to = { responseUrl: body.response_url ?? null, channelId, userId: body.user.id }
     answering(context, action.action_id, to, async () => {
-      const press = presses[action.action_id]
+      const press = Object.hasOwn(presses, action.action_id) ? presses[action.action_id] : undefined
       if (!press) return refuse(null, { reason: "old_card", number: null })
       const key = `action/${body.trigger_id}`
       return press({ value: action.value ?? "", actor: actorOf(body, key), triggerId: body.trigger_id, channelId }, context)

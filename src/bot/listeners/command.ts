@@ -5,6 +5,7 @@ import { loadAnalysis } from "../../commands/analysis.ts"
 import { note } from "../../commands/note.ts"
 import { mayAct, type Actor } from "../../commands/ports.ts"
 import { findPlan, requestRollback } from "../../commands/request.ts"
+import { requestUndo } from "../../commands/undo.ts"
 import { loadView } from "../../commands/view.ts"
 import { nearest, resolveParameters } from "../../plans/select.ts"
 import { planViews } from "../../plans/step-view.ts"
@@ -43,7 +44,7 @@ async function run(command: SlashCommand, context: BotContext): Promise<Answer> 
     case "rehearse":
       return ask(typed, command, actor, context)
     default:
-      return look(typed, actor, context)
+      return look(typed, actor, command.channel_id, context)
   }
 }
 
@@ -76,7 +77,7 @@ async function ask(
 
 type LookAt = Extract<Typed, { kind: "status" | "history" | "plan" | "cancel" | "stop" | "analysis" | "undo" | "note" }>
 
-async function look(typed: LookAt, actor: Actor, context: BotContext): Promise<Answer> {
+async function look(typed: LookAt, actor: Actor, channelId: string, context: BotContext): Promise<Answer> {
   const { deps } = context
   if (typed.kind === "status" || typed.kind === "history" || typed.kind === "plan" || typed.kind === "analysis") {
     // What these show is for members: values of the target are among it.
@@ -108,8 +109,10 @@ async function look(typed: LookAt, actor: Actor, context: BotContext): Promise<A
         ? refuse(null, { reason: "not_in_state", number: rollback.number, state: rollback.state, can: "status" })
         : `_Shown again:_ ${drawAnalysis(view, analysis).text}`
     }
-    case "undo":
-      return refuse("undo", { reason: "not_yet", what: "/rollback undo" })
+    case "undo": {
+      const outcome = await requestUndo(rollback, { channelId, actor }, deps)
+      return outcome.kind === "refuse" ? outcome : null
+    }
   }
 }
 

@@ -1,6 +1,8 @@
 import type { App, ViewSubmitAction } from "@slack/bolt"
 import { fillAnalysis } from "../../commands/analysis.ts"
 import { deny } from "../../commands/deny.ts"
+import { skip } from "../../commands/reopen.ts"
+import { refuse } from "../../rollback/refusals.ts"
 import { actorOf, answering, type BotContext } from "../context.ts"
 import type { ReplyTo } from "../reply.ts"
 
@@ -13,6 +15,17 @@ export function registerViews(app: App, context: BotContext): void {
         { token: body.view.private_metadata, actor: actorOf(body, `view/${body.view.id}`), reason: field(body, "reason") },
         context.deps,
       )
+      return outcome.kind === "refuse" ? outcome : null
+    })
+  })
+
+  app.view<ViewSubmitAction>("skip_form", async ({ ack, body }) => {
+    await ack()
+    answering(context, "skip_form", replyTo(body, context), async () => {
+      const id = body.view.private_metadata
+      const rollback = /^[0-9a-f-]{36}$/.test(id) ? await context.deps.store.rollbacks.find(id) : null
+      if (!rollback) return refuse("skip", { reason: "old_card", number: null })
+      const outcome = await skip(rollback, field(body, "reason"), actorOf(body, `view/${body.view.id}`), context.deps)
       return outcome.kind === "refuse" ? outcome : null
     })
   })

@@ -30,6 +30,10 @@ create table stepback.rollbacks (
 
   -- The run as it was shown and approved: these bytes are hashed and these bytes run.
   round integer not null default 0,
+  -- Grows with each approval and each Retry: what failed in an earlier one is tried again.
+  generation integer not null default 0,
+  -- Steps that are to be skipped, by whom and why; part of what is approved.
+  skips jsonb not null default '{}',
   frozen text,
   digest text,
   rehearsal jsonb,
@@ -125,13 +129,17 @@ begin
   return new;
 end $$;
 create trigger approvals_before_approved before update on stepback.rollbacks for each row
-  when (new.state in ('approved', 'running') and old.state is distinct from new.state)
+  when (new.state in ('approved', 'running') and (old.state, old.kind, old.round, old.digest, old.frozen, old.approvals_needed)
+    is distinct from (new.state, new.kind, new.round, new.digest, new.frozen, new.approvals_needed))
   execute function stepback.check_approvals();
+create trigger approvals_before_insert before insert on stepback.rollbacks for each row
+  when (new.state in ('approved', 'running')) execute function stepback.check_approvals();
 
 create table stepback.step_runs (
   rollback_id uuid not null references stepback.rollbacks (id),
   step_id text not null,
   attempt integer not null,
+  generation integer not null,
   epoch integer not null,
   started_at timestamptz not null default now(),
   ended_at timestamptz,
@@ -139,8 +147,6 @@ create table stepback.step_runs (
   result jsonb,
   -- The process group of a command, so that a takeover ends what its predecessor left running.
   process jsonb,
-  skipped_by text,
-  skip_reason text,
   primary key (rollback_id, step_id, attempt)
 );
 
@@ -227,6 +233,39 @@ begin
     raise exception 'rollback % belongs to another worker', p_rollback using errcode = 'SB001';
   end if;
   return v_stop;
+end $$;
+
+-- A step's result, its audit entry, its message and a new drawing of the card: what guard_epoch, append_audit, enqueue and
+-- redraw_card would do one after the other, with one lock and one new version of the rollback's row instead of three.
+create function stepback.record_step(p_rollback uuid, p_epoch integer, p_step text, p_attempt integer, p_ms float8,
+  p_outcome text, p_result jsonb, p_facts jsonb, p_key text, p_body jsonb) returns boolean language plpgsql as $$
+declare
+  v_row record;
+  v_told integer := 0;
+  v_at text := to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+  v_hash text;
+begin
+  select stop_requested_at is not null as stop, generation, audit_entries + 1 as entry, audit_head as previous, message_seq
+    into v_row from stepback.rollbacks
+    where id = p_rollback and epoch = p_epoch and state in ('preparing', 'running') for update;
+  if not found then
+    raise exception 'rollback % belongs to another worker', p_rollback using errcode = 'SB001';
+  end if;
+  insert into stepback.step_runs (rollback_id, step_id, attempt, generation, epoch, started_at, ended_at, outcome, result)
+    values (p_rollback, p_step, p_attempt, v_row.generation, p_epoch, clock_timestamp() - p_ms * interval '1 millisecond',
+      clock_timestamp(), p_outcome, p_result)
+    on conflict (rollback_id, step_id, attempt) do update
+      set ended_at = excluded.ended_at, outcome = excluded.outcome, result = excluded.result;
+  v_hash := encode(sha256(convert_to(
+    concat_ws(e'\n', v_row.previous, v_row.entry::text, v_at, 'step', 'stepback', p_facts::text), 'UTF8')), 'hex');
+  insert into stepback.audit (rollback_id, entry, at, kind, actor, facts, previous, hash)
+    values (p_rollback, v_row.entry, v_at, 'step', 'stepback', p_facts::text, v_row.previous, v_hash);
+  insert into stepback.outbox (rollback_id, seq, key, body) values (p_rollback, v_row.message_seq + 1, p_key, p_body)
+    on conflict (key) do nothing;
+  get diagnostics v_told = row_count;
+  update stepback.rollbacks set audit_entries = v_row.entry, audit_head = v_hash, message_seq = message_seq + v_told,
+    card_version = card_version + 1, deliver_at = least(deliver_at, now()) where id = p_rollback;
+  return v_row.stop;
 end $$;
 
 create table stepback.escalations (

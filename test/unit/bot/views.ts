@@ -1,5 +1,3 @@
-import type { KnownBlock, ModalView } from "@slack/types"
-
 import type {
   Analysis,
   Escalation,
@@ -179,19 +177,21 @@ export function result(facts: Partial<StepResult> = {}): StepResult {
     changes: [],
     affected: [],
     evidence: [],
+    issues: [],
     captures: {},
     failure: null,
     attempts: 1,
     ms: 12,
     output: null,
     deployedBefore: null,
+    skipped: null,
     ...facts,
   }
 }
 
 export function stepRun(stepId: string, done: StepResult | null, at = "2025-11-22T14:18:08Z"): StepRun {
   const endedAt = done === null ? null : new Date(Date.parse(at) + done.ms).toISOString()
-  return { stepId, attempt: 1, result: done, startedAt: at, endedAt, skippedBy: null, skipReason: null }
+  return { stepId, attempt: 1, generation: 0, result: done, startedAt: at, endedAt, skippedBy: null, skipReason: null }
 }
 
 const approvals = [{ userId: "UBOB", decidedAt: "2025-11-22T14:18:07Z" }]
@@ -305,34 +305,4 @@ export const analysis: Analysis = {
   prevention: null,
   followUps: null,
   filledBy: null,
-}
-
-type Button = { action_id: string; value: string; style: string | undefined }
-
-export function buttonsOf(blocks: readonly KnownBlock[] | ModalView["blocks"]): Button[] {
-  return (blocks as KnownBlock[]).flatMap((block) =>
-    block.type === "actions"
-      ? block.elements.flatMap((element) =>
-          element.type === "button"
-            ? [{ action_id: element.action_id ?? "", value: element.value ?? "", style: element.style }]
-            : [],
-        )
-      : [],
-  )
-}
-
-/** What a person reads in the blocks, mentions as `@id`. */
-export function readable(blocks: readonly unknown[]): string {
-  return blocks.map(readBlock).join("\n")
-}
-
-function readBlock(value: unknown): string {
-  if (Array.isArray(value)) return value.map(readBlock).join("")
-  if (typeof value !== "object" || value === null) return ""
-  const node = value as Record<string, unknown>
-  if (node["type"] === "user") return `@${String(node["user_id"])}`
-  if (node["type"] === "usergroup") return `@${String(node["usergroup_id"])}`
-  if (node["type"] === "button") return `[ ${readBlock(node["text"])} ] `
-  if (typeof node["text"] === "string") return node["text"]
-  return [node["text"], node["label"], node["elements"], node["element"]].map(readBlock).join("")
 }

@@ -1,0 +1,63 @@
+import { didYouMean } from "./cli/arguments.ts"
+import { CommandError, exitCodes, type Command, type CommandContext } from "./cli/terminal.ts"
+import { errorMessage } from "./errors.ts"
+import { withoutSecrets } from "./log.ts"
+
+const usage = `stepback: takes an environment back to a known-good state. Rollbacks are asked for and approved in Slack; this is
+for the people who write plans and run the bot. Nothing here approves.
+
+  stepback plan check FILE…                 validates plans (files or folders): file:line:col: message
+  stepback plan show ENV [options]          the resolved plan and its digest
+  stepback plan show ENV --sql [options]    the same as statements to paste: psql runs them as they are
+  stepback plan rehearse ENV [options]      looks at the live target, read-only, as the card would show it
+  stepback target init ENV [--print]        creates ledger and archive in the target, or prints their SQL
+  stepback audit verify                     walks the audit chains
+  stepback doctor                           tries every connection, scope and privilege
+
+  options: [--only a,b] [--with c] [name=value…], as behind /rollback
+  Plans are read from the folder that STEPBACK_PLANS names, "plans" otherwise.
+  Exit codes: 0 good, 1 not good, 78 something is missing in the environment.`
+
+// Loaded when they are asked for: `plan check` need not wait for database and Slack clients.
+const commands: Record<string, () => Promise<Command>> = {
+  "plan check": async () => (await import("./cli/plan-check.ts")).planCheck,
+  "plan show": async () => (await import("./cli/plan-show.ts")).planShow,
+  "plan rehearse": async () => (await import("./cli/plan-rehearse.ts")).planRehearse,
+  "target init": async () => (await import("./cli/target-init.ts")).targetInit,
+  "audit verify": async () => (await import("./cli/audit-verify.ts")).auditVerify,
+  doctor: async () => (await import("./cli/doctor.ts")).doctor,
+}
+
+async function run(words: readonly string[], io: Omit<CommandContext, "words">): Promise<number> {
+  const [first, second] = words
+  if (first === undefined || first === "help" || words.includes("--help") || words.includes("-h")) {
+    io.out(usage)
+    return exitCodes.good
+  }
+  if (first === "baseline") throw new CommandError("stepback baseline is not supported yet.")
+  const name = Object.hasOwn(commands, first) ? first : `${first} ${second ?? ""}`.trim()
+  const load = Object.hasOwn(commands, name) ? commands[name] : undefined
+  if (load === undefined) throw new CommandError(unknown(name))
+  const command = await load()
+  return command({ ...io, words: words.slice(name.split(" ").length) })
+}
+
+function unknown(given: string): string {
+  const known = Object.keys(commands)
+  const [group = ""] = given.split(" ")
+  const members = known.filter((name) => name.startsWith(`${group} `))
+  if (members.length > 0 && !given.includes(" "))
+    return `stepback ${given} what? There is: ${members.map((name) => `stepback ${name}`).join(", ")}.`
+  return `There is no command "stepback ${given}".${didYouMean(given, known)} \`stepback --help\` lists them.`
+}
+
+// A reader that has seen enough, like `head`, is no error.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1))
+
+const io = { env: process.env, out: (text: string) => console.log(text), err: (text: string) => console.error(text) }
+try {
+  process.exitCode = await run(process.argv.slice(2), io)
+} catch (error) {
+  console.error(withoutSecrets(errorMessage(error)))
+  process.exitCode = error instanceof CommandError ? error.exitCode : exitCodes.bad
+}

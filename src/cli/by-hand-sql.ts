@@ -1,0 +1,150 @@
+import { createHash } from "node:crypto"
+import type { PurgeStep, SqlStep } from "../plans/plan.ts"
+import { pasteable, sqlLiteral } from "../plans/step-view.ts"
+import type { Values } from "../plans/values.ts"
+import { qualified } from "../steps/catalog.ts"
+import { splitName } from "../steps/purge.ts"
+
+/** Not one that an API in front of the database would show. */
+const byHandSchema = "stepback_by_hand"
+/** Postgres cuts longer names. */
+const longestName = 63
+
+/** Steps that write rows. */
+export type Write = SqlStep | PurgeStep
+
+/**
+ * Ends the transaction when the kept rows are not as many as expected, or when deleting them would take along or change
+ * rows of other tables. Rows of the tables that a purge lists are kept as well, and deleted where no foreign key does it.
+ */
+export const guardProcedure = `create schema if not exists ${byHandSchema};
+create or replace procedure ${byHandSchema}.guard(kept regclass, source regclass, fewest bigint, most bigint, most_share numeric, deletes boolean, cascade text[])
+language plpgsql as $$
+declare
+  n bigint;
+  total bigint;
+  child record;
+  kept_child text;
+begin
+  execute format('select count(*) from %s where stepback_kept_at = now()', kept) into n;
+  if n not between fewest and most then
+    raise exception '% rows of % match, % expected: nothing is changed', n, source, case when fewest = most then most::text else fewest || ' to ' || most end;
+  end if;
+  if most_share < 1 then
+    execute format('select count(*) from %s', source) into total;
+    if n > total * most_share then
+      raise exception '% of the % rows of % match, more than the share of % that the plan allows: nothing is changed', n, total, source, most_share;
+    end if;
+  end if;
+  for child in
+    select f.conrelid::regclass as name, c.relname, c.relname = any(cascade) or n.nspname || '.' || c.relname = any(cascade) as listed, f.confdeltype as action,
+      (select string_agg(quote_ident(a.attname), ', ' order by k.n) from unnest(f.conkey) with ordinality as k (attnum, n)
+        join pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.attnum) as columns,
+      (select string_agg(quote_ident(a.attname), ', ' order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
+        join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum) as parents
+    from pg_constraint f join pg_class c on c.oid = f.conrelid join pg_namespace n on n.oid = c.relnamespace
+    where f.confrelid = source and f.contype = 'f' and f.conparentid = 0 and deletes
+  loop
+    if child.listed then
+      kept_child := format('${byHandSchema}.%I', left(split_part(replace(kept::text, '"', ''), '.', 2), 30) || '_' || left(child.relname, 32));
+      execute format('create table if not exists %s as select now() as stepback_kept_at, kept.* from %s as kept with no data', kept_child, child.name);
+      execute format('insert into %s select now(), child.* from %s as child where (%s) in (select %s from %s where stepback_kept_at = now()) for update', kept_child, child.name, child.columns, child.parents, kept);
+      if child.action not in ('n', 'd') then
+        call ${byHandSchema}.guard(kept_child::regclass, child.name, 0, ${Number.MAX_SAFE_INTEGER}, 1, true, cascade);
+      end if;
+      if child.action in ('a', 'r') then
+        execute format('delete from %s where (%s) in (select %s from %s where stepback_kept_at = now())', child.name, child.columns, child.parents, kept);
+      end if;
+    else
+      execute format('select count(*) from %s where (%s) in (select %s from %s where stepback_kept_at = now())', child.name, child.columns, child.parents, kept) into n;
+      if n > 0 then
+        raise exception '% rows of % refer to them and are not kept: nothing is changed', n, child.name;
+      end if;
+    end if;
+  end loop;
+end $$;`
+
+/** What a step writes, in the terms of the guard. */
+type Written = {
+  table: { schema: string | null; name: string; alias: string }
+  /** From its WITH to its FROM and WHERE. */
+  head: string
+  matching: string
+  statement: string
+  fewest: number
+  most: number
+  mostShare: number
+  deletes: boolean
+  cascade: string[]
+}
+
+/** The statement, behind what keeps the rows that it is about to change or delete and looks whether they are as many as expected. */
+export function keepAndWrite(environment: string, step: Write, values: Values, orFewer: boolean): string[] {
+  const written = step.kind === "purge" ? purged(step) : changed(step)
+  if (written === null) {
+    const statement = step.kind === "purge" ? "" : closed(pasteable(step.sql, step.params, values))
+    return step.kind === "sql" && step.facts.verb === "insert"
+      ? [statement]
+      : ["-- the rows as they were cannot be kept", statement]
+  }
+  const kept = `${byHandSchema}.${qualified(null, keptName(environment, step.id))}`
+  const table = qualified(written.table.schema, written.table.name)
+  const owner = qualified(null, written.table.alias)
+  const selected = `insert into ${kept} ${written.head}select now(), ${owner}.* ${written.matching} for update of ${owner}`
+  const cascade = `array[${written.cascade.map(sqlLiteral).join(", ")}]::text[]`
+  const bounds = `${orFewer ? 0 : written.fewest}, ${written.most}, ${written.mostShare}`
+  return [
+    `create table if not exists ${kept} as select now() as stepback_kept_at, kept.* from ${table} as kept with no data;`,
+    pasteable(selected, step.params, values),
+    ...(step.expectRows.kind === "rehearsed"
+      ? ["-- a rehearsal says how many rows it should be: look before you commit"]
+      : []),
+    `call ${byHandSchema}.guard(${sqlLiteral(kept)}, ${sqlLiteral(table)}, ${bounds}, ${written.deletes}, ${cascade});`,
+    closed(pasteable(written.statement, step.params, values)),
+  ]
+}
+
+function changed({ facts, sql, expectRows }: SqlStep): Written | null {
+  if (facts.verb === "insert" || facts.table === null || facts.matching === null || !facts.reversible) return null
+  return {
+    table: facts.table,
+    head: facts.with === null ? "" : `${facts.with} `,
+    matching: facts.matching,
+    statement: sql,
+    fewest: expectRows.kind === "range" ? expectRows.min : 0,
+    most: expectRows.kind === "range" ? Math.min(expectRows.max, Number.MAX_SAFE_INTEGER) : Number.MAX_SAFE_INTEGER,
+    mostShare: 1,
+    deletes: facts.verb === "delete",
+    cascade: [],
+  }
+}
+
+function purged(step: PurgeStep): Written {
+  const { schema, name } = splitName(step.table)
+  // A line of its own for what follows: the condition may end in a comment.
+  const matching = `from ${qualified(schema, name)} where ${step.where}\n`
+  const { expectRows } = step
+  return {
+    table: { schema, name, alias: name },
+    head: "",
+    matching,
+    statement: `delete ${matching}`,
+    fewest: expectRows.kind === "range" ? expectRows.min : 0,
+    most: Math.min(step.atMost, expectRows.kind === "range" ? expectRows.max : step.atMost),
+    mostShare: step.maxShare,
+    deletes: true,
+    cascade: step.cascade,
+  }
+}
+
+function keptName(environment: string, stepId: string): string {
+  const name = `${environment}_${stepId}`
+  if (name.length <= longestName) return name
+  return `${name.slice(0, longestName - 9)}_${createHash("sha256").update(name).digest("hex").slice(0, 8)}`
+}
+
+/** A line comment at the end of a statement would swallow its semicolon. */
+export function closed(statement: string): string {
+  const last = statement.slice(statement.lastIndexOf("\n") + 1)
+  return last.includes("--") ? `${statement.slice(0, -1)}\n;` : statement
+}

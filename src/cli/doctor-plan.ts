@@ -1,0 +1,104 @@
+import { errorMessage } from "../errors.ts"
+import { hashFiles, resolveCommits } from "../jobs/freeze-run.ts"
+import type { Logger } from "../log.ts"
+import type { LoadedPlan, Plan } from "../plans/plan.ts"
+import { createSecrets } from "../steps/secrets.ts"
+import { createTargetPools, httpBase, identify } from "../steps/target.ts"
+import { checkLedger, checkTable } from "./doctor-tables.ts"
+import { bad, good, type Finding } from "./finding.ts"
+import { missingVariables } from "./secrets.ts"
+import { tablesOf } from "./tables.ts"
+import type { CommandContext } from "./terminal.ts"
+
+type Around = Pick<CommandContext, "env"> & { redact: (text: string) => string; log: Logger }
+
+/** What a worker needs for one plan: variables, database, privileges, host, programs. */
+export async function checkPlanTarget({ plan }: LoadedPlan, around: Around): Promise<Finding[]> {
+  const missing = missingVariables(plan, around.env)
+  const findings = missing.map((text) => bad(`${plan.environment}: ${text}`, "set it in the workers' environment"))
+  if (missing.length === 0) findings.push(good(`${plan.environment}: every variable is set`))
+  const has = (text: string | null): text is string =>
+    text !== null && [...text.matchAll(/\$\{(\w+)\}/g)].every((match) => around.env[match[1] as string])
+  if (has(plan.target.postgres)) findings.push(...(await checkDatabase(plan, plan.target.postgres, around)))
+  if (has(plan.target.http)) findings.push(await checkHttp(plan, plan.target.http, around))
+  if (missing.length === 0) findings.push(...(await checkCommands(plan, around)))
+  return findings
+}
+
+async function checkDatabase(plan: Plan, address: string, { env, redact, log }: Around): Promise<Finding[]> {
+  const name = plan.environment
+  const pools = createTargetPools(log)
+  try {
+    const pool = pools.get(createSecrets(env).resolve(address))
+    const { fingerprint, standby } = await identify(pool, null)
+    const expected = plan.target.expect.database
+    const findings = [
+      expected === null || expected === fingerprint.database
+        ? good(`${name}: target database "${fingerprint.database}" answers`)
+        : bad(
+            `${name}: the target is database "${fingerprint.database}", the plan expects "${expected}"`,
+            "check the variable in target.postgres",
+          ),
+    ]
+    if (standby)
+      findings.push(bad(`${name}: the target is a standby and takes no writes`, "point the plan at the primary"))
+    findings.push(...(await checkLedger(pool, name)))
+    for (const table of await tablesOf(plan.components)) findings.push(...(await checkTable(pool, name, table)))
+    return findings
+  } catch (error) {
+    return [
+      bad(
+        `${name}: target database: ${redact(errorMessage(error))}`,
+        "check the variable in target.postgres, and that the server takes connections from here",
+      ),
+    ]
+  } finally {
+    await pools.close()
+  }
+}
+
+const patienceMs = 5_000
+
+/** Any answer will do: what the functions say is for the rehearsal. */
+async function checkHttp(plan: Plan, address: string, { env, redact }: Around): Promise<Finding> {
+  try {
+    const url = httpBase(createSecrets(env).resolveOpen(address))
+    const response = await fetch(url, { redirect: "manual", signal: AbortSignal.timeout(patienceMs) })
+    await response.body?.cancel()
+    return good(`${plan.environment}: ${redact(url.origin)} answers (${response.status})`)
+  } catch (error) {
+    const cause = error instanceof Error && error.cause !== undefined ? errorMessage(error.cause) : errorMessage(error)
+    return bad(
+      `${plan.environment}: target.http: ${redact(cause)}`,
+      "check the variable in target.http, and that the host is reachable from here",
+    )
+  }
+}
+
+/** Files that commands name can be read, and versions that the plan names by default are there. */
+async function checkCommands(plan: Plan, { env, redact }: Around): Promise<Finding[]> {
+  const commands = plan.components.flatMap((component) => component.steps.filter((step) => step.kind === "command"))
+  if (commands.length === 0) return []
+  const secrets = createSecrets(env)
+  const defaults = Object.fromEntries(
+    Object.entries(plan.params).flatMap(([name, param]) => (param.default === null ? [] : [[name, param.default]])),
+  )
+  try {
+    const files = await hashFiles(plan.components, secrets)
+    if (Object.values(plan.params).every((param) => param.type !== "git_ref" || param.default !== null))
+      await resolveCommits(plan, plan.components, defaults, secrets)
+    const count = Object.values(files).flatMap((found) => Object.keys(found)).length
+    return [
+      good(
+        `${plan.environment}: ${count} files of ${commands.length} commands can be read, and the versions that they name are there`,
+      ),
+    ]
+  } catch (error) {
+    return [
+      bad(
+        `${plan.environment}: ${redact(errorMessage(error))}`,
+        "check the folder in cwd, and that the repository is up to date on this machine",
+      ),
+    ]
+  }
+}

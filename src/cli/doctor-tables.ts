@@ -1,0 +1,121 @@
+import { findTable } from "../steps/catalog.ts"
+import { withClient, type TargetPools } from "../steps/target.ts"
+import { bad, good, worthKnowing, type Finding } from "./finding.ts"
+import type { TableUse } from "./tables.ts"
+
+type Pool = ReturnType<TargetPools["get"]>
+
+/** Ledger and archive: there, or this role can create them at the first run. */
+export async function checkLedger(pool: Pool, environment: string): Promise<Finding[]> {
+  const { rows } = await pool.query<{ present: boolean; usable: boolean | null; creates: boolean }>(
+    `select count(*) = 3 as present, has_database_privilege(current_database(), 'create') as creates,
+       bool_and(has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'insert')) as usable
+     from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where n.nspname = 'stepback_ledger' and c.relname in ('fence', 'entries', 'before_images')`,
+  )
+  const row = rows[0]
+  const init = `let an owner run what \`stepback target init ${environment} --print\` prints`
+  if (row?.present === true)
+    return row.usable === true
+      ? [good(`${environment}: ledger and archive are there`)]
+      : [bad(`${environment}: the role may not write to the ledger`, init)]
+  return row?.creates === true
+    ? [good(`${environment}: ledger and archive are created at the first run; the role may`)]
+    : [bad(`${environment}: there is no ledger, and the role may not create it`, init)]
+}
+
+type TableFacts = {
+  role: string
+  selects: boolean
+  inserts: boolean
+  updates: boolean
+  deletes: boolean
+  filtered: boolean
+  triggers: { name: string; function: string; calls: boolean }[]
+}
+
+/** Words in a trigger's function that hint at a world outside of the database. */
+const outside = "dblink|pg_net|http|notify|lambda|curl|urlopen|socket|amqp|kafka|copy .* program"
+
+const tableQuery = `select current_user as role,
+  has_table_privilege(c.oid, 'select') as selects,
+  has_table_privilege(c.oid, 'insert') as inserts,
+  has_table_privilege(c.oid, 'update') or coalesce((select bool_and(has_column_privilege(c.oid, a.attnum, 'update'))
+    from pg_attribute a where a.attrelid = c.oid and a.attname = any($2::text[])), false) as updates,
+  has_table_privilege(c.oid, 'delete') as deletes,
+  row_security_active(c.oid) as filtered,
+  coalesce((select jsonb_agg(jsonb_build_object('name', t.tgname, 'function', p.oid::regproc::text,
+      'calls', concat_ws(' ', pn.nspname, p.proname, p.prosrc) ~* $3) order by t.tgname)
+    from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_namespace pn on pn.oid = p.pronamespace
+    where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled <> 'D'), '[]') as triggers
+  from pg_class c where c.oid = to_regclass($1)`
+
+/** One table that a plan reads or writes: there, allowed, unfiltered, without surprises. */
+export async function checkTable(pool: Pool, environment: string, table: TableUse): Promise<Finding[]> {
+  const where = `${environment}: table ${table.schema === null ? "" : `${table.schema}.`}${table.name}`
+  try {
+    return await withClient(pool, async (client) => {
+      const { rows } = await client.query<TableFacts>(tableQuery, [table.relation, [...table.updated], outside])
+      const [facts] = rows
+      if (facts === undefined)
+        return [bad(`${where} is not there`, "check the plan's statements, and the search_path of the role")]
+      const known = table.writes.size > 0 ? await findTable(client, table.schema, table.name) : null
+      return [...judge(where, table, facts), ...keeping(where, table, known)]
+    })
+  } catch (error) {
+    return [
+      bad(
+        `${where}: ${error instanceof Error ? error.message : String(error)}`,
+        "grant usage on its schema to the role",
+      ),
+    ]
+  }
+}
+
+function judge(where: string, table: TableUse, facts: TableFacts): Finding[] {
+  const needed = [
+    { privilege: "select", held: facts.selects },
+    { privilege: "insert", held: facts.inserts || !table.writes.has("insert") },
+    { privilege: "update", held: facts.updates || !table.writes.has("update") },
+    { privilege: "delete", held: facts.deletes || !table.writes.has("delete") },
+  ]
+  const missing = needed.filter(({ held }) => !held).map(({ privilege }) => privilege)
+  const findings: Finding[] = []
+  if (missing.length > 0)
+    findings.push(
+      bad(
+        `${where}: ${facts.role} may not ${missing.join(", ")}`,
+        `grant ${missing.join(", ")} on ${table.relation} to ${facts.role}`,
+      ),
+    )
+  else findings.push(good(`${where}: ${facts.role} may ${["select", ...table.writes].join(", ")}`))
+  if (facts.filtered)
+    findings.push(
+      bad(
+        `${where}: row-level security would hide rows from ${facts.role}`,
+        `alter role ${facts.role} bypassrls, or use a role that has it: steps fail rather than see half of the rows`,
+      ),
+    )
+  if (table.writes.size > 0)
+    findings.push(
+      ...facts.triggers.map((trigger) =>
+        worthKnowing(
+          `${where}: trigger ${trigger.name} runs ${trigger.function}${trigger.calls ? ", which seems to call out of the database: that is not taken back" : ""}`,
+        ),
+      ),
+    )
+  return findings
+}
+
+function keeping(where: string, table: TableUse, facts: Awaited<ReturnType<typeof findTable>>): Finding[] {
+  if (facts === null || table.writes.size === 0) return []
+  if (facts.isView) return [bad(`${where} is a view`, "write to the table behind it")]
+  return facts.primaryKey.length > 0
+    ? []
+    : [
+        bad(
+          `${where} has no primary key, so its rows cannot be kept for an undo`,
+          "add one, or say irreversible in the step",
+        ),
+      ]
+}

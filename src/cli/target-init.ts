@@ -1,0 +1,87 @@
+import { errorCode } from "../errors.ts"
+import { createLogger } from "../log.ts"
+import type { Plan } from "../plans/plan.ts"
+import { initLedger } from "../steps/ledger.ts"
+import { ledgerSql } from "../steps/ledger.sql.ts"
+import { createSecrets } from "../steps/secrets.ts"
+import { createTargetPools, identify } from "../steps/target.ts"
+import { readPlanArguments } from "./arguments.ts"
+import { getPlan } from "./plans.ts"
+import { createRedactor, missingVariables } from "./secrets.ts"
+import { tablesOf, type TableUse } from "./tables.ts"
+import { CommandError, exitCodes, type Command } from "./terminal.ts"
+
+const usage = "stepback target init ENV [--print]"
+
+/** `target init ENV`: creates ledger and archive in the target; with `--print` says how, without touching anything. */
+export const targetInit: Command = async ({ words, env, out }) => {
+  const { environment, flags } = readPlanArguments(words, usage, ["print"])
+  const loaded = await getPlan(environment, env)
+  const { plan } = loaded
+  const address = plan.target.postgres
+  if (address === null)
+    throw new CommandError(`The plan of ${environment} has no target.postgres, so there is no database to prepare.`)
+  if (flags.has("print")) {
+    out(`${ledgerSql}\n${roleSql(plan, await tablesOf(plan.components))}`)
+    return exitCodes.good
+  }
+  const missing = missingVariables({ target: { ...plan.target, http: null }, components: [] }, env)
+  if (missing.length > 0) throw new CommandError(missing.join("\n"), exitCodes.configuration)
+  const redact = createRedactor(env, plan)
+  const pools = createTargetPools(createLogger({ level: "silent", role: "worker" }))
+  try {
+    const pool = pools.get(createSecrets(env).resolve(address))
+    const { fingerprint, standby } = await identify(pool, null)
+    const expected = plan.target.expect.database
+    if (standby) throw new CommandError("The target is a standby and takes no writes: point the plan at the primary.")
+    if (expected !== null && expected !== fingerprint.database)
+      throw new CommandError(`The target is database "${fingerprint.database}", and the plan expects "${expected}".`)
+    await initLedger(pool)
+    out(`Ledger and archive are in database "${fingerprint.database}", schema stepback_ledger.`)
+    return exitCodes.good
+  } catch (error) {
+    if (error instanceof CommandError) throw error
+    if (errorCode(error) === "42501")
+      throw new CommandError(
+        `This role may not create the ledger: let an owner run what \`stepback target init ${environment} --print\` prints.`,
+      )
+    throw new CommandError(
+      `The target database could not be prepared: ${redact(error instanceof Error ? error.message : String(error))}`,
+    )
+  } finally {
+    await pools.close()
+  }
+}
+
+/** A role that may do what the plan's steps do and no more, as a comment: names and passwords are the owner's to choose. */
+function roleSql(plan: Plan, tables: TableUse[]): string {
+  const schemas = [...new Set(tables.map((table) => table.schema).filter((schema) => schema !== null))]
+  const purges = plan.components.some((component) => component.steps.some((step) => step.kind === "purge"))
+  const lines = [
+    "A role with no more than this plan needs. Choose a name and a password, take the dashes away and run it as an owner.",
+    "",
+    "create role stepback login password 'choose one';",
+    ...(plan.target.expect.database === null
+      ? []
+      : [`grant connect on database "${plan.target.expect.database.replaceAll('"', '""')}" to stepback;`]),
+    // A purge archives into tables of its own.
+    `grant usage${purges ? ", create" : ""} on schema stepback_ledger to stepback;`,
+    "grant select, insert, update, delete on all tables in schema stepback_ledger to stepback;",
+    ...schemas.map((schema) => `grant usage on schema "${schema.replaceAll('"', '""')}" to stepback;`),
+    ...tables.map((table) => `grant ${privilegesOf(table).join(", ")} on ${table.relation} to stepback;`),
+    "grant execute on function pg_control_system() to stepback; -- optional: tells a restored database from the one that was approved",
+    "",
+    "Select on tables that refer to those rows are removed from by a foreign key. Row-level security on any of them:",
+    "alter role stepback bypassrls; `stepback doctor` says what is missing.",
+  ]
+  return lines.map((line) => `-- ${line}`.trimEnd()).join("\n")
+}
+
+/** Rows are read back before they change, and locked before they go. */
+function privilegesOf(table: TableUse): string[] {
+  const locks = table.writes.has("delete") && !table.writes.has("update") ? ["update"] : []
+  return [
+    "select",
+    ...(["insert", "update", "delete"] as const).filter((write) => table.writes.has(write) || locks.includes(write)),
+  ]
+}

@@ -1,0 +1,66 @@
+import { refuse, type Refused } from "../rollback/refusals.ts"
+import { latestRuns } from "../rollback/analysis.ts"
+import type { StoredRollback } from "../store/rows.ts"
+import { mayAct, tidy, type Actor, type Deps } from "./ports.ts"
+import { readRun } from "./view.ts"
+
+type Reopened = { kind: "reopened" } | Refused
+
+async function mayReopen(verb: "retry" | "skip", rollback: StoredRollback, actor: Actor, deps: Deps): Promise<Refused | null> {
+  const run = readRun(rollback)
+  if (!run || (rollback.state !== "failed" && rollback.state !== "stopped"))
+    return refuse(verb, { reason: "not_in_state", number: rollback.number, state: rollback.state, can: "status" })
+  const notAllowed = await mayAct(deps.people, actor.userId, run.request)
+  return notAllowed ? refuse(verb, notAllowed) : null
+}
+
+async function settled(verb: "retry" | "skip", rollback: StoredRollback, actor: Actor, skips: StoredRollback["skips"] | null, deps: Deps): Promise<Reopened> {
+  const moved = await deps.store.rollbacks.reopen(rollback.id, actor.userId, skips)
+  if (moved.kind === "busy") {
+    const live = await deps.store.rollbacks.findLive(rollback.environment)
+    return refuse(verb, {
+      reason: "environment_busy",
+      environment: rollback.environment,
+      number: live?.number ?? 0,
+      state: live?.state ?? "running",
+      permalink: live?.permalink ?? null,
+    })
+  }
+  if (moved.kind === "not_moved") {
+    const now = moved.rollback ?? rollback
+    return refuse(verb, { reason: "not_in_state", number: now.number, state: now.state, can: "status" })
+  }
+  deps.ring(skips === null ? "run" : "rehearse", rollback.id)
+  deps.wakeOutbox()
+  return { kind: "reopened" }
+}
+
+/** Goes on with what was approved, unchanged, from the step that failed: one person is enough. */
+export async function retry(rollback: StoredRollback, actor: Actor, deps: Deps): Promise<Reopened> {
+  return (await mayReopen("retry", rollback, actor, deps)) ?? settled("retry", rollback, actor, null, deps)
+}
+
+/** The step that a Skip would leave out: the first that failed. */
+export async function failedStep(rollback: StoredRollback, deps: Deps): Promise<{ id: string; title: string } | null> {
+  const run = readRun(rollback)
+  const latest = latestRuns({ stepRuns: await deps.store.runs.listSteps(rollback.id) })
+  const steps = run?.components.flatMap((component) => component.steps) ?? []
+  const found = steps.find((step) => ["failed", "unknown"].includes(latest.get(step.id)?.result?.outcome ?? ""))
+  return found ? { id: found.id, title: found.title } : null
+}
+
+export async function maySkip(rollback: StoredRollback, actor: Actor, deps: Deps): Promise<{ kind: "may"; step: { id: string; title: string } } | Refused> {
+  const refused = await mayReopen("skip", rollback, actor, deps)
+  if (refused) return refused
+  const step = await failedStep(rollback, deps)
+  return step ? { kind: "may", step } : refuse("skip", { reason: "nothing_selected" })
+}
+
+/** Leaves a failed step out. That changes what was approved, so a second person is asked again. */
+export async function skip(rollback: StoredRollback, reason: string, actor: Actor, deps: Deps): Promise<Reopened> {
+  const may = await maySkip(rollback, actor, deps)
+  if (may.kind === "refuse") return may
+  const clean = tidy(reason)
+  if (clean === "") return refuse("skip", { reason: "missing_text", usage: "a reason for leaving the step out" })
+  return settled("skip", rollback, actor, { ...rollback.skips, [may.step.id]: { by: actor.userId, reason: clean } }, deps)
+}

@@ -1,0 +1,52 @@
+import { refuse, type Refused } from "../rollback/refusals.ts"
+import type { StoredRollback } from "../store/rows.ts"
+import { mayAct, type Actor, type Deps } from "./ports.ts"
+import { readRun } from "./view.ts"
+
+/** Asks for taking a rollback back: a rollback like any other, with a card and a second person of its own. */
+export async function requestUndo(
+  rollback: StoredRollback,
+  request: { channelId: string; actor: Actor },
+  deps: Deps,
+): Promise<{ kind: "requested"; rollback: StoredRollback } | { kind: "repeated" } | Refused> {
+  const run = readRun(rollback)
+  const ended = ["succeeded", "failed", "stopped"].includes(rollback.state)
+  const { number, state } = rollback
+  if (!ended || !run) return refuse("undo", { reason: "not_in_state", number, state, can: "status" })
+  const done = await deps.store.runs.listSteps(rollback.id)
+  if (done.every((step) => step.result?.outcome !== "succeeded")) return refuse("undo", { reason: "nothing_selected" })
+  const [notAllowed, channel] = await Promise.all([
+    mayAct(deps.people, request.actor.userId, run.request),
+    deps.people.channel(request.channelId),
+  ])
+  if (notAllowed) return refuse("undo", notAllowed)
+  if (channel.kind === "not_in_channel") return refuse("undo", { reason: "bot_not_in_channel" })
+  if (channel.kind === "shared") return refuse("undo", { reason: "shared_channel" })
+  if (channel.kind === "unreachable") return refuse("undo", { reason: "could_not_check_channel" })
+  const created = await deps.store.rollbacks.create({
+    id: deps.newId(),
+    kind: "undo",
+    environment: rollback.environment,
+    title: `Take back R-${number ?? "?"}`,
+    requesterId: request.actor.userId,
+    teamId: request.actor.teamId,
+    channelId: request.channelId,
+    reason: `take back R-${number ?? "?"}`,
+    selection: { only: null, with: [], parameters: {} },
+    requestKey: request.actor.requestKey,
+    targetReference: run.target.postgres ?? run.target.http,
+    undoOf: rollback.id,
+  })
+  if (created.kind === "repeated") return created
+  if (created.kind === "busy")
+    return refuse("undo", {
+      reason: "environment_busy",
+      environment: created.rollback.environment,
+      number: created.rollback.number ?? 0,
+      state: created.rollback.state,
+      permalink: created.rollback.permalink,
+    })
+  deps.ring("rehearse", created.rollback.id)
+  deps.wakeOutbox()
+  return { kind: "requested", rollback: created.rollback }
+}

@@ -1,0 +1,56 @@
+import { StepbackError } from "../errors.ts"
+import { readRun } from "../commands/view.ts"
+import type { FrozenRun } from "../plans/frozen.ts"
+import { draftUndo } from "../plans/undo-run.ts"
+import { latestRuns } from "../rollback/analysis.ts"
+import { overallRisk } from "../rollback/risk.ts"
+import { createSecrets } from "../steps/secrets.ts"
+import { identify } from "../steps/target.ts"
+import type { StoredRollback } from "../store/rows.ts"
+import { canonicalJson } from "../plans/frozen.ts"
+import { hashFiles } from "./freeze-run.ts"
+import { openTarget } from "./open-target.ts"
+import { raises, rehearseSteps } from "./rehearse.ts"
+import type { WorkDeps } from "./work.ts"
+
+/** Makes and looks at the run that takes an earlier one back. */
+export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, deps: WorkDeps): Promise<FrozenRun> {
+  const of = await deps.store.rollbacks.get(undo.undo_of ?? "")
+  const run = readRun(of)
+  if (!run) throw new StepbackError("refused", `R-${of.number ?? "?"} never ran: there is nothing to take back`)
+  const stepRuns = await deps.store.runs.listSteps(of.id)
+  const { components, values, without } = draftUndo(run, latestRuns({ stepRuns }))
+  if (components.length === 0)
+    throw new StepbackError("refused", `there is no way back from R-${of.number ?? "?"}: ${without.join("; ") || "it changed nothing"}`)
+  const secrets = createSecrets(deps.environment)
+  const target = openTarget(run.target, secrets, deps.targets)
+  const identity = target.pool ? await identify(target.pool, target.httpBase) : null
+  if (identity?.standby) throw new StepbackError("refused", "the target is a standby and takes no writes: point the plan at the primary")
+  if (identity && run.target.fingerprint && canonicalJson(identity.fingerprint) !== canonicalJson(run.target.fingerprint))
+    throw new StepbackError("refused", `the target is not the database that R-${of.number ?? "?"} ran on: what it kept is not here`)
+  const base = { rollbackId: undo.id, environment: run.environment, secrets, target, redact: run.redact, signal, log: deps.log }
+  const steps = await rehearseSteps(components, (step) => ({ ...base, values: { ...run.parameters, ...values[step.id] } }))
+  const reasons = [...raises(components, steps), ...without.map((text) => `no way back: ${text}`)]
+  const { risk } = overallRisk(
+    components.map((component) => component.risk),
+    reasons,
+  )
+  const { plans } = await deps.plans.load()
+  const rule = plans.get(run.environment)?.plan.approve[risk] ?? run.policy
+  return {
+    ...run,
+    rollbackId: undo.id,
+    kind: "undo",
+    title: undo.title,
+    notes: null,
+    commits: values,
+    files: await hashFiles(components, secrets),
+    target: { ...run.target, fingerprint: identity?.fingerprint ?? run.target.fingerprint },
+    policy: { risk, riskReasons: reasons, count: rule.count, from: rule.from, expiresMs: run.policy.expiresMs },
+    watch: null,
+    success: [{ text: "What was replaced is given back, no conflicts", from: components.flatMap((component) => component.steps.map((step) => step.id)) }],
+    skip: undo.skips,
+    components,
+    rehearsal: { lookedAt: new Date().toISOString(), steps, problems: [], warnings: [...new Set([...steps.flatMap((step) => step.warnings), ...without])] },
+  }
+}

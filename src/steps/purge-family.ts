@@ -1,0 +1,111 @@
+import { escapeIdentifier, type PoolClient } from "pg"
+import { findTable, type TableFacts } from "./catalog.ts"
+
+/** A table whose rows go along with a parent's, and how its rows are found from the parent's. */
+export type Kin = {
+  table: TableFacts
+  parent: Kin | null
+  columns: string[]
+  parentColumns: string[]
+  /** What the foreign key does by itself. Rows that are only cut loose are kept as they were, not removed. */
+  action: "delete" | "cut_loose"
+  depth: number
+}
+
+export type Family = {
+  root: Kin
+  /** Parents before their children. */
+  kin: Kin[]
+  /** Leaves of a partitioned root, or the root itself. */
+  leaves: TableFacts[]
+  problems: string[]
+}
+
+type ForeignKey = { relation: string; schema: string; name: string; columns: string[]; parentColumns: string[]; action: string }
+
+const foreignKeys = `
+select f.conrelid::regclass::text as relation, n.nspname as schema, c.relname as name, f.confdeltype as action,
+  (select array_agg(a.attname::text order by k.n) from unnest(f.conkey) with ordinality as k (attnum, n)
+    join pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.attnum) as columns,
+  (select array_agg(a.attname::text order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
+    join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum) as "parentColumns"
+from pg_constraint f join pg_class c on c.oid = f.conrelid join pg_namespace n on n.oid = c.relnamespace
+where f.confrelid = to_regclass($1) and f.contype = 'f' and f.conparentid = 0`
+
+const leavesOf = `
+select n.nspname as schema, c.relname as name from pg_partition_tree(to_regclass($1)) t
+join pg_class c on c.oid = t.relid join pg_namespace n on n.oid = c.relnamespace where t.isleaf`
+
+/** How deep children are followed: deeper than any schema that a person can oversee. */
+const deepest = 8
+
+/** The tables that deleting from `name` touches. What the plan does not list in `cascade` becomes a problem. */
+export async function findFamily(client: PoolClient, schema: string | null, name: string, cascade: readonly string[]): Promise<Family | null> {
+  const table = await findTable(client, schema, name)
+  if (!table) return null
+  const root: Kin = { table, parent: null, columns: [], parentColumns: [], action: "delete", depth: 0 }
+  const family: Family = { root, kin: [root], leaves: [], problems: [] }
+  if (table.primaryKey.length === 0) family.problems.push(`${table.name} has no primary key: its rows could not be given back`)
+  await follow(client, root, family, new Set(cascade))
+  const { rows } = await client.query<{ schema: string; name: string }>(leavesOf, [table.relation])
+  for (const leaf of rows) {
+    const facts = await findTable(client, leaf.schema, leaf.name)
+    if (facts) family.leaves.push(facts)
+  }
+  if (family.leaves.length === 0) family.leaves.push(table)
+  return family
+}
+
+async function follow(client: PoolClient, parent: Kin, family: Family, listed: ReadonlySet<string>): Promise<void> {
+  const { rows } = await client.query<ForeignKey>(foreignKeys, [parent.table.relation])
+  for (const key of rows) {
+    const named = listed.has(key.name) || listed.has(`${key.schema}.${key.name}`) || listed.has(key.relation)
+    const table = await findTable(client, key.schema, key.name)
+    if (!table) {
+      family.problems.push(`${key.relation} refers to ${parent.table.name}, and this role cannot see it`)
+      continue
+    }
+    const cutLoose = key.action === "n" || key.action === "d"
+    const kin: Kin = {
+      table,
+      parent,
+      columns: key.columns,
+      parentColumns: key.parentColumns,
+      action: cutLoose ? "cut_loose" : "delete",
+      depth: parent.depth + 1,
+    }
+    if (!named) {
+      family.kin.push({ ...kin, depth: -1 })
+      continue
+    }
+    if (family.kin.some((known) => known.table.relation === table.relation) || kin.depth > deepest) {
+      family.problems.push(`${table.name} refers to these rows in more than one way, or to itself: purge it by a step of its own first`)
+      continue
+    }
+    if (table.primaryKey.length === 0) family.problems.push(`${table.name} has no primary key: its rows could not be given back`)
+    family.kin.push(kin)
+    if (!cutLoose) await follow(client, kin, family, listed)
+  }
+}
+
+/** Kin that the plan lists, parents first. */
+export function listedKin(family: Family): Kin[] {
+  return family.kin.filter((kin) => kin.depth >= 0)
+}
+
+/** Kin that it does not list: a row of theirs is an error. */
+export function unlistedKin(family: Family): Kin[] {
+  return family.kin.filter((kin) => kin.depth < 0)
+}
+
+/**
+ * `where …` that picks a kin's rows, given the one that picks the root's. The root stands under its own name in
+ * `rootWhere`.
+ */
+export function whereOf(kin: Kin, rootWhere: string): string {
+  if (kin.parent === null) return rootWhere
+  const { parent } = kin
+  const own = kin.columns.map((name) => `${escapeIdentifier(kin.table.name)}.${escapeIdentifier(name)}`).join(", ")
+  const theirs = kin.parentColumns.map((name) => `${escapeIdentifier(parent.table.name)}.${escapeIdentifier(name)}`).join(", ")
+  return `(${own}) in (select ${theirs} from ${parent.table.relation} as ${escapeIdentifier(parent.table.name)} where ${whereOf(parent, rootWhere)})`
+}

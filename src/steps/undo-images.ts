@@ -1,0 +1,80 @@
+import { escapeIdentifier } from "pg"
+import type { TableFacts } from "./catalog.ts"
+
+/**
+ * Taking back from before-images, per table and operation, as sets. Params: 1 rollback and 2 step whose images they
+ * are, 3 relation; for running also 4 rollback and 5 step that keep what undo itself replaces, so that an undo can be
+ * undone.
+ */
+export type ImageOperation = "update" | "delete" | "insert"
+
+const id = escapeIdentifier
+
+function keys(table: TableFacts): string {
+  return table.primaryKey.map((name) => `t.${id(name)} = (o.r).${id(name)}`).join(" and ")
+}
+
+function label(table: TableFacts): string {
+  return `concat_ws('/', ${table.primaryKey.map((name) => `(o.r).${id(name)}::text`).join(", ")})`
+}
+
+function stored(table: TableFacts): string[] {
+  return table.columns.filter((column) => !column.generated).map((column) => column.name)
+}
+
+function images(table: TableFacts, operation: ImageOperation): string {
+  return `select row_text::${table.relation} as r, row_text, after_text from stepback_ledger.before_images
+    where rollback_id = $1 and step_id = $2 and relation = $3 and operation = '${operation}'`
+}
+
+/** What a row's state says: `wanted` can be taken back, `already` is as it was, anything else is a conflict. */
+const verdicts: Record<ImageOperation, { wanted: string; already: string }> = {
+  update: { wanted: "t.now_text = o.after_text and t.now_text is distinct from o.row_text", already: "t.now_text = o.row_text" },
+  delete: { wanted: "t.now_text is null", already: "t.now_text = o.row_text" },
+  insert: { wanted: "t.now_text = o.row_text", already: "t.now_text is null" },
+}
+
+/** How many rows can be taken back, how many are so already, and which changed since. */
+export function imageSummary(table: TableFacts, operation: ImageOperation, shown: number): string {
+  const { wanted, already } = verdicts[operation]
+  return `with o as (${images(table, operation)}),
+    judged as (select ${label(table)} as label, ${wanted} as wanted, ${already} as already
+      from o left join lateral (select (t.*)::text as now_text from ${table.relation} t where ${keys(table)}) t on true)
+    select count(*) filter (where wanted)::int as wanted, count(*) filter (where already and wanted is not true)::int as already,
+      count(*) filter (where wanted is not true and already is not true)::int as conflicts,
+      coalesce((select array_agg(label) from (select label from judged where wanted is not true and already is not true limit ${shown}) c), '{}') as labels
+    from judged`
+}
+
+/** Takes back what can be taken back, and keeps what it replaces. */
+export function imageUndo(table: TableFacts, operation: ImageOperation): string {
+  const columns = stored(table)
+  const names = columns.map(id).join(", ")
+  const keep = (kept: string, from: string) => `insert into stepback_ledger.before_images (rollback_id, step_id, relation, operation, row_text, after_text)
+    select $4::uuid, $5::text, $3, '${kept}', ${from} from done`
+  if (operation === "update")
+    return `with o as (${images(table, "update")}),
+      held as materialized (select o.r, (t.*)::text as old_text from o join ${table.relation} t on ${keys(table)}
+        where (t.*)::text = o.after_text and (t.*)::text is distinct from o.row_text for update of t),
+      done as (update ${table.relation} t set ${columns
+        .filter((name) => !table.primaryKey.includes(name))
+        .map((name) => `${id(name)} = (o.r).${id(name)}`)
+        .join(", ")} from held o where ${keys(table)} returning o.old_text, (t.*)::text as new_text)
+      ${keep("update", "old_text, new_text")}`
+  if (operation === "delete")
+    return `with o as (${images(table, "delete")}),
+      done as (insert into ${table.relation} as t (${names}) overriding system value
+        select ${columns.map((name) => `(o.r).${id(name)}`).join(", ")} from o
+        where not exists (select 1 from ${table.relation} t where ${keys(table)}) returning (t.*)::text as new_text)
+      ${keep("insert", "new_text, null")}`
+  return `with o as (${images(table, "insert")}),
+    done as (delete from ${table.relation} t using o where ${keys(table)} and (t.*)::text = o.row_text returning (t.*)::text as old_text)
+    ${keep("delete", "old_text, null")}`
+}
+
+/** Rows of a child table that deleting the inserted rows would take along. Params 1 to 3. */
+export function imageChildren(table: TableFacts, child: TableFacts["children"][number]): string {
+  const theirs = child.columns.map((name) => `c.${id(name)}`).join(", ")
+  const ours = child.parentColumns.map((name) => `(o.r).${id(name)}`).join(", ")
+  return `with o as (${images(table, "insert")}) select count(*)::int as rows from ${child.relation} c where (${theirs}) in (select ${ours} from o)`
+}

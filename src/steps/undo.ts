@@ -1,0 +1,180 @@
+import type { PoolClient } from "pg"
+import type { UndoStep } from "../plans/plan.ts"
+import type { RehearsedStep, StepResult } from "../rollback/facts.ts"
+import { findTable, type TableFacts } from "./catalog.ts"
+import { closeStep, openStep } from "./ledger.ts"
+import { settleStep } from "./settle.ts"
+import { elapsed, failure, rehearsed, sqlFailure, stepResult, type RunContext, type StepType } from "./step.ts"
+import { looking, statement } from "./target.ts"
+import { cutSummary, cutUndo, removedSummary, removedUndo } from "./undo-archive.ts"
+import { imageChildren, imageSummary, imageUndo, type ImageOperation } from "./undo-images.ts"
+
+/** One set of rows to take back: how to judge them and how to do it. */
+type Part = { table: TableFacts; did: "changed" | "removed" | "restored"; summary: string; undo: string; operation: ImageOperation | "archive" }
+type Summary = { wanted: number; already: number; conflicts: number; labels: string[] }
+
+/** Conflicts that are named one by one. */
+const shownConflicts = 20
+
+/** Gives back what a step of an earlier rollback replaced; a row that changed since is named and left. */
+export const undoStep: StepType<UndoStep> = {
+  async rehearse(step, context) {
+    const started = performance.now()
+    const { pool } = context.target
+    if (!pool) return rehearsed(step.id, { outcome: "unknown", note: "the target database is not reachable" })
+    try {
+      const facts = await looking(pool, step.timeoutMs, async (client): Promise<Partial<RehearsedStep>> => {
+        const parts = await findParts(client, step)
+        if (parts.length === 0) return { outcome: "unknown", note: "the target has nothing kept of this step: it was restored or cleaned since, and there is no way back" }
+        const judged = await judge(client, step, parts)
+        const conflicts = conflictsOf(judged)
+        return {
+          rows: sum(judged, "wanted"),
+          changed: sum(judged, "wanted"),
+          note: conflicts ?? judged.map(({ part, summary }) => `${summary.wanted} rows of ${part.table.name}`).join(", "),
+          warnings: conflicts === null ? [] : [conflicts],
+        }
+      })
+      return rehearsed(step.id, { ...facts, ms: elapsed(started) })
+    } catch (error) {
+      const seen = sqlFailure(error, "", context.secrets)
+      return rehearsed(step.id, { outcome: "unknown", note: describe(seen.code, seen.message), ms: elapsed(started) })
+    }
+  },
+
+  run: (step, context) =>
+    settleStep({ id: step.id, sql: "", retries: step.retries }, context, async (client, started) => {
+      const done = await openStep(client, context.key, step.id, { timeoutMs: step.timeoutMs })
+      if (done) {
+        await client.query("rollback")
+        return done.result
+      }
+      const result = { ...(await act(client, step, context)), attempts: context.attempt, ms: elapsed(started) }
+      if (result.outcome === "succeeded") await closeStep(client, context.key, step.id, result)
+      else await client.query("rollback")
+      return result
+    }),
+}
+
+function describe(code: string, message: string): string {
+  if (code === "22P02") return "the table's columns changed since: what was kept does not fit any more"
+  if (code === "42P01" || code === "3F000") return "the target has no ledger: it was restored or replaced since"
+  return `${code} ${message}`
+}
+
+/** What was kept of the step: archives with parents first, then before-images, the newest first. */
+async function findParts(client: PoolClient, step: UndoStep): Promise<Part[]> {
+  const of = [step.ofRollback, step.ofStep]
+  const { rows: images } = await client.query<{ relation: string; operation: ImageOperation }>(
+    `select relation, operation from stepback_ledger.before_images where rollback_id = $1 and step_id = $2
+     group by relation, operation order by max(n) desc`,
+    of,
+  )
+  const parts: Part[] = await archivedParts(client, of)
+  for (const { relation, operation } of images) {
+    const table = await tableOf(client, relation)
+    parts.push({
+      table,
+      operation,
+      did: operation === "update" ? "restored" : operation === "delete" ? "restored" : "removed",
+      summary: imageSummary(table, operation, shownConflicts),
+      undo: imageUndo(table, operation),
+    })
+  }
+  return parts
+}
+
+async function archivedParts(client: PoolClient, of: string[]): Promise<Part[]> {
+  const { rows: archives } = await client.query<{ name: string; relation: string; columns: string[] }>(
+    "select name, relation, columns from stepback_ledger.archives order by name",
+  )
+  const found: (Part & { depth: number })[] = []
+  for (const archive of archives) {
+    const { rows } = await client.query<{ depth: number; cut: string | null }>(
+      `select min(stepback_depth) as depth, stepback_cut as cut from ${archive.name} where stepback_rollback = $1 and stepback_step = $2 group by stepback_cut`,
+      of,
+    )
+    for (const { depth, cut } of rows) {
+      const table = await tableOf(client, archive.relation)
+      const names = cut === null ? [] : (JSON.parse(cut) as string[])
+      found.push({
+        table,
+        depth,
+        operation: "archive",
+        did: "restored",
+        summary: cut === null ? removedSummary(table, archive.name) : cutSummary(table, archive.name, names),
+        undo: cut === null ? removedUndo(table, archive.name, archive.columns) : cutUndo(table, archive.name, names),
+      })
+    }
+  }
+  return found.sort((a, b) => a.depth - b.depth)
+}
+
+async function tableOf(client: PoolClient, relation: string): Promise<TableFacts> {
+  const names = [...relation.matchAll(/"((?:[^"]|"")*)"/g)].map((match) => (match[1] ?? "").replaceAll('""', '"'))
+  const table = await findTable(client, names.length > 1 ? (names[0] ?? null) : null, names.at(-1) ?? "")
+  if (!table) throw Object.assign(new Error(`${relation} is gone`), { code: "42P01" })
+  return table
+}
+
+async function judge(client: PoolClient, step: UndoStep, parts: Part[]): Promise<{ part: Part; summary: Summary }[]> {
+  const judged: { part: Part; summary: Summary }[] = []
+  for (const part of parts) {
+    const values = part.operation === "archive" ? [step.ofRollback, step.ofStep] : [step.ofRollback, step.ofStep, part.table.relation]
+    judged.push({ part, summary: (await statement(client, part.summary, values)).rows[0] as Summary })
+  }
+  return judged
+}
+
+function sum(judged: readonly { summary: Summary }[], of: "wanted" | "already" | "conflicts"): number {
+  return judged.reduce((total, { summary }) => total + summary[of], 0)
+}
+
+function conflictsOf(judged: readonly { part: Part; summary: Summary }[]): string | null {
+  const named = judged.flatMap(({ part, summary }) => summary.labels.map((label) => `${part.table.name}.${label}`))
+  const all = sum(judged, "conflicts")
+  if (all === 0) return null
+  const more = all > named.length ? ` and ${all - named.length} more` : ""
+  return `${all} changed since and left as they are: ${named.join(", ")}${more}`
+}
+
+async function act(client: PoolClient, step: UndoStep, context: RunContext): Promise<StepResult> {
+  const parts = await findParts(client, step)
+  if (parts.length === 0)
+    return stepResult({ outcome: "failed", failure: failure("nothing_kept", "the target has nothing kept of this step: it was restored or cleaned since") })
+  const judged = await judge(client, step, parts)
+  const affected: StepResult["affected"] = []
+  let rows = 0
+  for (const { part } of judged) {
+    const going = part.operation === "insert" ? await childrenAtRisk(client, step, part) : null
+    if (going) return stepResult({ outcome: "failed", failure: failure("children", going) })
+    const values = [step.ofRollback, step.ofStep, part.table.relation, context.rollbackId, step.id]
+    const done = (await statement(client, part.undo, values)).rowCount ?? 0
+    rows += done
+    if (done > 0) affected.push({ table: part.table.name, did: part.did, rows: done })
+  }
+  const conflicts = conflictsOf(judged)
+  const already = sum(judged, "already")
+  return stepResult({
+    rows,
+    changed: rows,
+    affected,
+    issues: conflicts === null ? [] : [conflicts],
+    evidence: [
+      ...affected.map((item) => `${item.rows} ${item.rows === 1 ? "row" : "rows"} of ${item.table} ${item.did}`),
+      ...(rows === 0 && conflicts === null ? ["already as it was, nothing changed"] : []),
+      ...(already > 0 ? [`${already} were as before already`] : []),
+      ...(conflicts === null ? [] : [conflicts]),
+    ],
+  })
+}
+
+/** Rows that somebody has added since and that would go with what is taken back. */
+async function childrenAtRisk(client: PoolClient, step: UndoStep, part: Part): Promise<string | null> {
+  for (const child of part.table.children) {
+    const { rows } = await statement(client, imageChildren(part.table, child), [step.ofRollback, step.ofStep, part.table.relation])
+    const count = (rows[0] as { rows: number }).rows
+    if (count > 0) return `${count} rows of ${child.table} refer to rows that undo would remove: remove or move them first`
+  }
+  return null
+}

@@ -1,0 +1,175 @@
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { afterAll, beforeAll, describe, expect, test } from "vitest"
+import { startPlay, wordsOf, type Play } from "../../playground/scenarios/play.ts"
+import { startStage, type Stage } from "../../playground/stage.ts"
+import type { StepbackProcess } from "../../playground/stepback-process.ts"
+
+const broken = `version: 1
+environment: broken
+title: A plan with a mistake
+target: { postgres: "\${STAGING_DATABASE_URL}" }
+approve:
+  low: { count: 1, from: anyone }
+  medium: { count: 1, from: anyone }
+  high: { count: 1, from: anyone }
+components:
+  config:
+    steps:
+      - id: everything
+        sql: delete from scoring_config
+        expect: { rows: 1 }
+`
+
+let stage: Stage
+let running: StepbackProcess
+let plans: string
+const play = (): Play => startPlay(stage, () => undefined)
+
+beforeAll(async () => {
+  plans = await mkdtemp(join(tmpdir(), "stepback-plans-"))
+  await cp(new URL("../../plans/staging.yaml", import.meta.url), join(plans, "staging.yaml"))
+  await writeFile(join(plans, "broken.yaml"), broken)
+  await writeFile(join(plans, "torn.yaml"), broken.replace("environment: broken", "environment: torn: apart"))
+  stage = await startStage({ mode: "http", queue: "redis", plans })
+  running = await stage.start()
+})
+afterAll(async () => {
+  await stage.stop()
+  await rm(plans, { recursive: true, force: true })
+})
+
+describe("requests that are not Slack's", () => {
+  const body = new URLSearchParams({
+    command: "/rollback",
+    text: "staging forged",
+    user_id: "U0ALICE",
+    team_id: "T0LOCAL",
+    channel_id: "C0STAGING",
+    trigger_id: "1.1.forged",
+  }).toString()
+  const now = () => Math.floor(Date.now() / 1000)
+
+  test.each([
+    ["signed with another secret", () => ({ body, secret: "0".repeat(32) })],
+    ["ten minutes old", () => ({ body, timestamp: now() - 600 })],
+    ["an hour ahead", () => ({ body, timestamp: now() + 3600 })],
+    ["without a time", () => ({ body, timestamp: "" })],
+    ["with words for a time", () => ({ body, timestamp: "yesterday" })],
+  ])("%s: 401, and nothing happens", async (_, request) => {
+    const calls = stage.slack.calls.length
+    expect(await stage.slack.sendRaw(request())).toBe(401)
+    expect(stage.slack.calls).toHaveLength(calls)
+    expect(stage.slack.messages("staging")).toEqual([])
+  })
+})
+
+describe("what people type", () => {
+  test("a typo of an environment gets the nearest, alone", async () => {
+    const scene = play()
+    await scene.types("alice", "stagign scoring is broken")
+    expect((await scene.isTold("alice", "stagign")).text).toContain('Did you mean "staging"?')
+    expect(stage.slack.messages("staging")).toEqual([])
+  })
+
+  test("a typo of a component gets the nearest", async () => {
+    const scene = play()
+    await scene.types("alice", "staging --only db-confg it is only the version")
+    expect((await scene.isTold("alice", "db-confg")).text).toContain('Did you mean "db-config"?')
+  })
+
+  test("a typo of a command gets the nearest", async () => {
+    const scene = play()
+    await scene.types("alice", "histry")
+    expect((await scene.isTold("alice", "histry")).text).toContain('Did you mean "history"?')
+  })
+
+  test("an invalid plan is refused with its place, as a rollback and as a plan", async () => {
+    for (const text of ["broken now", "plan broken"]) {
+      const scene = play()
+      await scene.types("alice", text)
+      expect((await scene.isTold("alice", "not valid")).text).toMatch(/broken\.yaml:13:\d+: .*WHERE/i)
+    }
+  })
+
+  test("a file that is not even YAML is refused with its place too", async () => {
+    const scene = play()
+    await scene.types("alice", "torn now")
+    expect((await scene.isTold("alice", "not valid")).text).toMatch(/torn\.yaml:2:\d+: /)
+  })
+
+  test("help and the empty command say what can be done, and where", async () => {
+    for (const text of ["help", "", "  "]) {
+      const scene = play()
+      await scene.types("carol", text)
+      expect((await scene.isTold("carol", "/rollback status")).text).toContain("Environments: staging")
+    }
+  })
+
+  test("plan shows components, steps, approvals and notes", async () => {
+    const scene = play()
+    await scene.types("alice", "plan staging")
+    const { text } = await scene.isTold("alice", "Scoring from v1.2.1 back to v1.2.0")
+    for (const words of ["Edge functions", "Set results_version", "never the requester", "Note from the plan"])
+      expect(text).toContain(words)
+  })
+
+  test("a rollback that does not exist is said not to", async () => {
+    const scene = play()
+    await scene.types("alice", "cancel R-99")
+    expect((await scene.isTold("alice", "R-99")).text).toContain("There is none yet")
+  })
+
+  test("a reason of hostile words is shown as words and calls nobody", async () => {
+    const scene = play()
+    await scene.types("alice", "staging --only db-config <!channel> *bold* <https://evil.example|docs> &amp; `code`")
+    const card = await scene.waitingCard()
+    expect(card.mentions).toEqual(["U0ALICE"])
+    expect(wordsOf(card)).toContain("*bold*")
+    expect(card.text).not.toMatch(/<!channel|<https:\/\/evil/)
+    await scene.presses("alice", card, "cancel")
+    await scene.sees("staging", "that it was cancelled", (message) => /cancelled/.test(message.text))
+  })
+
+  test("while the plan beside it is broken, the valid one runs; --only narrows it; status and history tell", async () => {
+    const scene = play()
+    await scene.types("alice", "staging --only db-config it is only the version")
+    const card = await scene.waitingCard()
+    expect(card.text).not.toContain("finalizeAssessment")
+    await scene.types("carol", "status")
+    expect((await scene.isTold("carol", "R-2")).text).toContain("waiting for approval")
+    await scene.presses("bob", card, "approve")
+    await scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
+    expect(stage.slack.replies("staging", card.ts)).toHaveLength(2)
+    const state = await stage.world.state()
+    expect([state.resultsVersion, state.functions.score_prism.ref]).toEqual(["v1.2.0", "v1.2.1"])
+    const after = play()
+    await after.types("carol", "history staging")
+    expect((await after.isTold("carol", "R-2")).text).toMatch(/R-2 .*done[\s\S]*R-1 .*cancelled/)
+  })
+})
+
+test("the process tells how it is: health, readiness, figures", async () => {
+  const get = async (path: string) => {
+    const answer = await fetch(`http://127.0.0.1:${running.port}${path}`)
+    return { status: answer.status, body: await answer.text() }
+  }
+  expect((await get("/healthz")).status).toBe(200)
+  expect(await get("/readyz")).toMatchObject({ status: 200, body: expect.stringContaining('"degraded":false') })
+  const metrics = await get("/metrics")
+  expect(metrics.status).toBe(200)
+  expect(metrics.body).toMatch(/stepback_rollbacks\{state="succeeded"\} 1/)
+  expect((await get("/slack/events")).status).toBe(405)
+  expect((await get("/elsewhere")).status).toBe(404)
+  const log = JSON.stringify(running.lines)
+  for (const secret of [stage.slack.botToken, stage.slack.signingSecret, new URL(stage.world.databaseUrl).password])
+    expect(log).not.toContain(secret)
+})
+
+test("without Redis the process is ready, degraded, and says why", async () => {
+  await stage.redis?.stop()
+  await expect
+    .poll(async () => (await fetch(`http://127.0.0.1:${running.port}/readyz`)).json(), { timeout: 15_000 })
+    .toMatchObject({ ready: true, degraded: true, reasons: [expect.stringContaining("queue")] })
+})

@@ -1,0 +1,40 @@
+import { afterAll, beforeAll, expect, test } from "vitest"
+import { playScenario, scenarios } from "../../playground/scenarios.ts"
+import type { Scenario } from "../../playground/scenarios/scenario.ts"
+import { startStage, type Stage } from "../../playground/stage.ts"
+
+let stage: Stage
+
+beforeAll(async () => {
+  stage = await startStage({ mode: "socket", queue: "postgres" })
+  const running = await stage.start()
+  await expect
+    .poll(async () => (await fetch(`http://127.0.0.1:${running.port}/readyz`)).json(), { timeout: 20_000 })
+    .toMatchObject({ ready: true, degraded: false })
+})
+afterAll(() => stage.stop())
+
+// The first leaves the configuration at the bad version, the last takes it back.
+test.each(["denied", "happy"])("in Socket Mode, without Redis: %s", async (name) => {
+  const facts = await playScenario(scenarios[name] as Scenario, stage, () => undefined)
+  expect(facts.filter((fact) => !fact.holds)).toEqual([])
+  expect(stage.redis).toBeNull()
+})
+
+test("Slack may ask the socket to connect anew", async () => {
+  stage.slack.refreshSockets("refresh_requested")
+  const taken = await stage.slack.waitFor(
+    () => stage.slack.calls.filter((call) => call.method === "apps.connections.open").length >= 2,
+    { what: "a second connection" },
+  )
+  expect(taken).toBe(true)
+  await expect
+    .poll(async () => (await stage.slack.command({ user: "carol", channel: "staging", text: "help" })).ok, { timeout: 20_000 })
+    .toBe(true)
+  await stage.slack.waitFor(() => stage.slack.ephemerals("carol").length > 0, { what: "the help" })
+})
+
+test("functions-still-failing", async () => {
+  const facts = await playScenario(scenarios["functions-still-failing"] as Scenario, stage, () => undefined)
+  expect(facts.filter((fact) => !fact.holds)).toEqual([])
+})

@@ -1,0 +1,340 @@
+import { execFile, spawnSync } from "node:child_process"
+import { randomUUID } from "node:crypto"
+import { mkdtemp, rm, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import pg from "pg"
+import { afterAll, beforeAll, describe, expect, inject, it } from "vitest"
+import { connectPostgres } from "../../playground/postgres.ts"
+import { startLocalSlack, type LocalSlack } from "../../playground/slack/local-slack.ts"
+import { type StagingWorld, startStagingWorld } from "../../playground/staging-world/staging-world.ts"
+import { freshState, running } from "./store-fixture.ts"
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+const node = join(root, "node_modules", ".bin", "node")
+const hasPsql = spawnSync("psql", ["--version"]).status === 0
+const secret = "hunter2-sekrit"
+
+type Ended = { code: number; out: string; err: string }
+
+/** Runs the command as a person does, with nothing in its environment but what is given. */
+function stepback(words: string[], env: Record<string, string> = {}, program = "src/cli.ts"): Promise<Ended> {
+  return new Promise((resolve) => {
+    const child = execFile(
+      node,
+      [program, ...words],
+      { cwd: root, env: { PATH: process.env["PATH"], HOME: tmpdir(), ...env } },
+      (_error, out, err) => {
+        resolve({ code: child.exitCode ?? -1, out, err })
+        expect(err).not.toMatch(/^\s+at /m)
+      },
+    )
+  })
+}
+
+let world: StagingWorld
+let database: pg.Pool
+let folder: string
+
+beforeAll(async () => {
+  const name = `cli_${randomUUID().slice(0, 8)}`
+  world = await startStagingWorld({ postgres: connectPostgres(inject("postgresUrl")), database: name })
+  database = new pg.Pool({ connectionString: world.databaseUrl })
+  folder = await mkdtemp(join(tmpdir(), "stepback-cli-"))
+})
+
+afterAll(async () => {
+  await database.end()
+  await world.stop()
+  await rm(folder, { recursive: true, force: true })
+})
+
+describe("stepback", () => {
+  it.each([[[]], [["--help"]], [["doctor", "--help"]]])("shows how it is used: %j", async (words) => {
+    expect(await stepback(words)).toMatchObject({ code: 0, out: expect.stringContaining("stepback plan check FILE…") })
+  })
+
+  it("starts from its bin file", async () => {
+    expect(await stepback(["plan", "check", "plans"], {}, "bin/stepback.js")).toMatchObject({ code: 0 })
+  })
+
+  it.each([
+    [["pln", "check"], "Did you mean plan check?"],
+    [["doctr"], "Did you mean doctor?"],
+    [["plan"], "stepback plan check, stepback plan show"],
+    [["constructor"], 'There is no command "stepback constructor".'],
+    [["baseline", "capture", "staging"], "not supported yet"],
+    [["plan", "show"], "An environment is missing."],
+    [["plan", "show", "stagin"], 'Did you mean "staging"?'],
+    [["plan", "show", "staging", "--onyl", "x"], "Did you mean --only?"],
+    [["plan", "show", "staging", "--only"], "Usage: stepback plan show"],
+    [["plan", "show", "staging", "--only", "db-confg"], 'Did you mean "db-config"?'],
+    [["plan", "show", "staging", "since=yesterday"], "expected a time with its zone"],
+    [["plan", "show", "staging", "because"], '"because" is no name=value'],
+  ])("refuses %j with a sentence", async (words, sentence) => {
+    expect(await stepback(words)).toEqual({ code: 1, out: "", err: expect.stringContaining(sentence) })
+  })
+
+  it("names every missing variable at once", async () => {
+    expect(await stepback(["audit", "verify"])).toMatchObject({
+      code: 78,
+      err: expect.stringContaining("DATABASE_URL"),
+    })
+    const { code, err } = await stepback(["plan", "rehearse", "staging"])
+    expect(code).toBe(78)
+    for (const name of Object.keys(world.env)) expect(err).toContain(`${name} is missing`)
+  })
+})
+
+describe("plan check", () => {
+  it("takes files and folders, with an empty environment", async () => {
+    expect(await stepback(["plan", "check", "plans/staging.yaml", "plans"])).toMatchObject({ code: 0, out: "" })
+  })
+
+  it("says file, line and column of what is wrong", async () => {
+    const file = join(folder, "broken.yaml")
+    await writeFile(file, "version: 1\nenvironment: broken\ncolour: red\n")
+    const { code, out } = await stepback(["plan", "check", file])
+    expect(code).toBe(1)
+    expect(out.split("\n")[0]).toMatch(new RegExp(`^${file}:\\d+:\\d+: .+`))
+    expect(await stepback(["plan", "check", join(folder, "nowhere.yaml")])).toMatchObject({ code: 1 })
+    const shown = await stepback(["plan", "show", "broken"], { STEPBACK_PLANS: folder })
+    expect(shown).toMatchObject({ code: 1, err: expect.stringContaining("broken.yaml:") })
+  })
+})
+
+describe("plan show", () => {
+  it("has the same digest for the same plan and values only", async () => {
+    const digest = async (...words: string[]) =>
+      /sha256 ([0-9a-f]{64})/.exec((await stepback(["plan", "show", "staging", ...words])).out)?.[1]
+    const first = await digest()
+    expect(first).toBeDefined()
+    expect(await digest()).toBe(first)
+    expect(await digest("good=v1.1.0")).not.toBe(first)
+  })
+
+  it("never resolves a secret", async () => {
+    const env = { ...world.env, STAGING_DATABASE_URL: `postgres://u:${secret}@127.0.0.1/x` }
+    for (const words of [[], ["--sql"]]) {
+      const { out } = await stepback(["plan", "show", "staging", ...words], env)
+      expect(out).toContain("${STAGING_DATABASE_URL}")
+      expect(out).not.toContain(secret)
+    }
+  })
+
+  it("prints statements that can be pasted, again and again, and keep the rows as they were", async () => {
+    const { out } = await stepback(["plan", "show", "staging", "--sql", "--only", "db-config", "good=it's v9"])
+    const sql = out.replace(/^\\.*$/gm, "")
+    await database.query(sql)
+    await database.query(sql)
+    const { rows } = await database.query(
+      "select value #>> '{}' as value from scoring_config where key = 'results_version'",
+    )
+    expect(rows).toEqual([{ value: "it's v9" }])
+    const kept = await database.query(
+      `select value #>> '{}' as value from stepback_by_hand."staging_results-version" order by stepback_kept_at`,
+    )
+    expect(kept.rows).toEqual([{ value: "v1.2.1" }, { value: "it's v9" }])
+  })
+
+  it("changes nothing when other rows match than expected, or when rows would go along unkept", async () => {
+    const plan = (statement: string) => `version: 1
+environment: guarded
+title: "Guarded\\n; drop table scoring_config;"
+target: { postgres: "\${GUARDED}" }
+approve: { low: { count: 1, from: anyone }, medium: { count: 1, from: anyone }, high: { count: 1, from: anyone } }
+components:
+  data:
+    title: Data
+    risk: low
+    steps:
+      - { id: step, sql: "${statement}", expect: { rows: 3..100 } }
+`
+    const before = await world.state()
+    const file = join(folder, "guarded.yaml")
+    for (const [statement, complaint] of [
+      [
+        "update scoring_config set value = '1' where key in ('rounding', 'languages')",
+        /2 rows of scoring_config match, 3 to 100 expected/,
+      ],
+      ["delete from profiles where results_version = 'v1.2.1'", /74 rows of profile_answers refer to them/],
+    ] as const) {
+      await writeFile(file, plan(statement))
+      const { code, out } = await stepback(["plan", "show", "guarded", "--sql"], { STEPBACK_PLANS: folder })
+      expect(code).toBe(0)
+      const client = await database.connect()
+      await expect(client.query(out.replace(/^\\.*$/gm, ""))).rejects.toThrow(complaint)
+      await client.query("rollback")
+      client.release()
+    }
+    expect(await world.state()).toEqual(before)
+  })
+
+  it.skipIf(!hasPsql)("prints a script that psql runs as it is, and lines that a shell runs", async () => {
+    const { out } = await stepback(["plan", "show", "staging", "--sql"])
+    const psql = spawnSync("psql", [world.databaseUrl, "-X", "-q", "-f", "-"], { input: out, encoding: "utf8" })
+    expect(psql).toMatchObject({ status: 0, stderr: expect.not.stringContaining("ERROR") })
+    const lines = out.split("\n").flatMap((line) => (line.startsWith("-- $ ") ? [line.slice(5)] : []))
+    expect(lines).toHaveLength(7)
+    const shell = spawnSync("bash", ["-eu", "-c", lines.join("\n")], {
+      encoding: "utf8",
+      env: { PATH: process.env["PATH"], ...world.env, session: randomUUID() },
+    })
+    expect(shell.status, shell.stderr).toBe(0)
+    const state = await world.state()
+    expect(state.resultsVersion).toBe("v1.2.0")
+    expect(state.functions.score_fc_session.ref).toBe("v1.1")
+  })
+})
+
+describe("plan rehearse", () => {
+  it("shows what the card would, without a state database", async () => {
+    const { code, out } = await stepback(["plan", "rehearse", "staging"], world.env)
+    expect(code).toBe(0)
+    expect(out).toMatch(/^Rehearsal of staging/)
+    expect(out).toContain("scoring_config.results_version.value")
+    expect(out).toContain("Only a look: nothing was changed")
+    expect(out).not.toContain("asks, without a reason")
+  })
+
+  it("says that the target is away, and no password", async () => {
+    const env = { ...world.env, STAGING_DATABASE_URL: `postgres://u:${secret}@127.0.0.1:1/x` }
+    const { code, out, err } = await stepback(["plan", "rehearse", "staging"], env)
+    expect(code).toBe(1)
+    expect(out).toContain("could not be looked at")
+    expect(out + err).not.toContain(secret)
+  })
+})
+
+describe("target init", () => {
+  it("prints SQL whose role can do what the plan does, and creates the ledger", async () => {
+    const printed = await stepback(["target", "init", "staging", "--print"])
+    expect(printed.code).toBe(0)
+    await database.query(printed.out)
+    const role = `stepback_${randomUUID().slice(0, 8)}`
+    const grants = printed.out.split("\n").flatMap((line) => /^-- ((?:create role|grant) .*)/.exec(line)?.[1] ?? [])
+    await database.query(
+      grants
+        .map((grant) => grant.replace(/(role|to) stepback\b/, `$1 ${role}`))
+        .join("\n")
+        .replace("choose one", secret),
+    )
+    const url = Object.assign(new URL(world.databaseUrl), { username: role, password: secret }).href
+    const env = { ...world.env, STAGING_DATABASE_URL: url }
+    const { out } = await stepback(["doctor"], env)
+    expect(out).toContain("✓ staging: ledger and archive are there")
+    expect(out).not.toMatch(/✗ staging/)
+    expect((await stepback(["plan", "rehearse", "staging"], env)).out).not.toContain("42501")
+  })
+
+  it("creates the ledger, or says who can", async () => {
+    expect(await stepback(["target", "init", "staging"], world.env)).toMatchObject({
+      code: 0,
+      out: expect.stringContaining("stepback_ledger"),
+    })
+    const role = `poor_${randomUUID().slice(0, 8)}`
+    await database.query(`create role ${role} login password '${secret}'; drop schema stepback_ledger cascade`)
+    const env = {
+      STAGING_DATABASE_URL: Object.assign(new URL(world.databaseUrl), { username: role, password: secret }).href,
+    }
+    const { code, err } = await stepback(["target", "init", "staging"], env)
+    expect({ code, err }).toEqual({ code: 1, err: expect.stringContaining("target init staging --print") })
+  })
+})
+
+describe("audit verify", () => {
+  it("is 0 for what is intact, 1 for what is not, and names the first bad entry", async () => {
+    const { url, pool, store } = await freshState()
+    const { id } = await running(store)
+    expect(await stepback(["audit", "verify"], { DATABASE_URL: url })).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/^intact: \d+ entries/),
+    })
+    await pool.query("alter table stepback.audit disable trigger user")
+    await pool.query("update stepback.audit set actor = 'somebody else' where rollback_id = $1 and entry = 2", [id])
+    await pool.end()
+    expect(await stepback(["audit", "verify"], { DATABASE_URL: url })).toMatchObject({
+      code: 1,
+      out: expect.stringContaining("R-1 entry 2"),
+    })
+  })
+
+  it("knows a database without tables, and one that is away", async () => {
+    const { url, pool } = await freshState({ migrated: false })
+    await pool.end()
+    expect(await stepback(["audit", "verify"], { DATABASE_URL: url })).toMatchObject({
+      code: 1,
+      err: expect.stringContaining("no audit chain yet"),
+    })
+    const away = await stepback(["audit", "verify"], { DATABASE_URL: `postgres://u:${secret}@127.0.0.1:1/x` })
+    expect(away).toMatchObject({ code: 1, err: expect.not.stringContaining(secret) })
+  })
+})
+
+describe("doctor", () => {
+  let slack: LocalSlack
+  let env: Record<string, string>
+
+  beforeAll(async () => {
+    slack = await startLocalSlack()
+    const { url, pool } = await freshState()
+    await pool.end()
+    env = {
+      ...world.env,
+      DATABASE_URL: url,
+      SLACK_BOT_TOKEN: slack.botToken,
+      SLACK_SIGNING_SECRET: slack.signingSecret,
+      SLACK_API_URL: slack.apiUrl,
+    }
+  })
+  afterAll(() => slack.stop())
+
+  it("finds nothing where nothing is wrong", async () => {
+    const { code, out } = await stepback(["doctor"], env)
+    expect(out).not.toContain("✗")
+    expect(out).toContain("✓ Slack: the token has every scope of manifest.json")
+    expect(out).toContain("✓ state database: migrations are current")
+    expect(code).toBe(0)
+  })
+
+  it("tells all that is wrong at once, each with the way out, and no secret", async () => {
+    const few = await startLocalSlack({ scopes: ["commands"] })
+    const away = `postgres://u:${secret}@127.0.0.1:1/x`
+    const sick = {
+      ...env,
+      DATABASE_URL: away,
+      REDIS_URL: `redis://:${secret}@127.0.0.1:1`,
+      SLACK_BOT_TOKEN: few.botToken,
+      SLACK_API_URL: few.apiUrl,
+      STAGING_URL: "",
+    }
+    const { code, out } = await stepback(["doctor"], sick)
+    await few.stop()
+    expect(code).toBe(1)
+    for (const start of [
+      "state database:",
+      "queue: Redis:",
+      "Slack: the token lacks chat:write",
+      "staging: STAGING_URL is missing",
+    ])
+      expect(out).toMatch(new RegExp(`^✗ ${start}.* → .+`, "m"))
+    expect(out).not.toContain(secret)
+    expect(out).not.toContain(few.botToken)
+  })
+
+  it("sees missing privileges, filtered rows, and triggers that call out", async () => {
+    const role = `narrow_${randomUUID().slice(0, 8)}`
+    await database.query(`create role ${role} login password '${secret}'; grant select on all tables in schema public to ${role};
+      alter table profiles enable row level security;
+      create function tell() returns trigger language plpgsql as $$ begin perform pg_notify('x', 'y'); return null; end $$;
+      create trigger telling after update on scoring_config execute function tell()`)
+    const url = Object.assign(new URL(world.databaseUrl), { username: role, password: secret }).href
+    const { code, out } = await stepback(["doctor"], { ...env, STAGING_DATABASE_URL: url })
+    expect(code).toBe(1)
+    expect(out).toMatch(/✗ staging: there is no ledger, and the role may not create it → .*--print/)
+    expect(out).toMatch(/✗ staging: table scoring_config: \w+ may not update → grant update on "scoring_config"/)
+    expect(out).toMatch(/✗ staging: table profiles: row-level security would hide rows/)
+    expect(out).toMatch(/! staging: table scoring_config: trigger telling runs tell, which seems to call out/)
+  })
+})

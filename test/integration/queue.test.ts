@@ -1,0 +1,129 @@
+import { randomUUID } from "node:crypto"
+import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from "vitest"
+import { until } from "../../playground/faults/until.ts"
+import { connectPostgres } from "../../playground/postgres.ts"
+import { findRedis, startRedis, type Redis } from "../../playground/redis.ts"
+import { answerBell, createBell, type Bell, type BellOptions } from "../../src/jobs/queue.ts"
+import { log } from "./store-fixture.ts"
+
+const redisHere = findRedis() !== null
+let redis: Redis | null = null
+let databaseUrl: string
+const open: { close(): Promise<void> }[] = []
+
+beforeAll(async () => {
+  if (redisHere) redis = await startRedis()
+  databaseUrl = await connectPostgres(inject("postgresUrl")).createDatabase(`queue_${randomUUID().slice(0, 8)}`)
+})
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((each) => each.close()))
+})
+afterAll(() => redis?.stop())
+
+const optionsOf = (backend: string): BellOptions => ({
+  redisUrl: backend === "redis" ? (redis?.url ?? "") : null,
+  databaseUrl,
+  log,
+  ...(backend === "redis" ? { prefix: randomUUID() } : {}),
+})
+
+function bell(options: BellOptions): Bell {
+  const made = createBell(options)
+  open.push(made)
+  return made
+}
+
+/** A worker that writes down what it hears. */
+function listen(options: BellOptions, work: (id: string) => Promise<void> = () => Promise.resolve()) {
+  const heard: string[] = []
+  const answering = answerBell({ ...options, concurrency: 4 }, async (id) => {
+    heard.push(id)
+    await work(id)
+  })
+  open.push(answering)
+  const hears = (id: string) => until(`the ring for ${id}`, () => Promise.resolve(heard.includes(id)), 20_000)
+  return { heard, hears, answering }
+}
+
+describe.each(["redis", "postgres"])("the bell on %s", (backend) => {
+  const needed = backend === "postgres" || redisHere
+
+  it.runIf(needed)("is heard by id, whichever worker hears it, and rings that were there before a worker was", async () => {
+    const options = optionsOf(backend)
+    const door = bell(options)
+    const early = randomUUID()
+    door.ring("rehearse", early)
+    await until("the early ring", async () => (await door.waiting()) === 1)
+    const one = listen(options)
+    await one.hears(early)
+    const other = listen(options)
+    const ids = Array.from({ length: 20 }, () => randomUUID())
+    for (const id of ids) door.ring("run", id)
+    await until("all rings", () => Promise.resolve(ids.every((id) => [...one.heard, ...other.heard].includes(id))), 20_000)
+    expect([...one.heard, ...other.heard]).toHaveLength(21)
+    expect(await door.trouble()).toBeNull()
+  })
+
+  it.runIf(needed)("rings for the same rollback as often as it is rung, also after work that failed", async () => {
+    const options = optionsOf(backend)
+    const door = bell(options)
+    const { heard } = listen(options, () => Promise.reject(new Error("no")))
+    const id = randomUUID()
+    for (let n = 1; n <= 3; n++) {
+      door.ring("run", id)
+      await until(`ring ${n}`, () => Promise.resolve(heard.length === n), 20_000)
+    }
+    expect(heard).toEqual([id, id, id])
+  })
+})
+
+describe.runIf(redisHere)("the bell while Redis is gone", () => {
+  it("does not hold up who rings, tells of its trouble, and closes", async () => {
+    const gone = await startRedis()
+    const options = { redisUrl: gone.url, databaseUrl, log }
+    const door = createBell(options)
+    const { answering, hears } = listen(options)
+    const id = randomUUID()
+    door.ring("run", id)
+    await hears(id)
+    await gone.stop()
+    await until("the trouble", async () => (await door.trouble()) !== null)
+    for (let n = 0; n < 1_000; n++) door.ring("run", randomUUID())
+    await expect(door.waiting()).rejects.toThrow()
+    // Either would hang for good if it waited for Redis; the test's own time is the limit.
+    await answering.close()
+    await door.close()
+  })
+
+  it("is heard again when it is back, empty", async () => {
+    const restarted = await startRedis()
+    try {
+      const options = { redisUrl: restarted.url, databaseUrl, log }
+      const door = bell(options)
+      const { heard } = listen(options)
+      await restarted.restart()
+      const id = randomUUID()
+      // As the sweep does: it rings until somebody has heard.
+      await until("a ring after the restart", () => {
+        door.ring("run", id)
+        return Promise.resolve(heard.includes(id))
+      })
+      await restarted.flush()
+      const next = randomUUID()
+      await until("a ring after the flush", () => {
+        door.ring("run", next)
+        return Promise.resolve(heard.includes(next))
+      })
+      await Promise.all(open.splice(0).map((each) => each.close()))
+    } finally {
+      await restarted.stop()
+    }
+  })
+
+  it("that was never there is no reason to wait either", async () => {
+    const door = createBell({ redisUrl: "redis://127.0.0.1:1", databaseUrl, log })
+    door.ring("run", randomUUID())
+    expect(await door.trouble()).not.toBeNull()
+    await door.close()
+  })
+})

@@ -1,0 +1,90 @@
+import { randomUUID } from "node:crypto"
+import type { Pool } from "pg"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { LostLeaseError } from "../../src/errors.ts"
+import { stepResult } from "../../src/steps/step.ts"
+import { createPool } from "../../src/store/database.ts"
+import { migrate } from "../../src/store/migrate.ts"
+import type { Store } from "../../src/store/store.ts"
+import { created, freshState, log, request, running } from "./store-fixture.ts"
+
+let pool: Pool
+let store: Store
+
+beforeAll(async () => {
+  ;({ pool, store } = await freshState())
+})
+afterAll(() => pool.end())
+
+describe("migrations", () => {
+  it("are applied once by many processes that start together, and not again", async () => {
+    const { url, pool: first } = await freshState({ migrated: false })
+    const others = Array.from({ length: 7 }, () => createPool(url, { log, max: 1 }))
+    const applied = await Promise.all([first, ...others].map((each) => migrate(each)))
+    expect(applied.filter((names) => names.length > 0)).toHaveLength(1)
+    expect(applied.flat()).toContain("001-state.sql")
+    expect(await migrate(first)).toEqual([])
+    await Promise.all([first, ...others].map((each) => each.end()))
+  })
+})
+
+describe("requests", () => {
+  it("are numbered without gaps, refused ones included, whoever is first", async () => {
+    const asked = Array.from({ length: 60 }, (_, n) => request({ environment: `gapless-${n % 20}`, targetReference: `\${GAPLESS_${n % 20}}` }))
+    const outcomes = await Promise.all(asked.map((each) => store.rollbacks.create(each)))
+    expect(outcomes.filter((outcome) => outcome.kind === "created")).toHaveLength(20)
+    expect(outcomes.filter((outcome) => outcome.kind === "busy")).toHaveLength(40)
+    const { rows } = await pool.query<{ number: number }>("select number from stepback.rollbacks where number is not null order by number")
+    expect(rows.map((row) => row.number)).toEqual(rows.map((_row, index) => index + 1))
+  })
+
+  it("hold their environment until their end, and its database against another plan", async () => {
+    const first = await created(store, { environment: "held", targetReference: "${HELD}" })
+    const second = await store.rollbacks.create(request({ environment: "held", targetReference: "${ELSEWHERE}" }))
+    expect(second).toMatchObject({ kind: "busy", rollback: { id: first.id } })
+    const neighbour = await store.rollbacks.create(request({ environment: "neighbour", targetReference: "${HELD}" }))
+    expect(neighbour).toMatchObject({ kind: "busy", rollback: { id: first.id } })
+    expect((await store.rollbacks.create(request({ kind: "rehearsal", environment: "held" }))).kind).toBe("created")
+    await store.rollbacks.move(first.id, "cancelled", { actor: "U1ALICE" })
+    expect((await store.rollbacks.create(request({ environment: "held" }))).kind).toBe("created")
+  })
+
+  it("delivered twice are one, even while the first one holds the environment", async () => {
+    const twice = request()
+    expect((await store.rollbacks.create(twice)).kind).toBe("created")
+    expect((await store.rollbacks.create({ ...twice, id: randomUUID() })).kind).toBe("repeated")
+  })
+})
+
+describe("claims", () => {
+  it("are given to one of many workers", async () => {
+    const { id } = await created(store)
+    const claims = await Promise.all(Array.from({ length: 20 }, (_, n) => store.runs.claim(id, `worker-${n}`, 60_000)))
+    expect(claims.filter((claim) => claim !== null)).toHaveLength(1)
+  })
+
+  it("pass on when the lease is over; then nothing of the older worker is written", async () => {
+    const old = await running(store, {}, 0)
+    const young = await store.runs.claim(old.id, "heir", 60_000)
+    expect(young?.epoch).toBe(old.epoch + 1)
+    expect(await store.runs.renew(old.id, old.epoch, 60_000)).toMatchObject({ held: false })
+    expect(await store.runs.renew(old.id, young?.epoch ?? 0, 60_000)).toMatchObject({ held: true, stop: false })
+    const audited = (await store.audit.list(old.id)).length
+    const late = { id: "late", attempt: 1, result: stepResult({}) }
+    const end = { state: "succeeded", reason: null, by: "stepback", analysis: {}, remindMs: 1 } as const
+    await expect(store.runs.recordStep(old.id, old.epoch, late)).rejects.toBeInstanceOf(LostLeaseError)
+    await expect(store.runs.recordIntent(old.id, old.epoch, "late", 1)).rejects.toBeInstanceOf(LostLeaseError)
+    await expect(store.runs.finish(old.id, old.epoch, end)).rejects.toBeInstanceOf(LostLeaseError)
+    await store.runs.release(old.id, old.epoch)
+    expect(await store.runs.listSteps(old.id)).toEqual([])
+    expect(await store.audit.list(old.id)).toHaveLength(audited)
+    expect(await store.runs.claim(old.id, "third", 60_000)).toBeNull()
+  })
+
+  it("tell of Stop", async () => {
+    const { id, epoch } = await running(store)
+    await store.rollbacks.requestStop(id, "U1ALICE")
+    expect(await store.runs.renew(id, epoch, 60_000)).toMatchObject({ held: true, stop: true })
+    expect(await store.runs.recordStep(id, epoch, { id: "a", attempt: 1, result: stepResult({}) })).toEqual({ stop: true })
+  })
+})

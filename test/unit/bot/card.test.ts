@@ -1,0 +1,273 @@
+import { describe, expect, it } from "vitest"
+
+import { drawCard } from "../../../src/bot/blocks/card.ts"
+import type { RollbackView } from "../../../src/rollback/facts.ts"
+import { transitions } from "../../../src/rollback/states.ts"
+import { buttonsOf, readable } from "./reading.ts"
+import { approved, failed, now, result, running, stepRun, stopped, succeeded, waiting } from "./views.ts"
+
+const preparing: RollbackView = { ...waiting, state: "preparing", token: null, rehearsal: null }
+const denied: RollbackView = { ...waiting, state: "denied", endedBy: "UBOB", endReason: "not before the demo" }
+const cancelled: RollbackView = { ...waiting, state: "cancelled", endedBy: "UALICE" }
+const expired: RollbackView = { ...waiting, state: "expired" }
+const all = {
+  preparing,
+  awaiting_approval: waiting,
+  approved,
+  running,
+  succeeded,
+  failed,
+  stopped,
+  denied,
+  cancelled,
+  expired,
+}
+
+function read(view: RollbackView): { text: string; shown: string } {
+  const { text, blocks } = drawCard(view, now)
+  return { text, shown: readable(blocks) }
+}
+
+function ids(view: RollbackView): string[] {
+  return buttonsOf(drawCard(view, now).blocks).map((button) => button.action_id)
+}
+
+function expectBoth(view: RollbackView, ...facts: string[]): void {
+  const { text, shown } = read(view)
+  for (const fact of facts) {
+    expect(text).toContain(fact)
+    expect(shown).toContain(fact)
+  }
+}
+
+describe("every card", () => {
+  it("begins with the environment and the number", () => {
+    for (const view of Object.values(all))
+      expect(drawCard(view, now).text).toMatch(/^[^\n]{0,40}staging[^\n]{0,20}R-17/)
+    expect(Object.keys(all).toSorted()).toEqual(Object.keys(transitions).toSorted())
+  })
+
+  it("says who asks and why", () => {
+    for (const view of Object.values(all)) {
+      expect(drawCard(view, now).text).toContain('<@UALICE> asks: "scoring is broken since the alignment"')
+      expect(read(view).shown).toContain('@UALICE asks: "scoring is broken since the alignment"')
+    }
+  })
+
+  it("has exactly the buttons of its state", () => {
+    const shown = Object.fromEntries(Object.entries(all).map(([state, view]) => [state, ids(view)]))
+    expect(shown).toEqual({
+      preparing: [],
+      awaiting_approval: ["approve", "deny", "details", "cancel"],
+      approved: ["stop"],
+      running: ["stop"],
+      succeeded: ["analysis"],
+      failed: ["analysis"],
+      stopped: ["analysis"],
+      denied: [],
+      cancelled: [],
+      expired: ["ask_again"],
+    })
+  })
+})
+
+describe("the waiting card", () => {
+  it("shows values before and after, rows, and the rows that go along", () => {
+    expectBoth(
+      waiting,
+      '"v1.2.1" → "v1.2.0"',
+      "a1b2c3d → 9f8e7d6",
+      "37 of 12,480 rows archived and removed",
+      "+ 74 in answers, by cascade",
+    )
+  })
+
+  it("shows risk, time, what is broken, warnings, notes, the digest and when it expires", () => {
+    expectBoth(
+      waiting,
+      "risk: medium",
+      "RTO 15 min",
+      "Takes about 1 min 10 s (last 6 runs: 50 s to 1 min 40 s)",
+      "everything can be undone",
+    )
+    expectBoth(
+      waiting,
+      "✗ finalizeAssessment answers",
+      "trigger touch_profile on profiles fires",
+      "going back may not mend",
+      "plan 4f3a-91cc",
+      "expires 15:16 UTC",
+    )
+  })
+
+  it("says who may approve, and that the requester may not", () => {
+    expectBoth(waiting, "Needs 1 approval from <!subteam^S0ONCALL>, not <@UALICE>")
+    expectBoth(
+      { ...waiting, approveFrom: "anyone", approvalsNeeded: 2 },
+      "Needs 2 approvals from any full member, not <@UALICE>",
+    )
+    expectBoth(
+      { ...waiting, approvalsNeeded: 2, approvals: [{ userId: "UBOB", decidedAt: waiting.createdAt }] },
+      "1 of 2 given: <@UBOB>",
+    )
+  })
+
+  it("gives every button the token, and a colour to two of them", () => {
+    const found = buttonsOf(drawCard(waiting, now).blocks)
+    expect(found.map(({ value, style }) => [value, style])).toEqual([
+      ["tok-17-1", "primary"],
+      ["tok-17-1", "danger"],
+      ["tok-17-1", undefined],
+      ["tok-17-1", undefined],
+    ])
+  })
+
+  it("says first what moved since an earlier card", () => {
+    const { text } = read({ ...waiting, moved: ["profiles: 37 → 41 rows"] })
+    expect(text.indexOf("profiles: 37 → 41 rows")).toBeGreaterThan(0)
+    expect(text.indexOf("profiles: 37 → 41 rows")).toBeLessThan(text.indexOf("What changes"))
+  })
+
+  it("says what could not be looked at, and that the risk was raised for it", () => {
+    const blind = {
+      lookedAt: now.toISOString(),
+      steps: [],
+      problems: ["the target database is not reachable"],
+      warnings: [],
+    }
+    expectBoth(
+      { ...waiting, risk: "high", riskReasons: ["counts are unknown"], rehearsal: blind },
+      "Could not be looked at",
+      "the target database is not reachable",
+      "risk: high",
+      "Risk raised because: counts are unknown",
+      "not looked at",
+    )
+  })
+
+  it("says what cannot be undone, and then not that everything can", () => {
+    const [first] = waiting.components
+    const steps = (first?.steps ?? []).map((step) => ({ ...step, irreversible: "sends an e-mail" }))
+    const view = { ...waiting, components: first === undefined ? [] : [{ ...first, steps }] }
+    expectBoth(view, "Cannot be undone", "sends an e-mail")
+    expect(read(view).text).not.toContain("everything can be undone")
+  })
+
+  it("says that nothing changes where it is so already", () => {
+    const steps = (waiting.rehearsal?.steps ?? []).map((step) =>
+      step.stepId === "set-version" ? { ...step, changed: 0, changes: [] } : step,
+    )
+    const view = { ...waiting, rehearsal: waiting.rehearsal === null ? null : { ...waiting.rehearsal, steps } }
+    expectBoth(view, "1 row, all of them so already: nothing to change")
+  })
+
+  it("shows long values where they differ", () => {
+    const change = {
+      row: "r",
+      column: "c",
+      before: `${"a".repeat(500)}OLD`,
+      after: `${"a".repeat(500)}NEW`,
+      afterKnown: true,
+    }
+    const steps = (waiting.rehearsal?.steps ?? []).map((step) =>
+      step.stepId === "set-version" ? { ...step, changes: [change] } : step,
+    )
+    expectBoth(
+      { ...waiting, rehearsal: waiting.rehearsal === null ? null : { ...waiting.rehearsal, steps } },
+      "OLD → ",
+      "NEW",
+    )
+  })
+
+  it("compares the forecast with the RTO", () => {
+    expectBoth({ ...waiting, rtoMs: 60_000 }, "longer than the RTO of 1 min")
+    expectBoth({ ...waiting, forecast: null }, "it has not run before")
+  })
+})
+
+describe("while and after it runs", () => {
+  it("names who approved", () => {
+    expect(read(approved).text).toContain("approved by <@UBOB> after 2 min 05 s")
+  })
+
+  it("shows the clock, and progress that changes the text", () => {
+    expectBoth(
+      running,
+      "1:06 of 15:00",
+      "✓ Database configuration",
+      "▸ Edge functions",
+      "now: finalizeAssessment answers",
+    )
+    expect(read({ ...running, stepRuns: running.stepRuns.slice(0, 1) }).text).not.toBe(read(running).text)
+  })
+
+  it("takes the button away when somebody has asked to stop", () => {
+    expect(ids({ ...running, stopRequestedBy: "UCAROL" })).toEqual([])
+    expectBoth({ ...running, stopRequestedBy: "UCAROL" }, "Stopping after this step")
+  })
+
+  it("says the result first when it is back", () => {
+    expect(read(succeeded).text).toMatch(/^staging is back · R-17 · 1 min 09 s of 15 min · 3 of 3 criteria hold/)
+    expectBoth(succeeded, "profiles 37 removed")
+  })
+
+  it("never counts what was not checked with what holds", () => {
+    expectBoth(
+      { ...succeeded, stepRuns: succeeded.stepRuns.slice(0, 2) },
+      "1 of 3 criteria hold, 2 not checked",
+      "– Profiles are gone: not checked",
+    )
+  })
+
+  it("says where it failed, why, what was done and what was not", () => {
+    expect(read(failed).text).toMatch(
+      /^staging is NOT back · R-17 · stopped at "finalizeAssessment answers" · 1 of 3 components done/,
+    )
+    expectBoth(
+      failed,
+      "HTTP 500: expected 200",
+      "✓ Redeploy finalizeAssessment",
+      "✗ finalizeAssessment answers: failed",
+      "· Remove profiles",
+    )
+  })
+
+  it("does not claim to know an unknown outcome", () => {
+    const view: RollbackView = { ...failed, stepRuns: [stepRun("set-version", result({ outcome: "unknown" }))] }
+    expectBoth(view, "? Set results_version: not known whether it happened")
+  })
+
+  it("offers what it is told to offer", () => {
+    const drawn = drawCard(failed, now, ["retry", "skip", "undo", "analysis"])
+    expect(buttonsOf(drawn.blocks).map(({ action_id, value }) => [action_id, value])).toEqual(
+      ["retry", "skip", "undo", "analysis"].map((action) => [action, failed.id]),
+    )
+  })
+
+  it("says who ended it before it began, and that nothing was changed", () => {
+    expectBoth(denied, "denied", "not before the demo", "Nothing was changed")
+    expect(read(denied).text).toContain("<@UBOB>")
+    expectBoth(cancelled, "cancelled", "Nothing was changed")
+    expectBoth(expired, "nobody approved it in 1 h", "Nothing was changed")
+  })
+
+  it("does not say that nothing was changed when some of it ran before", () => {
+    const { text } = read({ ...expired, stepRuns: running.stepRuns.slice(0, 1) })
+    expect(text).not.toContain("Nothing was changed")
+    expect(text).toContain("✓ Set results_version")
+  })
+})
+
+describe("other kinds", () => {
+  it("shows a rehearsal without buttons", () => {
+    const view: RollbackView = { ...waiting, kind: "rehearsal", number: null, state: "succeeded" }
+    expect(ids(view)).toEqual([])
+    expectBoth(view, "Rehearsal of staging", '"v1.2.1" → "v1.2.0"', "nothing was changed")
+  })
+
+  it("says what an undo takes back", () => {
+    const view: RollbackView = { ...waiting, kind: "undo", number: 18, title: "Take back R-7" }
+    expectBoth(view, "Undo on staging · R-18", "Take back R-7")
+    expectBoth({ ...succeeded, kind: "undo", number: 18, title: "Take back R-7" }, "Undone on staging · R-18")
+  })
+})

@@ -1,0 +1,226 @@
+import { describe, expect, it } from "vitest"
+
+import { analysisForm, analysisMarkdown, drawAnalysis } from "../../../src/bot/blocks/analysis.ts"
+import { denyForm } from "../../../src/bot/blocks/deny-form.ts"
+import { drawDetails } from "../../../src/bot/blocks/details.ts"
+import { drawEscalation } from "../../../src/bot/blocks/escalation.ts"
+import { drawMessage, plainForm } from "../../../src/bot/blocks/message.ts"
+import { drawStep } from "../../../src/bot/blocks/step-reply.ts"
+import type { Analysis, Message, StepRun } from "../../../src/rollback/facts.ts"
+import { buttonsOf, readable } from "./reading.ts"
+import {
+  analysis,
+  escalation,
+  failed,
+  failedAnswer,
+  now,
+  result,
+  running,
+  stepRun,
+  succeeded,
+  versionSet,
+  waiting,
+} from "./views.ts"
+
+const textOf = (run: StepRun): string => drawStep(running, run).text
+
+describe("a step's reply", () => {
+  it("names the step, how long it took and what it changed", () => {
+    expect(textOf(versionSet)).toMatch(/^✓ Set results_version · 12 ms\n/)
+    expect(textOf(versionSet)).toContain('scoring_config.results_version.value "v1.2.1" → "v1.2.0"')
+  })
+
+  it("does not sell what was so already as a change", () => {
+    expect(textOf(stepRun("set-version", result({ rows: 1, changed: 0 })))).toContain(
+      "it was so already: nothing was changed",
+    )
+  })
+
+  it("shows the failure with its SQLSTATE, place, statement and hint", () => {
+    const failure = {
+      code: "42P01",
+      message: 'relation "x" does not exist',
+      position: 8,
+      statement: "update x set y = 1",
+      detail: null,
+      hint: "create it",
+    }
+    const text = textOf(stepRun("set-version", result({ outcome: "failed", failure })))
+    expect(text).toMatch(/^✗ Set results_version · failed/)
+    for (const fact of [
+      "SQLSTATE 42P01",
+      'relation "x" does not exist',
+      "at character 8",
+      "update x set y = 1\n       ^",
+      "Hint: create it",
+    ])
+      expect(text).toContain(fact)
+  })
+
+  it("shows the evidence of a probe that failed", () => {
+    expect(textOf(failedAnswer)).toContain("5 attempts in 10.0 s")
+    expect(textOf(failedAnswer)).toContain("HTTP 500: expected 200")
+  })
+
+  it("tells unknown, skipped and started apart", () => {
+    expect(textOf(stepRun("set-version", result({ outcome: "unknown" })))).toMatch(
+      /^\? .*not known whether it happened/,
+    )
+    expect(textOf({ ...stepRun("set-version", null), skippedBy: "UBOB", skipReason: "done by hand" })).toBe(
+      '– Set results_version · skipped by <@UBOB>: "done by hand"',
+    )
+    expect(textOf(stepRun("set-version", null))).toContain("no result yet")
+  })
+})
+
+describe("an escalation", () => {
+  it("calls those whom the plan names, with the evidence in the text", () => {
+    const { text, blocks } = drawEscalation(failed, escalation, now)
+    expect(text).toMatch(/^<!subteam\^S0ONCALL>, <@ULEAD>: staging rollback R-17 needs you/)
+    for (const fact of [
+      "answered 500 five times",
+      "scoring_config not found",
+      "update scoring_config set value",
+      "<https://team.slack.com/",
+    ])
+      expect(text).toContain(fact)
+    expect(buttonsOf(blocks)).toEqual([{ action_id: "acknowledge", value: "esc-1", style: "primary" }])
+  })
+
+  it("says who is on it, and offers the button no more", () => {
+    const { text, blocks } = drawEscalation(
+      failed,
+      { ...escalation, acknowledgedBy: "UBOB", acknowledgedAt: "2025-11-22T14:20:00Z" },
+      now,
+    )
+    expect(text).toContain("<@UBOB> is on it since 14:20 UTC")
+    expect(buttonsOf(blocks)).toEqual([])
+    expect(drawEscalation(failed, { ...escalation, resolvedAt: "2025-11-22T14:25:00Z" }, now).text).toContain(
+      "resolved at 14:25 UTC",
+    )
+  })
+
+  it("never shows half of a statement to paste", () => {
+    const statement = `delete from profiles\nwhere results_version = 'v1.2.1' -- ${"x".repeat(400)}\nand created_at > now();\n`
+    const { text } = drawEscalation(failed, { ...escalation, byHand: statement.repeat(60) }, now)
+    expect(text.split("delete from profiles").length).toBe(text.split("and created_at &gt; now();").length)
+    expect(text).toMatch(/[\d,]+ characters of statements left out here; all of them: stepback plan show staging --sql/)
+  })
+})
+
+describe("the analysis", () => {
+  const complete: Analysis = {
+    ...analysis,
+    rootCause: "a config key was renamed",
+    prevention: "a check in CI",
+    filledBy: "UALICE",
+  }
+
+  it("says what it waits for until it is given", () => {
+    expect(drawAnalysis(succeeded, analysis).text).toMatch(
+      /^Post-rollback analysis · R-17 · staging · waiting for: root cause, prevention/,
+    )
+    const { text } = drawAnalysis(succeeded, complete)
+    expect(text).not.toContain("waiting for")
+    expect(text).toContain("a config key was renamed")
+    expect(text).toContain("filled in by <@UALICE>")
+  })
+
+  it("has the five items and the criteria, each with its own mark", () => {
+    const { text, blocks } = drawAnalysis(succeeded, analysis)
+    for (const shown of [text, readable(blocks)]) {
+      for (const fact of [
+        "ran 1 min 09 s of 15 min",
+        "waited 2 min 05 s",
+        "needed 3 attempts",
+        "profiles 37 removed",
+        "4 Root cause",
+        "5 Prevention",
+      ])
+        expect(shown).toContain(fact)
+      expect(shown).toContain("✓ Database shows results_version = v1.2.0")
+      expect(shown).toContain("– No scoring errors in the logs · not checked")
+      expect(shown).toContain("✗ Edge functions operational · does not hold · 2 of 3 answer")
+    }
+    expect(buttonsOf(blocks)).toEqual([{ action_id: "fill_analysis", value: succeeded.id, style: undefined }])
+  })
+
+  it("ticks only what holds in the document", () => {
+    const text = analysisMarkdown(succeeded, analysis)
+    expect(text).toContain("- [x] Database shows")
+    expect(text).toContain("- [ ] No scoring errors in the logs: **not checked**")
+    expect(text).toContain("- [ ] Edge functions operational: **does not hold**")
+  })
+
+  it("asks for the rest in a form that keeps what was given", () => {
+    const form = analysisForm(succeeded, complete)
+    expect([form.callback_id, form.private_metadata]).toEqual(["analysis_form", succeeded.id])
+    expect(form.blocks.map((block) => block.block_id)).toEqual(["root_cause", "prevention", "follow_ups"])
+    expect(JSON.stringify(form)).toContain('"initial_value":"a check in CI"')
+  })
+})
+
+describe("forms", () => {
+  it("shows every statement with its parameters in Details", () => {
+    const shown = readable(drawDetails(waiting).blocks)
+    for (const fact of [
+      "update scoring_config set value = to_jsonb($1::text)",
+      '$1 = "v1.2.0"',
+      "repeated only with the same key",
+      "POST /functions/v1/finalizeAssessment",
+    ])
+      expect(shown).toContain(fact)
+  })
+
+  it("ends Details of a very long plan with the command that shows the rest", () => {
+    const [first] = waiting.components
+    if (first === undefined) throw new Error("the example has components")
+    const view = drawDetails({ ...waiting, components: Array.from({ length: 80 }, () => first) })
+    expect(view.blocks.length).toBeLessThanOrEqual(100)
+    expect(readable(view.blocks)).toContain("the rest: stepback plan show staging")
+  })
+
+  it("asks for the reason of a denial", () => {
+    const form = denyForm(waiting)
+    expect([form.callback_id, form.private_metadata, form.blocks[0]?.block_id]).toEqual([
+      "deny_form",
+      "tok-17-1",
+      "reason",
+    ])
+  })
+})
+
+describe("messages of the outbox", () => {
+  const drawText = (message: Message): string => drawMessage(message, succeeded, { escalation, analysis }, now).text
+
+  it("draws each kind", () => {
+    expect(drawText({ kind: "card" })).toContain("staging is back · R-17")
+    expect(drawText({ kind: "step", stepId: "set-version", attempt: 1 })).toContain("✓ Set results_version")
+    expect(drawText({ kind: "escalation", escalationId: "esc-1" })).toContain("needs you")
+    expect(drawText({ kind: "analysis" })).toMatch(/^Post-rollback analysis/)
+    expect(drawText({ kind: "nudge" })).toMatch(
+      /^<!subteam\^S0ONCALL>: Roll back staging · R-17 still waits for 1 approval/,
+    )
+    expect(drawText({ kind: "reminder" })).toBe(
+      "<@UALICE>, <@UBOB>: the post-rollback analysis of R-17 · staging still waits for: root cause, prevention\n<https://team.slack.com/archives/C0DEPLOY/p11|to the card>",
+    )
+  })
+
+  it("lets a text mention people of this rollback, and nobody whom somebody typed", () => {
+    const text = drawText({
+      kind: "text",
+      text: "<@UALICE> noted: <!channel> <@UEVIL> <!subteam^S0ONCALL> see <https://x|y>",
+    })
+    expect(text).toBe(
+      "<@UALICE> noted: &lt;·!channel&gt; &lt;·@UEVIL&gt; &lt;·!subteam^S0ONCALL&gt; see &lt;https://x|y&gt;",
+    )
+    expect(drawText({ kind: "text", text: "Post-rollback analysis? not yet" })).not.toMatch(/^Post-rollback analysis/)
+  })
+
+  it("says in the plain form that the buttons are missing", () => {
+    const drawn = drawMessage({ kind: "card" }, waiting, {}, now)
+    expect(plainForm(drawn).text).toContain(drawn.text)
+    expect(plainForm(drawn).text).toContain("buttons")
+    expect(plainForm({ text: "hello", blocks: [] })).toEqual({ text: "hello" })
+  })
+})
