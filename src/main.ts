@@ -9,7 +9,8 @@ import { startHttpServer } from "./http.ts"
 import { createDelivery } from "./jobs/deliver.ts"
 import { startLoops } from "./jobs/loops.ts"
 import { answerBell, createBell } from "./jobs/queue.ts"
-import { createWorkshop } from "./jobs/work.ts"
+import { watchOnce } from "./jobs/watch.ts"
+import { createWorkshop, type WorkDeps } from "./jobs/work.ts"
 import { createLogger, type Logger } from "./log.ts"
 import { createMetrics } from "./metrics.ts"
 import { createPlanFolder } from "./plans/plan-folder.ts"
@@ -71,10 +72,15 @@ async function start(config: Config, environment: Record<string, string | undefi
     wakeOutbox: () => wakeOutbox(),
     newId: randomUUID,
   }
-  const workshop =
-    config.role === "bot"
-      ? null
-      : createWorkshop({ ...deps, targets, environment, log, stillAllowed: (userIds, from) => stillAllowed(deps, userIds, from) }, worker)
+  const workDeps: WorkDeps = {
+    ...deps,
+    targets,
+    environment,
+    log,
+    stillAllowed: (userIds, from) => stillAllowed(deps, userIds, from),
+  }
+  const workshop = config.role === "bot" ? null : createWorkshop(workDeps, worker)
+  const watch = workshop && (() => watchOnce(workDeps))
   const delivery = createDelivery({
     store,
     sender: slack.sender,
@@ -82,7 +88,7 @@ async function start(config: Config, environment: Record<string, string | undefi
     newId: randomUUID,
     log,
   })
-  const loops = startLoops({ store, workshop, delivery, ring: deps.ring, worker, role: config.role, newId: randomUUID, log })
+  const loops = startLoops({ store, workshop, delivery, watch, ring: deps.ring, worker, role: config.role, newId: randomUUID, log })
   wakeOutbox = loops.wakeOutbox
   const answering = workshop && answerBell({ ...bellOptions, concurrency: config.workerConcurrency }, (id) => workshop.work(id))
   const bot = config.role === "worker" ? null : createBot({ config, deps, slack, log })

@@ -99,11 +99,17 @@ async function crashOnce(parts: Parts, at: number): Promise<CrashOutcome> {
   if (worker === null) inherit()
   else void worker.ended.then((how) => how === "SIGKILL" && inherit())
 
-  const { id } = await rollBack(parts)
-  const ended = await until("the end of the run", () => endOf(state, id), 90_000)
-  const endedAt = performance.now()
-  await until("the last message", () => allSaid(state, id), 90_000)
-  const saidAt = performance.now()
+  const awaitEnd = async () => {
+    const { id } = await rollBack(parts)
+    const ended = await until("the end of the run", () => endOf(state, id), 90_000)
+    const endedAt = performance.now()
+    await until("the last message", () => allSaid(state, id), 90_000)
+    return { id, ended, endedAt, saidAt: performance.now() }
+  }
+  const { id, ended, endedAt, saidAt } = await awaitEnd().catch(async (error: unknown) => {
+    const workers = [worker, ...(await Promise.all(heirs))].filter((each) => each !== null)
+    throw new Error(`crash point ${at}: ${await describeTrouble(parts, log, workers)}`, { cause: error })
+  })
   await worker?.stop()
   await Promise.all(heirs.map(async (heir) => (await heir).stop()))
   const boundaries = await namesIn(log)
@@ -136,6 +142,16 @@ async function rollBack({ slack, state }: Parts): Promise<{ id: string }> {
   const card = await slack.waitFor(() => slack.messages(channel).find(hasButton), { timeoutMs: 90_000, what: "the approve button" })
   await slack.click({ user: "bob", channel, ts: card.ts, action: "approve" })
   return { id }
+}
+
+/** What there is to see when a run does not end: where it stands, what people were told, what its workers logged. */
+async function describeTrouble(parts: Parts, log: string, workers: StepbackProcess[]): Promise<string> {
+  const { rows } = await parts.state.query(
+    "select number, state, epoch, worker, lease_until, due_at, now(), moved, end_reason, stop_requested_at from stepback.rollbacks order by number desc limit 1",
+  )
+  const lines = workers.flatMap((worker) => worker.lines.slice(-12).map((line) => JSON.stringify(line)))
+  const told = [...parts.slack.ephemerals("bob"), ...parts.slack.ephemerals("alice")].slice(-3).map((message) => message.text)
+  return [`boundary ${(await namesIn(log)).at(-1)}`, JSON.stringify(rows[0]), ...told, ...lines].join("\n")
 }
 
 async function endOf(state: pg.Pool, id: string): Promise<string | null> {

@@ -33,7 +33,7 @@ const passing = new Set([
 
 const metadataType = "stepback_message"
 /** About one message a second a channel, with some to spare at once. */
-const burst = 12
+const burst = 30
 
 /** Slack as the outbox needs it: every answer is one of a few, and nothing is retried here. */
 export function createSender(clients: SlackClients, clock: () => number = Date.now): Sender {

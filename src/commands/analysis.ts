@@ -2,7 +2,8 @@ import type { Analysis, RollbackView } from "../rollback/facts.ts"
 import { refuse, type Refused } from "../rollback/refusals.ts"
 import type { Store } from "../store/store.ts"
 import type { StoredRollback } from "../store/rows.ts"
-import { analysisFacts } from "../rollback/analysis.ts"
+import { analysisFacts, latestRuns } from "../rollback/analysis.ts"
+import { describeWatch, measureOf } from "../rollback/watch.ts"
 import { mayAct, tidy, type Actor, type Deps } from "./ports.ts"
 import { loadView } from "./view.ts"
 
@@ -10,7 +11,8 @@ import { loadView } from "./view.ts"
 export async function loadAnalysis(store: Store, rollback: StoredRollback, view?: RollbackView): Promise<Analysis | null> {
   const stored = await store.records.findAnalysis(rollback.id)
   if (!stored) return null
-  const facts = analysisFacts(view ?? (await loadView(store, rollback)))
+  const seen = view ?? (await loadView(store, rollback))
+  const facts = analysisFacts(seen)
   return {
     ...facts,
     auditHead: rollback.audit_head,
@@ -19,7 +21,26 @@ export async function loadAnalysis(store: Store, rollback: StoredRollback, view?
     prevention: stored.prevention,
     followUps: stored.followUps,
     filledBy: stored.filledBy,
+    watch: await watchLine(store, rollback, seen),
   }
+}
+
+async function watchLine(store: Store, rollback: StoredRollback, view: RollbackView): Promise<string | null> {
+  const watch = await store.watches.find(rollback.id)
+  if (!watch) return null
+  if (!watch.ended) return "going on"
+  const titles = new Map(view.components.flatMap((component) => component.steps.map((step) => [step.id, step.title] as const)))
+  const latest = latestRuns(view)
+  const measures = new Map(
+    Object.keys(watch.seen).map((id) => [
+      id,
+      measureOf(
+        view.rehearsal?.steps.find((step) => step.stepId === id),
+        latest.get(id)?.result ?? null,
+      ),
+    ]),
+  )
+  return describeWatch(titles, watch.seen, measures)
 }
 
 export async function fillAnalysis(

@@ -56,6 +56,8 @@ export function startLoops(options: {
   store: Store
   workshop: Workshop | null
   delivery: Delivery
+  /** Probes one ended rollback that is watched; null in a process without secrets of targets. */
+  watch: (() => Promise<boolean>) | null
   ring(kind: "rehearse" | "run", rollbackId: string): void
   worker: string
   role: string
@@ -78,6 +80,8 @@ export function startLoops(options: {
       if (told > 0) wakeOutbox()
     }, log),
   ]
+  const { watch } = options
+  if (watch) loops.push(createLoop(1_000, watch, log))
   if (workshop) loops.push(createLoop(1_000, () => sweep(store, workshop, options.ring, log), log))
   return {
     wakeOutbox,

@@ -194,6 +194,7 @@ async function conclude(state: RunState, trouble: string | null, deps: WorkDeps)
     by: end === "stopped" ? (fresh.stop_requested_by ?? "stepback") : "stepback",
     analysis: {},
     remindMs: run.remindMs,
+    watchMs: run.watch?.forMs ?? null,
   })
   deps.wakeOutbox()
   deps.log.info({ number: rollback.number, state: end, reason }, "rollback ended")
@@ -223,8 +224,10 @@ function newNumbers(state: RunState): string[] {
 function failedTitle(state: RunState): string | null {
   for (const component of state.run.components)
     for (const step of component.steps) {
-      const outcome = state.latest.get(step.id)?.result?.outcome
-      if (outcome === "failed" || outcome === "unknown") return step.title
+      const result = state.latest.get(step.id)?.result
+      // What Stop itself ended has not failed.
+      if (result?.outcome === "failed" && result.failure?.code === "stopped" && state.lease.stopRequested()) continue
+      if (result?.outcome === "failed" || result?.outcome === "unknown") return step.title
     }
   return null
 }

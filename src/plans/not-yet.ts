@@ -7,8 +7,6 @@ export const NOT_YET: ReadonlySet<string> = new Set([
   "restore",
   "workflow",
   "manual",
-  "watch",
   "baseline",
   "hook",
-  "on_failure: ask",
 ])

@@ -1,6 +1,6 @@
 import type { Analysis, CriterionResult, RollbackView, StepRun } from "./facts.ts"
 
-type Facts = Omit<Analysis, "auditHead" | "auditEntries" | "rootCause" | "prevention" | "followUps" | "filledBy">
+type Facts = Omit<Analysis, "auditHead" | "auditEntries" | "rootCause" | "prevention" | "followUps" | "filledBy" | "watch">
 
 const between = (from: string | null, to: string | null) =>
   from === null || to === null ? null : Math.max(0, Date.parse(to) - Date.parse(from))

@@ -36,6 +36,7 @@ export function escalationsOf(
     const stepRun = runs.get(step.id)
     const result = stepRun?.result
     if (!stepRun || !result || (result.outcome !== "failed" && result.outcome !== "unknown")) continue
+    if (view.state === "stopped" && result.outcome === "failed" && result.failure?.code === "stopped") continue
     raised.push({
       key: `step/${step.id}/${stepRun.attempt}`,
       facts: {

@@ -194,6 +194,21 @@ export type Escalation = {
   resolvedAt: string | null
 }
 
+/** What a watch saw of one probe. */
+export type WatchSeen = {
+  /** In a row, until now. */
+  failed: number
+  slow: number
+  /** Over the whole watch. */
+  failures: number
+  slowAnswers: number
+  probes: number
+  worstMs: number
+  /** What the people on call were last told and has not recovered since. */
+  alarm: "failing" | "slow" | null
+  last: string
+}
+
 export type Analysis = {
   startedAt: string | null
   endedAt: string | null
@@ -208,6 +223,8 @@ export type Analysis = {
   rootCause: string | null
   prevention: string | null
   followUps: string | null
+  /** What the watch after the run saw; null without one. */
+  watch: string | null
   filledBy: string | null
 }
 

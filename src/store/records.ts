@@ -92,6 +92,21 @@ export function recordStore(pool: Pool) {
         return true
       }),
 
+    /** The cause is gone: the telling ends, and its messages say so. */
+    resolve: (keyPrefix: string) =>
+      inTransaction(pool, async (client) => {
+        const { rows } = await client.query<{ rollback_id: string; key: string }>(
+          `update stepback.escalations set resolved_at = now(), next_telling_at = null
+           where starts_with(key, $1) and resolved_at is null returning rollback_id, key`,
+          [keyPrefix],
+        )
+        for (const row of rows) {
+          await client.query("update stepback.outbox set state = 'pending' where starts_with(key, $1) and state = 'sent'", [`${row.key}/`])
+          await client.query("update stepback.rollbacks set deliver_at = least(deliver_at, now()) where id = $1", [row.rollback_id])
+        }
+        return rows.length
+      }),
+
     /** Tells again what nobody has taken. */
     tellAgain: () =>
       inTransaction(pool, async (client) => {

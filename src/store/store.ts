@@ -6,6 +6,7 @@ import { outboxStore } from "./outbox.ts"
 import { recordStore } from "./records.ts"
 import { rollbackStore } from "./rollbacks.ts"
 import { runStore } from "./runs.ts"
+import { watchStore } from "./watches.ts"
 
 /** Everything that Stepback remembers. */
 export function createStore(pool: Pool) {
@@ -17,6 +18,7 @@ export function createStore(pool: Pool) {
     records: recordStore(pool),
     audit: auditStore(pool),
     figures: figureStore(pool),
+    watches: watchStore(pool),
     /** Resolves when the database answers. */
     ping: async () => {
       await pool.query("select 1")

@@ -2,17 +2,22 @@ import { afterAll, beforeAll, expect, test } from "vitest"
 import { playScenario, scenarios } from "../../playground/scenarios.ts"
 import type { Scenario } from "../../playground/scenarios/scenario.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
+import type { StepbackProcess } from "../../playground/stepback-process.ts"
 
 let stage: Stage
+let running: StepbackProcess
 
 beforeAll(async () => {
   stage = await startStage({ mode: "socket", queue: "postgres" })
-  const running = await stage.start()
+  running = await stage.start()
+})
+afterAll(() => stage.stop())
+
+test("the process is ready when its socket is connected", async () => {
   await expect
     .poll(async () => (await fetch(`http://127.0.0.1:${running.port}/readyz`)).json(), { timeout: 20_000 })
     .toMatchObject({ ready: true, degraded: false })
 })
-afterAll(() => stage.stop())
 
 // The first leaves the configuration at the bad version, the last takes it back.
 test.each(["denied", "happy"])("in Socket Mode, without Redis: %s", async (name) => {

@@ -23,6 +23,7 @@ export function analysisMarkdown(view: RollbackView, analysis: Analysis): string
     `## 5. Prevention\n\n${block(analysis.prevention)}`,
     filledIn(analysis.followUps) ? `## Follow-ups\n\n${block(analysis.followUps)}` : "",
     `## Success criteria\n\n${analysis.criteria.map(criterion).join("\n") || "The plan names none."}`,
+    analysis.watch === null ? "" : `## Watch\n\n${inline(analysis.watch)}`,
     `Audit head \`${analysis.auditHead.replace(/[^\w:-]/g, "")}\`, entry ${number(analysis.auditEntries)}.`,
   ]
     .filter((part) => part !== "")

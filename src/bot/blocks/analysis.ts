@@ -39,6 +39,7 @@ export function drawAnalysis(view: RollbackView, analysis: Analysis): Drawn {
       "Success criteria",
       analysis.criteria.length === 0 ? [["The plan names none."]] : analysis.criteria.map(criterionLine),
     ),
+    ...(analysis.watch === null ? [] : [list([{ bold: "Watch" }, `: ${analysis.watch}`], [])]),
     ...buttons({ id: "fill_analysis", label: missing.length === 0 ? "Change" : "Fill in", value: view.id }),
     ...footer(audit(analysis)),
   ])

@@ -189,7 +189,7 @@ const anAnalysis: fc.Arbitrary<Analysis> = fc
     ),
     components: many(fc.record({ title: hostile, ranMs: maybe(count), rtoMs: maybe(count) })),
   })
-  .map((drawn) => ({ ...analysis, ...drawn }))
+  .map((drawn) => ({ ...analysis, ...drawn, watch: drawn.rootCause }))
 
 const anEscalation: fc.Arbitrary<Escalation> = fc
   .record({

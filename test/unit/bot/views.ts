@@ -284,6 +284,7 @@ export const escalation: Escalation = {
 }
 
 export const analysis: Analysis = {
+  watch: null,
   startedAt: "2025-11-22T14:16:02Z",
   endedAt: "2025-11-22T14:19:16Z",
   waitedMs: 125_000,

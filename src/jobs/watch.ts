@@ -1,0 +1,100 @@
+import { readRun } from "../commands/view.ts"
+import { stepsOf, type FrozenRun } from "../plans/frozen.ts"
+import type { PlanStep } from "../plans/plan.ts"
+import { latestRuns } from "../rollback/analysis.ts"
+import { describeWatch, judgeProbe, measureOf, type Measure } from "../rollback/watch.ts"
+import { rehearseStep } from "../steps/definitions.ts"
+import { createSecrets } from "../steps/secrets.ts"
+import type { StoredRollback } from "../store/rows.ts"
+import type { DueWatch } from "../store/watches.ts"
+import { openTarget } from "./open-target.ts"
+import type { WorkDeps } from "./work.ts"
+
+/** A worker that takes a watch has it for this long; when it dies, another goes on. */
+const holdMs = 60_000
+
+/** Probes one ended rollback; false when none is due. */
+export async function watchOnce(deps: WorkDeps): Promise<boolean> {
+  const due = await deps.store.watches.take(holdMs)
+  if (!due) return false
+  const rollback = await deps.store.rollbacks.get(due.rollbackId)
+  const run = readRun(rollback)
+  if (!run?.watch) {
+    await deps.store.watches.end(due.rollbackId, "Watch ended: the plan has none")
+    return true
+  }
+  const stepRuns = await deps.store.runs.listSteps(rollback.id)
+  const latest = latestRuns({ stepRuns })
+  const steps = stepsOf(run).filter((step) => run.watch?.steps.includes(step.id))
+  const measures = new Map(
+    steps.map((step) => [
+      step.id,
+      measureOf(
+        run.rehearsal.steps.find((seen) => seen.stepId === step.id),
+        latest.get(step.id)?.result ?? null,
+      ),
+    ]),
+  )
+  if (due.over) {
+    const titles = new Map(steps.map((step) => [step.id, step.title]))
+    await deps.store.watches.end(rollback.id, `Watch ended. ${describeWatch(titles, due.seen, measures)}`)
+    deps.wakeOutbox()
+    return true
+  }
+  const captures = Object.assign({}, ...stepRuns.map((stepRun) => stepRun.result?.captures ?? {})) as Record<string, string>
+  const seen = await probeAll({ rollback, run, due, steps, measures, captures }, deps)
+  await deps.store.watches.record(rollback.id, seen, run.watch.everyMs)
+  return true
+}
+
+type Watching = {
+  rollback: StoredRollback
+  run: FrozenRun
+  due: DueWatch
+  steps: PlanStep[]
+  measures: Map<string, Measure>
+  captures: Record<string, string>
+}
+
+async function probeAll({ rollback, run, due, steps, measures, captures }: Watching, deps: WorkDeps): Promise<DueWatch["seen"]> {
+  const secrets = createSecrets(deps.environment)
+  const target = openTarget(run.target, secrets, deps.targets)
+  const rules = { failures: run.watch?.failures ?? 1, slowerThan: run.watch?.slowerThan ?? null }
+  const seen = { ...due.seen }
+  for (const step of steps) {
+    const began = performance.now()
+    const probe = await rehearseStep(step, {
+      rollbackId: rollback.id,
+      environment: run.environment,
+      values: { ...captures, ...run.parameters, ...run.commits[step.id] },
+      secrets,
+      target,
+      redact: run.redact,
+      signal: AbortSignal.timeout(holdMs / 2),
+      log: deps.log,
+    })
+    const ms = probe.ms > 0 ? probe.ms : Math.round(performance.now() - began)
+    const measure = measures.get(step.id) ?? { heldBefore: null, ms: null }
+    const judged = judgeProbe(seen[step.id], { held: probe.holds === true, ms, note: probe.note ?? "no answer" }, measure, rules)
+    seen[step.id] = judged.seen
+    const key = `${rollback.id}/watch/${step.id}`
+    if (judged.verdict === "failing" || judged.verdict === "slow")
+      await deps.store.records.raise(rollback.id, `${key}/${judged.seen.probes}`, deps.newId(), {
+        trigger: judged.verdict === "slow" ? "performance_degraded" : "functions_failing",
+        stepId: step.id,
+        headline: `${step.title}: ${judged.verdict === "slow" ? "slower than before" : "failing"} after the rollback`,
+        evidence: [
+          probe.note ?? "no answer",
+          judged.verdict === "slow" ? `${ms} ms, before: ${measure.ms ?? "?"} ms` : `${judged.seen.failed} times in a row`,
+          ...(measure.heldBefore === false ? ["it was broken before the rollback too"] : measure.heldBefore === true ? ["it worked before the rollback"] : []),
+        ],
+        byHand: null,
+        mention: run.escalate.mention,
+        channelId: run.escalate.channel,
+        acknowledgeWithinMs: run.escalate.acknowledgeWithinMs,
+      })
+    if (judged.verdict === "recovered") await deps.store.records.resolve(key)
+    if (judged.verdict !== "well") deps.wakeOutbox()
+  }
+  return seen
+}

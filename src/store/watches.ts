@@ -1,0 +1,55 @@
+import type { Pool } from "pg"
+import type { Message, WatchSeen } from "../rollback/facts.ts"
+import { inTransaction } from "./database.ts"
+import { storable } from "./rows.ts"
+
+export type DueWatch = { rollbackId: string; over: boolean; probes: number; seen: Record<string, WatchSeen> }
+
+/** Watches on Postgres alone: they go on wherever a worker lives. */
+export function watchStore(pool: Pool) {
+  return {
+    /** Takes a watch whose time has come; for `holdMs` nobody else does. */
+    async take(holdMs: number): Promise<DueWatch | null> {
+      const { rows } = await pool.query<{ rollback_id: string; over: boolean; probes: number; seen: Record<string, WatchSeen> }>(
+        `update stepback.watches set next_at = now() + $1 * interval '1 millisecond' where rollback_id = (
+           select rollback_id from stepback.watches where ended_at is null and next_at <= now()
+           order by next_at limit 1 for update skip locked)
+         returning rollback_id, until <= now() as over, probes, seen`,
+        [holdMs],
+      )
+      const row = rows[0]
+      return row ? { rollbackId: row.rollback_id, over: row.over, probes: row.probes, seen: row.seen } : null
+    },
+
+    async record(rollbackId: string, seen: Record<string, WatchSeen>, nextMs: number): Promise<void> {
+      await pool.query(
+        `update stepback.watches set probes = probes + 1, seen = $2, next_at = now() + $3 * interval '1 millisecond'
+         where rollback_id = $1 and ended_at is null`,
+        [rollbackId, storable(seen), nextMs],
+      )
+    },
+
+    /** The end, the word about it and the edit of the analysis, at once. */
+    end: (rollbackId: string, text: string) =>
+      inTransaction(pool, async (client) => {
+        const ended = await client.query("update stepback.watches set ended_at = now() where rollback_id = $1 and ended_at is null", [rollbackId])
+        if (ended.rowCount === 0) return
+        await client.query("select stepback.append_audit($1, 'watched', 'stepback', $2)", [rollbackId, storable({ text })])
+        await client.query("select stepback.enqueue($1, $2, $3)", [
+          rollbackId,
+          `${rollbackId}/watch`,
+          storable({ kind: "text", text } satisfies Message),
+        ])
+        await client.query("update stepback.outbox set state = 'pending' where key = $1 and state = 'sent'", [`${rollbackId}/analysis`])
+        await client.query("update stepback.rollbacks set deliver_at = least(deliver_at, now()) where id = $1", [rollbackId])
+      }),
+
+    async find(rollbackId: string): Promise<{ probes: number; seen: Record<string, WatchSeen>; ended: boolean } | null> {
+      const { rows } = await pool.query<{ probes: number; seen: Record<string, WatchSeen>; ended: boolean }>(
+        "select probes, seen, ended_at is not null as ended from stepback.watches where rollback_id = $1",
+        [rollbackId],
+      )
+      return rows[0] ?? null
+    },
+  }
+}

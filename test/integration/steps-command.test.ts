@@ -1,0 +1,140 @@
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { until } from "../../playground/faults/until.ts"
+import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
+import { endLeftover } from "../../src/steps/command.ts"
+import { contextOf, stepOf } from "./steps-fixture.ts"
+
+let folder: string
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "stepback-command-"))
+})
+afterAll(() => rm(folder, { recursive: true, force: true }))
+
+/** A step that runs this shell script in the test's folder. */
+async function shell(script: string, more = "effect: none") {
+  const file = join(folder, `${Math.random().toString(36).slice(2)}.sh`)
+  await writeFile(file, script)
+  return stepOf(`- { id: a, command: [sh, "${file}"], cwd: $folder, ${more} }`)
+}
+
+const context = (facts: Parameters<typeof contextOf>[0] = {}) => contextOf({ values: { folder, word: "w" }, ...facts })
+
+function alive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const read = (name: string) => readFile(join(folder, name), "utf8")
+
+describe("a command", () => {
+  it("is ended with its whole group when its time is over, also when it ignores the asking", async () => {
+    const script = `trap '' TERM; sh -c 'trap "" TERM; echo $$ > grandchild; while :; do sleep 0.1; done' & echo $$ > child; wait; while :; do sleep 0.1; done`
+    const result = await runStep(await shell(script, "effect: keyed, irreversible: it is a test, timeout: 500ms"), await context())
+    expect(result).toMatchObject({ outcome: "failed", failure: { code: "timed_out" } })
+    for (const name of ["child", "grandchild"]) {
+      const pid = Number(await read(name))
+      await until(`the end of the ${name}`, () => Promise.resolve(!alive(pid)))
+    }
+  })
+
+  it("whose outcome nobody knows is unknown when it is blind", async () => {
+    const result = await runStep(await shell("sleep 60", "effect: blind, irreversible: it is a test, timeout: 200ms"), await context())
+    expect(result).toMatchObject({ outcome: "unknown", failure: { code: "timed_out" } })
+  })
+
+  it("is ended by Stop", async () => {
+    const stop = new AbortController()
+    const step = await shell("echo $$ > stopped; sleep 60", "effect: keyed, irreversible: it is a test")
+    const running = runStep(step, await context({ signal: stop.signal }))
+    await until("its start", () => read("stopped"))
+    stop.abort()
+    expect(await running).toMatchObject({ outcome: "failed", failure: { code: "stopped" } })
+  })
+
+  it("is ended by Stop although Stop was there first", async () => {
+    const result = await runStep(await shell("sleep 60", "effect: none, timeout: 20s"), await context({ signal: AbortSignal.abort() }))
+    expect(result).toMatchObject({ outcome: "failed", failure: { code: "stopped" } })
+  })
+
+  it("sees the variables that the plan names and nothing else of the worker's", async () => {
+    const workerEnvironment = { DEPLOY_KEY: "k3y-of-deploy", DATABASE_URL: "postgres://mine", OTHER: "other" }
+    const step = await shell("env | cut -d= -f1 | sort > seen; echo $DEPLOY_KEY > key", "env: [DEPLOY_KEY], effect: keyed, irreversible: it is a test")
+    expect(await runStep(step, await context({ workerEnvironment }))).toMatchObject({ outcome: "succeeded" })
+    const names = (await read("seen")).trim().split("\n").filter((name) => !["_", "PWD", "SHLVL", "OLDPWD"].includes(name))
+    expect(names).toEqual(["DEPLOY_KEY", "HOME", "IDEMPOTENCY_KEY", "LANG", "PATH"])
+    expect((await read("key")).trim()).toBe("k3y-of-deploy")
+  })
+
+  it("cannot be given Stepback's own variables", async () => {
+    const step = await shell("true")
+    if (step.kind !== "command") throw new Error("not a command")
+    const running = runStep({ ...step, env: ["DATABASE_URL"] }, await context({ workerEnvironment: { DATABASE_URL: "postgres://mine" } }))
+    await expect(running).rejects.toMatchObject({ code: "variable_not_for_plans" })
+  })
+
+  it("shows no secret in its output or its captures, cut though it is", async () => {
+    const workerEnvironment = { DEPLOY_KEY: "k3y-of-deploy" }
+    const script = `i=0; while [ $i -lt 30000 ]; do echo "line $i $DEPLOY_KEY"; i=$((i + 1)); done; echo "the end" >&2; exit 3`
+    const result = await runStep(await shell(script, "env: [DEPLOY_KEY], effect: none"), await context({ workerEnvironment }))
+    expect(result).toMatchObject({ outcome: "failed", failure: { code: "exit_3", message: "exit code 3, expected 0" } })
+    const text = JSON.stringify(result)
+    expect(text).toContain("line 0 •••")
+    expect(text).toContain("characters left out")
+    expect(text).toContain("line 29999")
+    expect(text).toContain("the end")
+    expect(text).not.toContain("k3y-of-deploy")
+    expect(text.length).toBeLessThan(300_000)
+  })
+
+  it("takes its arguments as they are: no shell reads them", async () => {
+    const step = await stepOf(`- { id: a, command: [printf, "%s|", $word, "a b", "$(id)"], effect: none, expect: { stdout: /./ } }`).catch(() =>
+      stepOf(`- { id: a, command: [printf, "%s|", $word, "a b", "; id"], effect: none, expect: { stdout: /./ } }`),
+    )
+    const result = await runStep(step, await context({ values: { word: "$(id) `id` 'x'", folder } }))
+    expect(result.evidence.join()).toContain("$(id) `id` 'x'|a b|")
+  })
+
+  it("that is not there, or fails, says so", async () => {
+    const missing = await stepOf("- { id: a, command: [no-such-program-here], effect: none }")
+    expect(await runStep(missing, await context())).toMatchObject({ outcome: "failed", failure: { code: "not_started" } })
+    expect(await runStep(await shell("kill -9 $$"), await context())).toMatchObject({ outcome: "failed", failure: { code: "exit_signal" } })
+  })
+})
+
+describe("what was deployed before", () => {
+  const deploy = `- { id: a, command: [sh, -c, "echo new > deployed"], cwd: $folder, effect: keyed, deployed: [cat, deployed], undo: [sh, -c, "echo $deployed > deployed"] }`
+
+  it("is read before and after, and by the worker that takes over from what was shown", async () => {
+    await writeFile(join(folder, "deployed"), "old\n")
+    const step = await stepOf(deploy)
+    const facts = await context()
+    const rehearsal = await rehearseStep(step, facts)
+    expect(await runStep(step, { ...facts, rehearsed: rehearsal })).toMatchObject({ outcome: "succeeded", deployedBefore: "old", changed: 1 })
+    // The first worker died here, before it could write that down.
+    const again = await runStep(step, { ...facts, rehearsed: rehearsal, interrupted: true })
+    expect(again).toMatchObject({ outcome: "succeeded", deployedBefore: "old", changed: 1 })
+  })
+})
+
+describe("a program that a dead worker left running", () => {
+  it("is ended, and no other process in its place", async () => {
+    let left: { pid: number; host: string; birth: string | null } | null = null
+    const running = runStep(
+      await shell("sleep 60", "effect: keyed, irreversible: it is a test, timeout: 30s"),
+      await context({ recordProcess: (started) => void (left = started) }),
+    )
+    const process = await until("its start", () => Promise.resolve(left))
+    expect(endLeftover({ ...(process as object), birth: "1" })).toBe(false)
+    expect(endLeftover({ ...(process as object), host: "elsewhere" })).toBe(false)
+    expect(endLeftover(process)).toBe(true)
+    expect(await running).toMatchObject({ outcome: "failed", failure: { code: "exit_signal" } })
+  })
+})

@@ -1,0 +1,129 @@
+import { once } from "node:events"
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import type { AddressInfo } from "node:net"
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest"
+import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
+import { contextOf, stepOf } from "./steps-fixture.ts"
+
+type Seen = { method: string; url: string; key: string | null; authorization: string | null; body: string }
+type Answer = (request: IncomingMessage, response: ServerResponse) => void
+
+let server: Server
+let base: string
+let seen: Seen[]
+/** One per request; the last one stays. */
+let answers: Answer[]
+
+const say = (status: number, body: unknown = {}, headers: Record<string, string> = {}): Answer => (_request, response) => {
+  response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(body))
+}
+const cut: Answer = (request) => void request.socket.destroy()
+const silence: Answer = () => undefined
+
+beforeAll(async () => {
+  server = createServer((request, response) => void serve(request, response)).listen(0, "127.0.0.1")
+  await once(server, "listening")
+  base = `http://127.0.0.1:${(server.address() as AddressInfo).port}/base`
+})
+afterAll(() => {
+  server.closeAllConnections()
+  server.close()
+})
+beforeEach(() => {
+  seen = []
+  answers = [say(200, { version: "v1", nested: { "a/b": [1] } })]
+})
+
+async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  let body = ""
+  for await (const part of request) body += String(part)
+  const header = (name: string) => (request.headers[name] as string | undefined) ?? null
+  seen.push({ method: request.method ?? "", url: request.url ?? "", key: header("idempotency-key"), authorization: header("authorization"), body })
+  const answer = answers.length > 1 ? answers.shift() : answers[0]
+  answer?.(request, response)
+}
+
+async function run(yaml: string, facts: Parameters<typeof contextOf>[0] = {}) {
+  return runStep(await stepOf(yaml), await contextOf({ http: base, ...facts }))
+}
+
+const keyed = "{ id: a, http: { method: POST, path: /do, json: { x: 1 }, attempts: 4, every: 10ms }, effect: keyed, timeout: 1s, irreversible: no way back }"
+
+describe("a request", () => {
+  it("goes to the target, below its path, with parameters and secrets in their places", async () => {
+    const result = await run(
+      `- { id: a, http: { method: POST, path: "/say/$word", headers: { Authorization: "Bearer \${TARGET_KEY}" }, json: { word: $word } }, effect: none, expect: { status: 200, json: { /version: v1, "/nested/a~1b/0": 1 } } }`,
+      { values: { word: "hi" }, workerEnvironment: { TARGET_KEY: "s3cr3t-key" } },
+    )
+    expect(result).toMatchObject({ outcome: "succeeded", failure: null })
+    expect(seen).toEqual([{ method: "POST", url: "/base/say/hi", key: null, authorization: "Bearer s3cr3t-key", body: '{"word":"hi"}' }])
+  })
+
+  it("is tried again as often as the plan says, and tells how often", async () => {
+    answers = [say(500, { error: "cold" }), say(503), say(200)]
+    const result = await run("- { id: a, http: { path: /, attempts: 5, every: 10ms }, expect: { status: 200 } }")
+    expect(result).toMatchObject({ outcome: "succeeded", attempts: 3 })
+    expect(result.evidence.at(-1)).toMatch(/^3 attempts in /)
+    answers = [say(500, { error: "cold" })]
+    const failed = await run("- { id: a, http: { path: /, attempts: 3, every: 10ms }, expect: { status: 200 } }")
+    expect(failed).toMatchObject({ outcome: "failed", attempts: 3, failure: { code: "http_500", message: "answered 500, expected 200" } })
+    expect(failed.evidence.join()).toContain("cold")
+    expect(seen).toHaveLength(6)
+  })
+
+  it("follows no redirect and leaves the target for nobody", async () => {
+    answers = [say(302, {}, { location: "http://127.0.0.1:1/" })]
+    expect(await run("- { id: a, http: { path: / } }")).toMatchObject({ outcome: "failed", failure: { code: "http_302" } })
+    for (const path of ["@127.0.0.2:1/", ":1/x"]) {
+      const step = await stepOf("- { id: a, http: { path: /$word } }")
+      if (step.kind !== "http") throw new Error("not http")
+      const elsewhere = await runStep({ ...step, path: `${path}` }, await contextOf({ http: base.replace("/base", "") }))
+      expect(elsewhere).toMatchObject({ outcome: "failed", failure: { code: "unreachable" } })
+    }
+    await run(`- { id: a, http: { path: "/$word" } }`, { values: { word: "/127.0.0.2:1/x" }, http: base.replace("/base", "") })
+    expect(seen.map((request) => request.url)).toEqual(["/base/", "//127.0.0.2:1/x"].slice(0, seen.length))
+  })
+
+  it("shows no secret that the answer repeats", async () => {
+    answers = [(request, response) => response.writeHead(401).end(`bad key ${request.headers["authorization"]}`)]
+    const yaml = `- { id: a, http: { path: /, headers: { Authorization: "Bearer \${TARGET_KEY}" } } }`
+    const result = await run(yaml, { workerEnvironment: { TARGET_KEY: "s3cr3t-key" } })
+    expect(JSON.stringify(result)).toContain("bad key")
+    expect(JSON.stringify(result)).not.toContain("s3cr3t-key")
+  })
+
+  it("that has an effect is not sent by the rehearsal", async () => {
+    const rehearsal = await rehearseStep(await stepOf(`- ${keyed}`), await contextOf({ http: base }))
+    expect(rehearsal.outcome).toBe("not_tried")
+    expect(seen).toEqual([])
+  })
+})
+
+describe("the idempotency key", () => {
+  it("is used again after an unknown outcome, and not after an answer", async () => {
+    answers = [cut, cut, say(500), say(200)]
+    expect(await run(`- ${keyed}`)).toMatchObject({ outcome: "succeeded", attempts: 4 })
+    const keys = seen.map((request) => request.key)
+    expect(keys.every((key) => key !== null && key.length >= 16)).toBe(true)
+    expect(keys[1]).toBe(keys[0])
+    expect(keys[2]).toBe(keys[0])
+    expect(keys[3]).not.toBe(keys[0])
+  })
+
+  it("is the same for the worker that takes over, and another for another rollback or attempt", async () => {
+    const rollbackId = "00000000-0000-4000-8000-000000000001"
+    for (const facts of [{ rollbackId }, { rollbackId }, { rollbackId, attempt: 2 }, {}]) await run(`- ${keyed}`, facts)
+    const [first, takeover, retried, other] = seen.map((request) => request.key)
+    expect(takeover).toBe(first)
+    expect(new Set([first, retried, other]).size).toBe(3)
+  })
+
+  it("is not there for a blind request, which is never repeated when its outcome is unknown", async () => {
+    const blind = keyed.replace("effect: keyed", "effect: blind")
+    answers = [cut]
+    expect(await run(`- ${blind}`)).toMatchObject({ outcome: "unknown", attempts: 1 })
+    answers = [silence]
+    expect(await run(`- ${blind}`)).toMatchObject({ outcome: "unknown", attempts: 1, failure: { code: "timeout" } })
+    expect(seen.map((request) => request.key)).toEqual([null, null])
+  })
+})
