@@ -1,7 +1,6 @@
-import { fork, type ChildProcess } from "node:child_process"
-import { once } from "node:events"
 import { setTimeout as pause } from "node:timers/promises"
 import type { BareCommand } from "./bare-steps.ts"
+import { startChild, type Child } from "./child.ts"
 import { median, ms, spread, type Line, type Table } from "./figures.ts"
 import { lightPlan, lightSchema, refill, startEcho } from "./light-plan.ts"
 import { startRig, type BenchEnvironment, type Rig, type Times } from "./rig.ts"
@@ -14,7 +13,7 @@ const requiredRatio = 2.5
 export async function benchLightSteps(): Promise<Table> {
   const echo = await startEcho()
   const rig = await startRig({ environments: ["light"], schema: lightSchema, plan: lightPlan, variables: { BENCH_URL: echo.url } })
-  const bare = fork(new URL("./bare-steps.ts", import.meta.url).pathname)
+  const bare = startChild("./bare-steps.ts")
   try {
     await rig.startProcess()
     const [environment] = rig.environments
@@ -28,7 +27,7 @@ export async function benchLightSteps(): Promise<Table> {
     }
     return draw(seen)
   } finally {
-    bare.disconnect()
+    bare.stop()
     await rig.stop()
     await echo.stop()
   }
@@ -36,7 +35,7 @@ export async function benchLightSteps(): Promise<Table> {
 
 type StepEnd = { id: string; at: number }
 
-async function onePair(rig: Rig, environment: BenchEnvironment, bare: ChildProcess) {
+async function onePair(rig: Rig, environment: BenchEnvironment, bare: Child) {
   await rig.target(environment).query(refill)
   const prepared = await rig.prepare(environment, { settled: true })
   await pause(40)
@@ -55,14 +54,7 @@ async function onePair(rig: Rig, environment: BenchEnvironment, bare: ChildProce
   return { times, bareMs, steps }
 }
 
-async function ask(child: ChildProcess, command: BareCommand): Promise<{ ms: number }> {
-  const answered = once(child, "message") as Promise<[{ ms: number }]>
-  const ended = once(child, "exit").then(() => Promise.reject(new Error("the plain way failed")))
-  ended.catch(() => undefined)
-  child.send(command)
-  const [answer] = await Promise.race([answered, ended])
-  return answer
-}
+const ask = (bare: Child, command: BareCommand) => bare.ask<{ ms: number }>(command)
 
 function draw(seen: { times: Times; bareMs: number; steps: StepEnd[] }[]): Table {
   const ours = seen.map(({ times }) => times.ended - times.approved)

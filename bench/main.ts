@@ -4,13 +4,19 @@ import { parseArgs } from "node:util"
 import { findRedis } from "../playground/redis.ts"
 import { startPostgres } from "../playground/postgres.ts"
 import pg from "pg"
+import { benchAck } from "./ack.ts"
 import { drawTable, type Table } from "./figures.ts"
 import { benchFirstEffect } from "./first-effect.ts"
 import { benchLightSteps } from "./light-steps.ts"
+import { benchSlowSlack } from "./slow-slack.ts"
+import { benchThroughput } from "./throughput.ts"
 
 const benchmarks: Record<string, () => Promise<Table>> = {
+  ack: benchAck,
   "first-effect": benchFirstEffect,
   "light-steps": benchLightSteps,
+  throughput: benchThroughput,
+  "slow-slack": benchSlowSlack,
 }
 
 /** What the figures depend on. A commit waits for the disk, so its price stands here too. */

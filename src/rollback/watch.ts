@@ -9,7 +9,7 @@ export function measureOf(before: RehearsedStep | undefined, after: StepResult |
 }
 
 /** Below this, twice as long is noise and no degradation. */
-const noiseMs = 50
+const noiseMs = 100
 
 export type Verdict = "well" | "failing" | "slow" | "recovered"
 

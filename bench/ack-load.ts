@@ -1,0 +1,92 @@
+import { createHmac, randomUUID } from "node:crypto"
+import { Agent, createServer, request as startRequest } from "node:http"
+import type { AddressInfo } from "node:net"
+
+/** Sends signed commands and clicks, some at once, and tells how long each took to be acked. A process of its own. */
+export type AckLoad = { url: string; signingSecret: string; users: string[]; channel: string; teamId: string; requests: number; atOnce: number }
+export type AckTimes = { command: number[]; click: number[]; seconds: number }
+
+/** Where Stepback's later answers to the person go: taken and forgotten. */
+const answers = createServer((request, response) => {
+  request.resume()
+  request.on("end", () => response.end("ok"))
+})
+const listening = new Promise<string>((resolve) => answers.listen(0, "127.0.0.1", () => resolve(`http://127.0.0.1:${(answers.address() as AddressInfo).port}/answer`)))
+
+const words = ["status", "help", "status bench", "history"]
+
+function bodyOf(load: AckLoad, n: number, responseUrl: string): { kind: "command" | "click"; body: string } {
+  const user = load.users[n % load.users.length] ?? ""
+  const triggerId = `${Date.now()}.${n}.${randomUUID().replaceAll("-", "")}`
+  if (n % 2 === 0) {
+    const text = words[(n / 2) % words.length] ?? "help"
+    const fields = { token: "x", team_id: load.teamId, team_domain: "local", channel_id: load.channel, channel_name: "staging", user_id: user, user_name: "p", command: "/rollback", text, api_app_id: "A0STEPBACK", is_enterprise_install: "false", response_url: responseUrl, trigger_id: triggerId }
+    return { kind: "command", body: new URLSearchParams(fields).toString() }
+  }
+  const payload = {
+    type: "block_actions",
+    user: { id: user, username: "p", name: "p", team_id: load.teamId },
+    api_app_id: "A0STEPBACK",
+    token: "x",
+    team: { id: load.teamId, domain: "local" },
+    enterprise: null,
+    is_enterprise_install: false,
+    container: { type: "message", message_ts: "1.0", channel_id: load.channel, is_ephemeral: false },
+    trigger_id: triggerId,
+    channel: { id: load.channel, name: "staging" },
+    state: { values: {} },
+    response_url: responseUrl,
+    actions: [{ type: "button", action_id: "approve", block_id: "b", value: randomUUID(), text: { type: "plain_text", text: "Approve" }, action_ts: "1.0" }],
+  }
+  return { kind: "click", body: new URLSearchParams({ payload: JSON.stringify(payload) }).toString() }
+}
+
+async function run(load: AckLoad): Promise<AckTimes> {
+  const responseUrl = await listening
+  const agent = new Agent({ keepAlive: true, maxSockets: load.atOnce })
+  const times: AckTimes = { command: [], click: [], seconds: 0 }
+  let next = 0
+  const person = async () => {
+    for (let n = next++; n < load.requests; n = next++) {
+      const { kind, body } = bodyOf(load, n, responseUrl)
+      const started = performance.now()
+      await post(load, body, agent)
+      times[kind].push(performance.now() - started)
+    }
+  }
+  const began = performance.now()
+  await Promise.all(Array.from({ length: load.atOnce }, person))
+  times.seconds = (performance.now() - began) / 1000
+  agent.destroy()
+  return times
+}
+
+function post(load: AckLoad, body: string, agent: Agent): Promise<void> {
+  const timestamp = String(Math.floor(Date.now() / 1000))
+  const signature = `v0=${createHmac("sha256", load.signingSecret).update(`v0:${timestamp}:${body}`).digest("hex")}`
+  const headers = {
+    "content-type": "application/x-www-form-urlencoded",
+    "content-length": Buffer.byteLength(body),
+    "x-slack-request-timestamp": timestamp,
+    "x-slack-signature": signature,
+  }
+  return new Promise((resolve, reject) => {
+    const sent = startRequest(load.url, { method: "POST", headers, agent }, (response) => {
+      response.resume()
+      response.on("end", () => (response.statusCode === 200 ? resolve() : reject(new Error(`answered ${response.statusCode}`))))
+    })
+    sent.on("error", reject)
+    sent.end(body)
+  })
+}
+
+process.on("message", (load: AckLoad) => {
+  run(load).then(
+    (times) => process.send?.(times),
+    (error: unknown) => {
+      process.stderr.write(`${String(error)}\n`)
+      process.exit(1)
+    },
+  )
+})
+process.on("disconnect", () => process.exit(0))
