@@ -22,9 +22,18 @@ export const functionsStillFailing: Scenario = {
     play.check("it carries status and body", /500/.test(call.text) && /scoring engine does not answer/.test(call.text))
     const analysis = await play.sees("staging", "the analysis", isAnalysis)
     const lines = wordsOf(analysis).split("\n")
-    play.check("the analysis ticks the database", lines.some((line) => /^✓ Database shows/.test(line)))
-    play.check("the analysis says that the functions fail", lines.some((line) => /^✗ Edge functions/.test(line)))
-    play.check("what was not checked is not ticked", lines.some((line) => /^– Test session .*not checked/.test(line)))
+    play.check(
+      "the analysis ticks the database",
+      lines.some((line) => /^✓ Database shows/.test(line)),
+    )
+    play.check(
+      "the analysis says that the functions fail",
+      lines.some((line) => /^✗ Edge functions/.test(line)),
+    )
+    play.check(
+      "what was not checked is not ticked",
+      lines.some((line) => /^– Test session .*not checked/.test(line)),
+    )
     const after = await world.state()
     play.check("the configuration is on v1.2.0", after.resultsVersion === "v1.2.0")
     play.check("no test session was made", after.rows.sessions === before.rows.sessions)

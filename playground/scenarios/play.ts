@@ -55,10 +55,13 @@ export function startPlay(stage: Stage, tell: (text: string) => void): Play {
     },
     sees,
     async isTold(user, words) {
-      const seen = await slack.waitFor(() => slack.ephemerals(user).findLast((one) => Number(one.ts) > began && one.text.includes(words)), {
-        timeoutMs: patienceMs,
-        what: `"${words}", told to ${user} alone`,
-      })
+      const seen = await slack.waitFor(
+        () => slack.ephemerals(user).findLast((one) => Number(one.ts) > began && one.text.includes(words)),
+        {
+          timeoutMs: patienceMs,
+          what: `"${words}", told to ${user} alone`,
+        },
+      )
       tell(`only ${user} reads: ${seen.text}`)
       return seen
     },

@@ -22,21 +22,28 @@ export const sqlFails: Scenario = {
     const call = await play.sees("oncall", "the escalation", (message) => hasButton(message, "acknowledge"))
     const words = wordsOf(call)
     play.check("the escalation mentions @oncall", call.mentions.includes("S0ONCALL"))
-    play.check("it carries SQLSTATE and message", /23514/.test(call.text) && /results_version_is_pinned/.test(call.text))
+    play.check(
+      "it carries SQLSTATE and message",
+      /23514/.test(call.text) && /results_version_is_pinned/.test(call.text),
+    )
     play.check("it carries the statement", /update scoring_config set value/.test(words) && /v1\.2\.0/.test(words))
     const analysis = await play.sees("staging", "the analysis", isAnalysis)
     play.check("the analysis ticks nothing", !wordsOf(analysis).includes("✓"))
     play.check("the analysis names the issue", wordsOf(analysis).includes("results_version_is_pinned"))
     const replies = play.stage.slack.replies("staging", card.ts)
     play.check("only the failed step has a reply", replies.length === 1 && wordsOf(replies[0] ?? call).startsWith("✗"))
-    play.check(
-      "database and functions are as before",
-      withoutLogs(await world.state()) === withoutLogs(before),
-    )
+    play.check("database and functions are as before", withoutLogs(await world.state()) === withoutLogs(before))
 
     await play.presses("bob", call, "acknowledge")
-    const taken = await play.sees("oncall", "that bob is on it", (message) => message.ts === call.ts && /is on it since/.test(message.text))
-    play.check("the escalation says that bob is on it", /<@U0BOB> is on it/.test(taken.text) && !hasButton(taken, "acknowledge"))
+    const taken = await play.sees(
+      "oncall",
+      "that bob is on it",
+      (message) => message.ts === call.ts && /is on it since/.test(message.text),
+    )
+    play.check(
+      "the escalation says that bob is on it",
+      /<@U0BOB> is on it/.test(taken.text) && !hasButton(taken, "acknowledge"),
+    )
     play.show("at the end")
     await execute(world.databaseUrl, "alter table scoring_config drop constraint results_version_is_pinned")
   },

@@ -2,7 +2,7 @@ import { loadAnalysis } from "../commands/analysis.ts"
 import { loadView } from "../commands/view.ts"
 import type { Logger } from "../log.ts"
 import { isLive } from "../rollback/states.ts"
-import type { Analysis, Escalation, Message, RollbackView } from "../rollback/facts.ts"
+import type { Analysis, Confirmation, Escalation, Message, RollbackView } from "../rollback/facts.ts"
 import type { OutboxRow } from "../store/outbox.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import type { Store } from "../store/store.ts"
@@ -30,7 +30,7 @@ export type Sender = {
 export type DeliveryDeps = {
   store: Store
   sender: Sender
-  draw(message: Message, view: RollbackView, extras: { escalation?: Escalation; analysis?: Analysis }): Drawn
+  draw(message: Message, view: RollbackView, extras: { confirmation?: Confirmation; escalation?: Escalation; analysis?: Analysis }): Drawn
   newId(): string
   log: Logger
 }
@@ -130,7 +130,8 @@ export function createDelivery(deps: DeliveryDeps) {
     const view = await loadView(store, rollback)
     const escalation = row.body.kind === "escalation" ? await store.records.findEscalation(row.body.escalationId) : null
     const analysis = row.body.kind === "analysis" ? await loadAnalysis(store, rollback, view) : null
-    const drawn = deps.draw(row.body, view, { ...(escalation ? { escalation } : {}), ...(analysis ? { analysis } : {}) })
+    const confirmation = row.body.kind === "manual" ? await store.confirmations.find(row.body.confirmationId) : null
+    const drawn = deps.draw(row.body, view, { ...(confirmation ? { confirmation } : {}), ...(escalation ? { escalation } : {}), ...(analysis ? { analysis } : {}) })
     const threaded = row.body.kind !== "escalation" && row.body.kind !== "analysis"
     const channel = escalation?.channelId ?? rollback.card_channel ?? rollback.channel_id
     const threadTs = threaded ? rollback.card_ts : null
@@ -163,7 +164,9 @@ export function createDelivery(deps: DeliveryDeps) {
     const sent = await send(drawn)
     if (sent.kind !== "refused" || sent.hopeless || drawn.blocks === undefined) return sent
     deps.log.error({ rollbackId, slackError: sent.error }, "Slack refused a message's blocks, plain text follows")
-    return send({ text: drawn.text.slice(0, 3_900) })
+    const lost = drawn.blocks.some((block) => (block as { type?: unknown }).type === "actions")
+    const note = lost ? "\n(Slack did not take the buttons of this message: it can only be read. What must not wait is cancelled with `/rollback cancel`.)" : ""
+    return send({ text: `${drawn.text.slice(0, 3_700)}${note}` })
   }
 
   return { serveOne }

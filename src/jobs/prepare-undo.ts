@@ -51,6 +51,6 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
     success: [{ text: "What was replaced is given back, no conflicts", from: components.flatMap((component) => component.steps.map((step) => step.id)) }],
     skip: undo.skips,
     components,
-    rehearsal: { lookedAt: new Date().toISOString(), steps, problems: [], warnings: [...new Set([...steps.flatMap((step) => step.warnings), ...without])] },
+    rehearsal: { lookedAt: new Date().toISOString(), steps, problems: [], warnings: without },
   }
 }

@@ -135,7 +135,7 @@ export async function prepareRun(
       lookedAt: new Date().toISOString(),
       steps,
       problems,
-      warnings: [...new Set(steps.flatMap((step) => step.warnings))],
+      warnings: [],
     },
   }
 }

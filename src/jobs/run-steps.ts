@@ -7,7 +7,7 @@ import { endLeftover } from "../steps/command.ts"
 import { runStep } from "../steps/definitions.ts"
 import type { RunKey } from "../steps/ledger.ts"
 import type { Secrets } from "../steps/secrets.ts"
-import { failure, stepResult, type RunContext } from "../steps/step.ts"
+import { failure, stepResult, type People, type RunContext } from "../steps/step.ts"
 import type { Target } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { hashFilesOf } from "./freeze-run.ts"
@@ -108,7 +108,8 @@ async function tryStep(step: PlanStep, before: StepRun | undefined, attempt: num
   if (skip) return stepResult({ outcome: "skipped", skipped: skip, evidence: [`skipped: ${skip.reason}`] })
   try {
     const outside = step.effect === "keyed" || step.effect === "blind"
-    if (before && step.effect === "blind")
+    // What a person is asked for is kept until it is answered: the next worker goes on waiting.
+    if (before && step.effect === "blind" && step.kind !== "manual")
       return stepResult({
         outcome: "unknown",
         failure: failure("interrupted", "the worker was interrupted while this ran; whether it took effect is not known: look, then retry or skip"),
@@ -150,6 +151,27 @@ function contextOf(step: PlanStep, attempt: number, state: RunState, deps: WorkD
     checkpoint: async () => {
       await lease.check()
       if (lease.lost()) throw new LostLeaseError(rollback.id)
+    },
+    closing: state.closing,
+    since: rollback.created_at,
+    people: peopleOf(step, attempt, state, deps),
+  }
+}
+
+function peopleOf(step: PlanStep, attempt: number, { rollback }: RunState, deps: WorkDeps): People {
+  const { confirmations } = deps.store
+  return {
+    ask: async (instruction, timeoutMs) => {
+      const question = { id: deps.newId(), stepId: step.id, attempt, instruction, timeoutMs }
+      const asked = await confirmations.ask(rollback.id, rollback.epoch, question)
+      deps.wakeOutbox()
+      return asked
+    },
+    look: confirmations.find,
+    close: async (id, why) => {
+      const closed = await confirmations.close(id, why)
+      deps.wakeOutbox()
+      return closed
     },
   }
 }

@@ -5,6 +5,8 @@ import { toTitle } from "./title.ts"
 
 const SHORT_MS = 30_000
 const LONG_MS = 300_000
+/** A person has to see it, do it and come back. */
+const BY_HAND_MS = 3_600_000
 const MAX_SHARE = 0.2
 const BATCH = 10_000
 
@@ -35,7 +37,7 @@ function common(step: WrittenStep) {
     id: step.id,
     title: step.title ?? toTitle(step.id),
     effect: getEffect(step),
-    timeoutMs: step.timeout ?? (kind === "command" || kind === "workflow" ? LONG_MS : SHORT_MS),
+    timeoutMs: step.timeout ?? (kind === "manual" ? BY_HAND_MS : kind === "command" || kind === "workflow" ? LONG_MS : SHORT_MS),
     retries: step.retries ?? 0,
     needs: step.needs ?? [],
     onFailure: step.on_failure ?? "stop",

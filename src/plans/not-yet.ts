@@ -5,8 +5,6 @@ export type StepKind = (typeof STEP_KINDS)[number]
 /** What the language knows and the program does not run yet: a plan that uses it is refused by name. */
 export const NOT_YET: ReadonlySet<string> = new Set([
   "restore",
-  "workflow",
-  "manual",
   "baseline",
   "hook",
 ])

@@ -7,7 +7,7 @@ const DAY = 86_400_000
 const common = {
   id: v.identifier.meta({ description: "Unique in the plan." }),
   title: v.text().optional().meta({ description: "What people read; made from the id when it is missing." }),
-  timeout: v.duration(DAY).optional().meta({ description: "30s when missing; 5m for a command or a workflow." }),
+  timeout: v.duration(DAY).optional().meta({ description: "30s when missing; 5m for a command or a workflow, 1h for what a person does." }),
   retries: v.whole(0, 10).optional().meta({ description: "Only for errors that retrying can cure." }),
   needs: v
     .listOf(v.identifier, "step ids")
@@ -153,7 +153,10 @@ export const workflowStep = v.strict({
       token: v.text("a token as ${NAME}"),
       api: v.matching(/^https?:\/\/\S+$|^\$\{\w+\}$/, "the address of an API").optional(),
     })
-    .meta({ description: "Dispatches a CI workflow and awaits its end." }),
+    .meta({
+      description:
+        "Dispatches a CI workflow and awaits its end. The workflow takes an input stepback_id and names it in its run-name.",
+    }),
   ...common,
   undo: inputs.optional(),
   irreversible,

@@ -1,4 +1,4 @@
-import type { ComponentView, StepView } from "../rollback/facts.ts"
+import { knownLater, type ComponentView, type StepView } from "../rollback/facts.ts"
 import type { FrozenRun } from "./frozen.ts"
 import type { PlanComponent, PlanStep } from "./plan.ts"
 import { namesIn, type Values } from "./values.ts"
@@ -27,6 +27,11 @@ function stepView(step: PlanStep, values: Values): StepView {
     irreversible: step.irreversible,
     script: scriptOf(step),
     bindings: bindingsOf(step, values),
+    informative:
+      step.kind === "check" &&
+      Object.keys(step.expect.values).length === 0 &&
+      step.expect.matches === null &&
+      Object.keys(step.capture).length === 0,
   }
 }
 
@@ -49,7 +54,10 @@ function scriptOf(step: PlanStep): string {
     case "purge":
       return `archive and delete from ${step.table} where ${step.where}`
     case "workflow":
-      return `${step.repo} ${step.file} at ${step.ref}`
+      return [
+        `${step.repo} ${step.file} at ${step.ref}`,
+        ...Object.entries(step.inputs).map(([name, value]) => `${name}: ${value}`),
+      ].join("\n")
     case "manual":
       return step.instruction
     case "undo":
@@ -58,7 +66,7 @@ function scriptOf(step: PlanStep): string {
 }
 
 function bindingsOf(step: PlanStep, values: Values): string[] {
-  const show = (name: string) => (name in values ? JSON.stringify(values[name]) : "known when it runs")
+  const show = (name: string) => (name in values ? JSON.stringify(values[name]) : knownLater)
   if (step.kind === "sql" || step.kind === "check" || step.kind === "purge")
     return step.params.map((name, index) => `$${index + 1} = ${name} = ${show(name)}`)
   return [...new Set(namesIn(scriptOf(step)))].map((name) => `$${name} = ${show(name)}`)

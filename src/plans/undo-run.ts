@@ -76,6 +76,8 @@ function wayBack(step: PlanStep, rollbackId: string): PlanStep | null {
             expect: { status: null, json: {}, underMs: null, matches: null },
             undo: null,
           }
+    case "workflow":
+      return step.undo === null ? null : { ...step, ...common, inputs: step.undo, undo: null }
     default:
       return null
   }

@@ -35,6 +35,8 @@ export type RehearsedStep = {
   /** Triggers on the table that the step touches, and other things to know. */
   warnings: string[]
   ms: number
+  /** The commit that a workflow's branch or tag points to. */
+  commit?: string
 }
 
 /** Why a step did not do what it should; `code` is an SQLSTATE, `http_500`, `exit_2`, `timeout`, `expectation`… */
@@ -73,6 +75,8 @@ export type StepResult = {
   /** What ran before a command replaced it: where undo goes back to. */
   deployedBefore: string | null
   skipped: { by: string; reason: string } | null
+  /** Whose word it is that something was done by hand, or was not. */
+  confirmedBy?: string
 }
 
 export type StepRun = {
@@ -89,6 +93,9 @@ export type StepRun = {
   skipReason: string | null
 }
 
+/** What a binding says whose value only the run gives. */
+export const knownLater = "known when it runs"
+
 /** A step as people see it. */
 export type StepView = {
   id: string
@@ -100,6 +107,8 @@ export type StepView = {
   script: string
   /** Bound parameters: `$1 = "v1.2.0"`; secrets are never resolved here. */
   bindings: string[]
+  /** A check that expects nothing in particular: it is there to be read. */
+  informative?: boolean
 }
 
 export type ComponentView = { id: string; title: string; risk: Risk; rtoMs: number | null; steps: StepView[] }
@@ -194,6 +203,22 @@ export type Escalation = {
   resolvedAt: string | null
 }
 
+/** A question to people about what they are to do by hand. */
+export type Confirmation = {
+  id: string
+  rollbackId: string
+  stepId: string
+  attempt: number
+  instruction: string
+  askedAt: string
+  expiresAt: string
+  /** Its time is over, by the database's clock. */
+  expired: boolean
+  answer: "done" | "not_done" | "timed_out" | "stopped" | null
+  answeredBy: string | null
+  answeredAt: string | null
+}
+
 /** What a watch saw of one probe. */
 export type WatchSeen = {
   /** In a row, until now. */
@@ -238,4 +263,6 @@ export type Message =
   /** The analysis still waits for people. */
   | { kind: "reminder" }
   | { kind: "escalation"; escalationId: string }
+  /** Asks people to do something by hand. */
+  | { kind: "manual"; confirmationId: string }
   | { kind: "analysis" }

@@ -13,6 +13,7 @@ export type Verb =
   | "undo"
   | "note"
   | "acknowledge"
+  | "confirm"
   | "fill"
 
 /** Why somebody may not do something, with the facts that the words need. Every one of them has a way out. */

@@ -59,8 +59,16 @@ async function attemptAll(step: HttpStep, context: StepContext, key: string | nu
 
 async function attemptOnce(step: HttpStep, context: StepContext, key: string | null): Promise<StepResult> {
   let answer: Answer
+  let request: Prepared
   try {
-    answer = await send(step, context, key)
+    request = prepare(step, context, key)
+  } catch (error) {
+    // Nothing was sent, so nothing is unknown.
+    const message = `${step.method} ${step.path}: ${errorMessage(error)}`
+    return stepResult({ outcome: "failed", failure: failure("not_sent", context.secrets.redact(message)) })
+  }
+  try {
+    answer = await send(step, request)
   } catch (error) {
     const timedOut = error instanceof Error && error.name === "TimeoutError"
     const message = timedOut ? `no answer in ${step.timeoutMs / 1000} s` : causeOf(error)
@@ -77,7 +85,9 @@ function causeOf(error: unknown): string {
   return error instanceof Error && error.cause !== undefined ? errorMessage(error.cause) : errorMessage(error)
 }
 
-async function send(step: HttpStep, context: StepContext, key: string | null): Promise<Answer> {
+type Prepared = { url: URL; headers: Headers; body: string | null }
+
+function prepare(step: HttpStep, context: StepContext, key: string | null): Prepared {
   const base = context.target.httpBase
   if (!base) throw new Error("the plan's target has no http address")
   const url = new URL(base.pathname.replace(/\/$/, "") + fill(step.path, context.values), base)
@@ -88,6 +98,10 @@ async function send(step: HttpStep, context: StepContext, key: string | null): P
   if (key !== null) headers.set("idempotency-key", key)
   const body = step.json === undefined || step.json === null ? step.body : JSON.stringify(fillDeep(step.json, context.values))
   if (body !== null && !headers.has("content-type")) headers.set("content-type", "application/json")
+  return { url, headers, body }
+}
+
+async function send(step: HttpStep, { url, headers, body }: Prepared): Promise<Answer> {
   const started = performance.now()
   const response = await fetch(url, {
     method: step.method,

@@ -3,7 +3,7 @@ import type { Fingerprint, FrozenRun } from "../plans/frozen.ts"
 import type { PlanStep, RowExpectation } from "../plans/plan.ts"
 import type { Values } from "../plans/values.ts"
 import type { Logger } from "../log.ts"
-import type { Failure, RehearsedStep, StepResult } from "../rollback/facts.ts"
+import type { Confirmation, Failure, RehearsedStep, StepResult } from "../rollback/facts.ts"
 import type { RunKey } from "./ledger.ts"
 import type { Secrets } from "./secrets.ts"
 import type { Target } from "./target.ts"
@@ -32,6 +32,21 @@ export type RunContext = StepContext & {
   recordProcess(process: { pid: number; host: string; birth: string | null }): void
   /** A sign of life between batches; throws when the lease is lost or Stop was pressed. */
   checkpoint(): Promise<void>
+  /** The process is about to end: who waits for the world outside leaves the rollback to the next worker. */
+  closing?(): boolean
+  /** When the rollback was asked for. */
+  since?: string
+  /** The people in the rollback's thread. */
+  people?: People
+}
+
+/** Asks people; the question and its answer outlive workers. */
+export type People = {
+  /** Once per attempt: asked again, it is the same question. */
+  ask(instruction: string, timeoutMs: number): Promise<Confirmation>
+  look(id: string): Promise<Confirmation | null>
+  /** Ends the wait, without an answer unless there is one, and has the question drawn as it stands then. */
+  close(id: string, why: "timed_out" | "stopped"): Promise<Confirmation>
 }
 
 /** One kind of step. `rehearse` never has an effect. */

@@ -187,7 +187,7 @@ export function runStore(pool: Pool) {
     },
 
     /** The end: state, release of the environment, the analysis and its message, one transaction. */
-    finish: (id: string, epoch: number, end: { state: "succeeded" | "failed" | "stopped"; reason: string | null; by: string; analysis: unknown; remindMs: number; watchMs: number | null }) =>
+    finish: (id: string, epoch: number, end: { state: "succeeded" | "failed" | "stopped"; reason: string | null; by: string; analysis: unknown; remindMs: number; watchMs?: number | null }) =>
       guarded(id, epoch, [
         {
           text: `update stepback.rollbacks set state = $2, end_reason = $3, ended_by = $4, ended_at = clock_timestamp(),
@@ -206,7 +206,7 @@ export function runStore(pool: Pool) {
         {
           text: `insert into stepback.watches (rollback_id, until) select $1, now() + $2::float8 * interval '1 millisecond' where $2::float8 is not null
             on conflict (rollback_id) do update set until = excluded.until, next_at = now(), ended_at = null`,
-          values: [id, end.watchMs],
+          values: [id, end.watchMs ?? null],
         },
         // Posted once; after a Retry it is edited.
         { text: "update stepback.outbox set state = 'pending' where key = $1 and state = 'sent'", values: [`${id}/analysis`] },

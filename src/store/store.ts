@@ -1,6 +1,7 @@
 import type { Pool } from "pg"
 import { approvalStore } from "./approvals.ts"
 import { auditStore } from "./audit.ts"
+import { confirmationStore } from "./confirmations.ts"
 import { figureStore } from "./figures.ts"
 import { outboxStore } from "./outbox.ts"
 import { recordStore } from "./records.ts"
@@ -16,6 +17,7 @@ export function createStore(pool: Pool) {
     runs: runStore(pool),
     outbox: outboxStore(pool),
     records: recordStore(pool),
+    confirmations: confirmationStore(pool),
     audit: auditStore(pool),
     figures: figureStore(pool),
     watches: watchStore(pool),

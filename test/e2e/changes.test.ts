@@ -52,7 +52,10 @@ test("a plan edited between card and click: nothing runs, what moved is told, th
   const token = valueOf(card, "approve")
   const file = join(plans, "staging.yaml")
   const source = await readFile(file, "utf8")
-  await writeFile(file, source.replace("default: v1.2.0, description: The version", "default: v1.1.9, description: The version"))
+  await writeFile(
+    file,
+    source.replace("default: v1.2.0, description: The version", "default: v1.1.9, description: The version"),
+  )
   await scene.presses("bob", card, "approve")
   expect((await scene.isTold("bob", "It has changed")).text).toContain("parameter good: v1.2.0 → v1.1.9")
   const fresh = await scene.sees(
@@ -95,7 +98,11 @@ test("a second request meanwhile is answered with a link to the first; cancellin
   expect(told.text).toMatch(new RegExp(`<http[^|>]*${card.ts.replace(".", "")}[^|>]*\\|R-3>`))
   await scene.types("carol", "cancel R-3")
   await scene.isTold("carol", "R-3 is cancelled")
-  const ended = await scene.sees("staging", "the end", (message) => message.ts === card.ts && /cancelled/.test(message.text))
+  const ended = await scene.sees(
+    "staging",
+    "the end",
+    (message) => message.ts === card.ts && /cancelled/.test(message.text),
+  )
   expect(hasButton(ended, "approve")).toBe(false)
   expect(ended.text).toContain("Nothing was changed")
   const again = play()
@@ -112,7 +119,11 @@ test("a note that somebody takes is among the issues of the analysis", async () 
   const analysis = await scene.sees("staging", "the analysis", isAnalysis)
   expect(JSON.stringify(analysis.blocks)).toContain("customers saw <empty> profiles & called")
   await scene.types("carol", "note R-4 and one of them wrote a letter")
-  await scene.sees("staging", "the later note", (message) => message.ts === analysis.ts && /wrote a letter/.test(message.text))
+  await scene.sees(
+    "staging",
+    "the later note",
+    (message) => message.ts === analysis.ts && /wrote a letter/.test(message.text),
+  )
 })
 
 test("a request that nobody approves expires, and Ask again makes a new one", async () => {
@@ -120,7 +131,11 @@ test("a request that nobody approves expires, and Ask again makes a new one", as
   await scene.types("alice", "other for a moment")
   const card = await scene.waitingCard()
   const value = valueOf(card, "approve")
-  const expired = await scene.sees("staging", "the expiry", (message) => message.ts === card.ts && hasButton(message, "ask_again"))
+  const expired = await scene.sees(
+    "staging",
+    "the expiry",
+    (message) => message.ts === card.ts && hasButton(message, "ask_again"),
+  )
   expect(expired.text).toMatch(/expired.*nobody approved it/)
   await press("bob", value, card.ts)
   await scene.isTold("bob", "expired")

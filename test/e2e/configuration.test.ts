@@ -5,7 +5,9 @@ import { expect, test } from "vitest"
 const main = new URL("../../src/main.ts", import.meta.url).pathname
 
 /** Runs the process as a user does, until it ends. */
-async function run(environment: Record<string, string>): Promise<{ code: number | null; stderr: string; stdout: string }> {
+async function run(
+  environment: Record<string, string>,
+): Promise<{ code: number | null; stderr: string; stdout: string }> {
   const child = spawn(process.execPath, [main], {
     env: { PATH: process.env["PATH"] ?? "", ...environment },
     stdio: ["ignore", "pipe", "pipe"],
@@ -35,7 +37,10 @@ test("all that is wrong is told at once, and no value of a secret with it", asyn
     PORT: "99999",
   })
   expect(code).toBe(78)
-  const named = stderr.trim().split("\n").map((line) => line.split(" ")[0])
+  const named = stderr
+    .trim()
+    .split("\n")
+    .map((line) => line.split(" ")[0])
   expect(named).toEqual(["SLACK_BOT_TOKEN", "SLACK_APP_TOKEN", "DATABASE_URL", "REDIS_URL", "STEPBACK_ROLE", "PORT"])
   expect(stderr).not.toMatch(/swapped-secret|hunter2/)
 })

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process"
 import { once } from "node:events"
-import { mkdtemp, readdir, rm } from "node:fs/promises"
+import { chmod, mkdtemp, readdir, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll, expect, test } from "vitest"
@@ -10,7 +10,11 @@ const script = new URL("../../playground/demo.ts", import.meta.url).pathname
 
 /** A temporary folder of its own, so that what is left behind can be seen. */
 let folder: string
-beforeAll(async () => void (folder = await mkdtemp(join(tmpdir(), "stepback-demo-"))))
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "stepback-demo-"))
+  // As root, Postgres runs as another user, who has to get here.
+  await chmod(folder, 0o755)
+})
 afterAll(() => rm(folder, { recursive: true, force: true }))
 
 type Demo = { child: ChildProcess; ended: Promise<number | null>; output(): string; saw(words: string): Promise<void> }

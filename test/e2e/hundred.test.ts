@@ -77,7 +77,9 @@ async function press(bot: StepbackProcess, user: string, card: Message): Promise
     channel: { id: "C0STAGING" },
     container: { type: "message", message_ts: card.ts, channel_id: "C0STAGING" },
     trigger_id: `trigger.${user}`,
-    actions: [{ type: "button", action_id: "approve", block_id: "b", value: valueOf(card, "approve"), action_ts: "1.1" }],
+    actions: [
+      { type: "button", action_id: "approve", block_id: "b", value: valueOf(card, "approve"), action_ts: "1.1" },
+    ],
   }
   const body = new URLSearchParams({ payload: JSON.stringify(payload) }).toString()
   const at = String(Math.floor(Date.now() / 1000))

@@ -34,7 +34,9 @@ test("Slack may ask the socket to connect anew", async () => {
   )
   expect(taken).toBe(true)
   await expect
-    .poll(async () => (await stage.slack.command({ user: "carol", channel: "staging", text: "help" })).ok, { timeout: 20_000 })
+    .poll(async () => (await stage.slack.command({ user: "carol", channel: "staging", text: "help" })).ok, {
+      timeout: 20_000,
+    })
     .toBe(true)
   await stage.slack.waitFor(() => stage.slack.ephemerals("carol").length > 0, { what: "the help" })
 })

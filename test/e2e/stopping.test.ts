@@ -32,7 +32,10 @@ components:
 beforeAll(async () => {
   plans = await mkdtemp(join(tmpdir(), "stepback-plans-"))
   await cp(new URL("../../plans/staging.yaml", import.meta.url), join(plans, "staging.yaml"))
-  for (const [name, seconds] of [["slow", 2], ["long", 8]] as const)
+  for (const [name, seconds] of [
+    ["slow", 2],
+    ["long", 8],
+  ] as const)
     await writeFile(join(plans, `${name}.yaml`), slow(name, seconds))
   stage = await startStage({ mode: "http", queue: "redis", plans })
   await stage.start({ STEPBACK_ROLE: "bot" })
@@ -50,7 +53,11 @@ test("Stop while it runs: the step on its way ends, the next does not begin, the
   await scene.presses("bob", card, "approve")
   const running = await scene.sees("staging", "the button Stop", (message) => hasButton(message, "stop"))
   await scene.presses("alice", running, "stop")
-  const stopped = await scene.sees("staging", "the end", (message) => message.ts === card.ts && /stopped/.test(message.text))
+  const stopped = await scene.sees(
+    "staging",
+    "the end",
+    (message) => message.ts === card.ts && /stopped/.test(message.text),
+  )
   expect(stopped.text).toMatch(/stopped.*by <@U0ALICE>/s)
   expect(hasButton(stopped, "stop")).toBe(false)
   await scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
@@ -62,22 +69,28 @@ test("Stop while it runs: the step on its way ends, the next does not begin, the
 test.each([
   ["a step that ends in time is finished first", "slow"],
   ["a step that does not is left to the next worker", "long"],
-])("SIGTERM during a run, %s: the worker ends in 10 s, another one goes on", { timeout: 90_000 }, async (_, environment) => {
-  const scene = play()
-  await scene.types("alice", `${environment} down`)
-  const card = await scene.waitingCard()
-  await scene.presses("bob", card, "approve")
-  await stage.slack.waitFor(() => stage.slack.replies("staging", card.ts).length >= 1, { what: "the first step" })
-  worker.kill("SIGTERM")
-  // The contract of a shutdown, not a measurement: whoever orchestrates kills after this.
-  const late = new Promise((resolve) => setTimeout(resolve, 10_000, "later than 10 s").unref())
-  expect(await Promise.race([worker.ended, late])).toBe(0)
-  expect(stage.slack.replies("staging", card.ts).map(wordsOf).join("\n")).not.toContain("After")
-  worker = await stage.start({ STEPBACK_ROLE: "worker" })
-  await scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
-  const titles = stage.slack.replies("staging", card.ts).map((message) => /Before|Meanwhile|After/.exec(wordsOf(message))?.[0])
-  expect(titles).toEqual(["Before", "Meanwhile", "After"])
-})
+])(
+  "SIGTERM during a run, %s: the worker ends in 10 s, another one goes on",
+  { timeout: 90_000 },
+  async (_, environment) => {
+    const scene = play()
+    await scene.types("alice", `${environment} down`)
+    const card = await scene.waitingCard()
+    await scene.presses("bob", card, "approve")
+    await stage.slack.waitFor(() => stage.slack.replies("staging", card.ts).length >= 1, { what: "the first step" })
+    worker.kill("SIGTERM")
+    // The contract of a shutdown, not a measurement: whoever orchestrates kills after this.
+    const late = new Promise((resolve) => setTimeout(resolve, 10_000, "later than 10 s").unref())
+    expect(await Promise.race([worker.ended, late])).toBe(0)
+    expect(stage.slack.replies("staging", card.ts).map(wordsOf).join("\n")).not.toContain("After")
+    worker = await stage.start({ STEPBACK_ROLE: "worker" })
+    await scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
+    const titles = stage.slack
+      .replies("staging", card.ts)
+      .map((message) => /Before|Meanwhile|After/.exec(wordsOf(message))?.[0])
+    expect(titles).toEqual(["Before", "Meanwhile", "After"])
+  },
+)
 
 test("a worker has health, readiness and figures of its own, and takes no requests of Slack's", async () => {
   const status = async (path: string, method = "GET") =>

@@ -71,10 +71,9 @@ test.each([
   }
   const asked = stage.slack.calls.length
   await stage.slack.sendRaw({ body: new URLSearchParams({ payload: JSON.stringify(payload) }).toString() })
-  await stage.slack.waitFor(
-    () => stage.slack.calls.slice(asked).some((call) => call.method === "chat.postEphemeral"),
-    { what: "the answer to somebody unknown" },
-  )
+  await stage.slack.waitFor(() => stage.slack.calls.slice(asked).some((call) => call.method === "chat.postEphemeral"), {
+    what: "the answer to somebody unknown",
+  })
   expect(await count("approvals")).toBe(0)
 })
 
@@ -89,9 +88,12 @@ test.each(refused.slice(1))("%s cannot deny either", async (_, user, why) => {
 test("while Slack does not say who somebody is, nothing is approved, and trying again works", async () => {
   stage.slack.faults.set({ methods: ["users.info"], kind: "hang" })
   await stage.slack.click({ user: "bob", channel: "staging", ts: card.ts, action: "approve" })
-  await stage.slack.waitFor(() => stage.slack.ephemerals("bob").find((one) => one.text.includes("could not check who")), {
-    what: "that bob could not be checked",
-  })
+  await stage.slack.waitFor(
+    () => stage.slack.ephemerals("bob").find((one) => one.text.includes("could not check who")),
+    {
+      what: "that bob could not be checked",
+    },
+  )
   expect(await count("approvals")).toBe(0)
   stage.slack.faults.clear()
   await stage.slack.click({ user: "bob", channel: "staging", ts: card.ts, action: "approve" })

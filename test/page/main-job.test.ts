@@ -50,7 +50,10 @@ test("the main job, by typing and clicking, as two people", async () => {
   await done.waitFor()
   expect(await done.getByRole("button", { name: "Approve" }).count()).toBe(0)
 
-  await done.getByRole("button", { name: /repl(y|ies)/ }).first().click()
+  await done
+    .getByRole("button", { name: /repl(y|ies)/ })
+    .first()
+    .click()
   const thread = alice.getByRole("region", { name: "Thread" })
   await see(thread.getByText(/Set results_version/))
   await see(thread.getByText("18 replies"))
@@ -73,7 +76,12 @@ test("on a phone it shows the same, and nothing is wider than the screen", async
   await picture(phone, "phone")
   const [inside, screen] = await phone.evaluate(() => [document.documentElement.scrollWidth, innerWidth] as const)
   expect(inside).toBeLessThanOrEqual(screen)
-  await phone.getByRole("article").filter({ hasText: "staging is back" }).getByRole("button", { name: /repl/ }).first().click()
+  await phone
+    .getByRole("article")
+    .filter({ hasText: "staging is back" })
+    .getByRole("button", { name: /repl/ })
+    .first()
+    .click()
   await see(phone.getByRole("region", { name: "Thread" }).getByText(/Set results_version/))
   await picture(phone, "phone-thread")
 })
@@ -89,15 +97,18 @@ async function picture(page: Page, name: string): Promise<void> {
   await page.screenshot({ path })
   // A blank picture of this size compresses to a few kilobytes.
   expect((await stat(path)).size).toBeGreaterThan(20_000)
-  const colours = await page.evaluate(async (url) => {
-    const image = new Image()
-    image.src = url
-    await image.decode()
-    const canvas = Object.assign(document.createElement("canvas"), { width: 64, height: 64 })
-    const context = canvas.getContext("2d")
-    context?.drawImage(image, 0, 0, 64, 64)
-    const { data } = context?.getImageData(0, 0, 64, 64) ?? { data: new Uint8ClampedArray() }
-    return new Set(Array.from({ length: data.length / 4 }, (_, n) => data.slice(n * 4, n * 4 + 3).join())).size
-  }, `data:image/png;base64,${(await page.screenshot()).toString("base64")}`)
+  const colours = await page.evaluate(
+    async (url) => {
+      const image = new Image()
+      image.src = url
+      await image.decode()
+      const canvas = Object.assign(document.createElement("canvas"), { width: 64, height: 64 })
+      const context = canvas.getContext("2d")
+      context?.drawImage(image, 0, 0, 64, 64)
+      const { data } = context?.getImageData(0, 0, 64, 64) ?? { data: new Uint8ClampedArray() }
+      return new Set(Array.from({ length: data.length / 4 }, (_, n) => data.slice(n * 4, n * 4 + 3).join())).size
+    },
+    `data:image/png;base64,${(await page.screenshot()).toString("base64")}`,
+  )
   expect(colours).toBeGreaterThan(20)
 }

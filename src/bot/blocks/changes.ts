@@ -9,14 +9,19 @@ const aroundDifference = 30
 
 /** `"v1.2.1" → "v1.2.0"` */
 export function beforeAfter(change: Pick<Change, "before" | "after" | "afterKnown">): string {
-  const before = clean(change.before)
-  const after = change.after === null ? null : clean(change.after)
+  const before = shortCommit(clean(change.before))
+  const after = change.after === null ? null : shortCommit(clean(change.after))
   const { afterKnown } = change
   if (!afterKnown) return `${cut(before, shownValue)} → known when it has run`
   const then = after ?? "(nothing)"
   if (before.length <= shownValue && then.length <= shownValue) return `${before} → ${then}`
   const same = commonStart(before, then)
   return `${windowOf(before, same)} → ${windowOf(then, same)}`
+}
+
+/** A commit is known by its first characters; Details has it whole. */
+function shortCommit(value: string): string {
+  return /^[0-9a-f]{40,64}$/.test(value) ? value.slice(0, 7) : value
 }
 
 /** `scoring_config.results_version.value "v1.2.1" → "v1.2.0"`; a row that is called like its step is not said again. */

@@ -1,14 +1,15 @@
-import type { Analysis, Escalation, Message, RollbackView } from "../../rollback/facts.ts"
+import type { Analysis, Confirmation, Escalation, Message, RollbackView } from "../../rollback/facts.ts"
 import { drawAnalysis } from "./analysis.ts"
 import { drawCard, type EndAction } from "./card.ts"
 import { drawEscalation } from "./escalation.ts"
 import { draw, type Drawn } from "./fit.ts"
+import { drawManual } from "./manual.ts"
 import { list, mention, type Line } from "./parts.ts"
 import { titleOf } from "./progress.ts"
 import { drawNudge, drawReminder } from "./reminders.ts"
 import { drawStep } from "./step-reply.ts"
 
-export type Extras = { escalation?: Escalation; analysis?: Analysis; actions?: readonly EndAction[] }
+export type Extras = { confirmation?: Confirmation; escalation?: Escalation; analysis?: Analysis; actions?: readonly EndAction[] }
 
 /** Draws a message of the outbox from what is known when it is sent. */
 export function drawMessage(message: Message, view: RollbackView, extras: Extras, now: Date): Drawn {
@@ -31,6 +32,9 @@ export function drawMessage(message: Message, view: RollbackView, extras: Extras
       if (extras.escalation === undefined)
         throw new Error(`escalation ${message.escalationId} was not given to be drawn`)
       return drawEscalation(view, extras.escalation, now)
+    case "manual":
+      if (extras.confirmation === undefined) throw new Error(`question ${message.confirmationId} was not given to be drawn`)
+      return drawManual(view, extras.confirmation)
     case "analysis":
       if (extras.analysis === undefined) throw new Error(`the analysis of ${view.id} was not given to be drawn`)
       return drawAnalysis(view, extras.analysis)

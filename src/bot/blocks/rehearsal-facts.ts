@@ -1,5 +1,7 @@
 import type { Forecast, RehearsedStep, RollbackView, StepView } from "../../rollback/facts.ts"
+import { knownLater } from "../../rollback/facts.ts"
 import { stepLines } from "./changes.ts"
+import { cut } from "./escape.ts"
 import { duration, exactTime } from "./format.ts"
 import { joined, list, listOf, type Line, type Part } from "./parts.ts"
 import { stepsOf } from "./progress.ts"
@@ -15,6 +17,7 @@ export function rehearsalFacts(view: RollbackView): Part[] {
       seen,
     ),
     ...listOf("Already broken, or not so yet", brokenLines(steps, seen)),
+    ...listOf("Also seen", readLines(steps, seen)),
     ...listOf("Could not be looked at", unseenLines(view, steps, seen)),
     list(null, [outlook(view, steps)]),
     ...listOf("Cannot be undone", irreversibleLines(steps)),
@@ -35,11 +38,30 @@ function changesPart(view: RollbackView, steps: StepView[], seen: Seen): Part[] 
   ]
   if (steps.length === 0) return [list(heading, [["Nothing: no step of this has an effect."]])]
   return [
-    list(
-      heading,
-      steps.flatMap((step) => stepLines(step, seen.get(step.id) ?? null)),
-    ),
+    list(heading, [
+      ...steps.filter((step) => !waits(step, seen)).flatMap((step) => stepLines(step, seen.get(step.id) ?? null)),
+      ...laterLine(steps.filter((step) => waits(step, seen))),
+    ]),
   ]
+}
+
+/** A database step whose values only the run gives: there is nothing to say of it yet but that it will run. */
+function waits(step: StepView, seen: Seen): boolean {
+  return seen.get(step.id)?.outcome === "not_tried" && step.bindings.some((binding) => binding.endsWith(knownLater))
+}
+
+function laterLine(steps: StepView[]): Line[] {
+  if (steps.length === 0) return []
+  const titles = steps.map((step) => step.title).join(", ")
+  return [[`With values that the run itself gives: ${cut(titles, 400)}`]]
+}
+
+/** Checks that expect nothing in particular are there to be read. */
+function readLines(steps: StepView[], seen: Seen): Line[] {
+  return steps.flatMap((step): Line[] => {
+    const found = seen.get(step.id)
+    return step.informative === true && found?.holds === true && found.note !== null ? [[step.title, `: ${found.note}`]] : []
+  })
 }
 
 function brokenLines(steps: StepView[], seen: Seen): Line[] {

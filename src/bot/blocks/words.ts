@@ -122,6 +122,7 @@ const deeds = {
   undo: "take this back",
   note: "take notes on this",
   acknowledge: "take this on",
+  confirm: "say whether this is done",
   fill: "fill in the analysis",
 } as const satisfies Record<Verb, string>
 

@@ -4,6 +4,7 @@ import { acknowledge } from "../../commands/acknowledge.ts"
 import { loadAnalysis } from "../../commands/analysis.ts"
 import { approve } from "../../commands/approve.ts"
 import { cancel, stop } from "../../commands/cancel.ts"
+import { confirm, type Confirmed } from "../../commands/confirm.ts"
 import { mayDeny } from "../../commands/deny.ts"
 import { mayAct, type Actor } from "../../commands/ports.ts"
 import { maySkip, retry } from "../../commands/reopen.ts"
@@ -97,6 +98,10 @@ const presses: Record<string, Press> = {
     return outcome.first ? null : "Somebody is on it already; the message says who."
   },
 
+  manual_done: async (click, { deps }) => answered(await confirm(click.value, "done", click.actor, deps)),
+
+  manual_not_done: async (click, { deps }) => answered(await confirm(click.value, "not_done", click.actor, deps)),
+
   analysis: (click, context) =>
     onRollback(click, context, async (rollback) => {
       const notMember = await mayAct(context.deps.people, click.actor.userId, "anyone")
@@ -129,6 +134,15 @@ export function registerActions(app: App, context: BotContext): void {
       return press({ value: action.value ?? "", actor: actorOf(body, key), triggerId: body.trigger_id, channelId }, context)
     })
   })
+}
+
+function answered(outcome: Confirmed | Refused): Answer {
+  if (outcome.kind === "refuse") return outcome
+  if (outcome.kind === "confirmed") return null
+  const byPerson = outcome.answer === "done" || outcome.answer === "not_done"
+  return byPerson
+    ? "Somebody has answered already; the message says who. Your click changed nothing."
+    : "Nobody waits for this answer any more: the step has ended. Your click changed nothing."
 }
 
 async function onRollback(click: Click, { deps }: BotContext, work: (rollback: StoredRollback) => Promise<Answer>): Promise<Answer> {

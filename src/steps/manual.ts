@@ -1,0 +1,71 @@
+import { setTimeout as pause } from "node:timers/promises"
+import { isPassing, LostLeaseError } from "../errors.ts"
+import type { ManualStep } from "../plans/plan.ts"
+import { fill } from "../plans/values.ts"
+import type { Confirmation, StepResult } from "../rollback/facts.ts"
+import { shorten } from "./shown.ts"
+import { failure, rehearsed, stepResult, type People, type RunContext, type StepType } from "./step.ts"
+
+/** Asks a person in the rollback's thread to do something and to say whether it is done. */
+export const manualStep: StepType<ManualStep> = {
+  rehearse(step, context) {
+    return Promise.resolve(rehearsed(step.id, { outcome: "not_tried", note: shorten(fill(step.instruction, context.values)) }))
+  },
+
+  async run(step, context) {
+    const { people } = context
+    if (!people) throw new Error("there is nobody here to ask")
+    const instruction = context.secrets.redact(fill(step.instruction, context.values))
+    const asked = await patiently(context, () => people.ask(instruction, step.timeoutMs))
+    const answered = await answerTo(asked, people, context)
+    return resultOf(answered)
+  },
+}
+
+/** An answer is seen this soon; nobody presses faster. */
+const lookEveryMs = 400
+
+/** Waits as long as it takes. The wait is in the state database: leaving it to another worker loses nothing. */
+async function answerTo(asked: Confirmation, people: People, context: RunContext): Promise<Confirmation> {
+  let now = asked
+  while (now.answer === null) {
+    if (context.signal.aborted) await context.checkpoint()
+    if (context.closing?.() === true) throw new LostLeaseError(context.rollbackId)
+    if (context.signal.aborted) return patiently(context, () => people.close(asked.id, "stopped"))
+    if (now.expired) return patiently(context, () => people.close(asked.id, "timed_out"))
+    await pause(lookEveryMs, undefined, { signal: context.signal }).catch(() => undefined)
+    now = (await patiently(context, () => people.look(asked.id))) ?? now
+  }
+  // The button may have been pressed before the message was known to be out: then it still shows its buttons.
+  return patiently(context, () => people.close(asked.id, "stopped"))
+}
+
+/** The state database may be away for a while. */
+async function patiently<T>(context: RunContext, work: () => Promise<T>): Promise<T> {
+  for (let wait = 100; ; wait = Math.min(wait * 2, 2_000)) {
+    try {
+      return await work()
+    } catch (error) {
+      if (!isPassing(error)) throw error
+      if (context.closing?.() === true) throw new LostLeaseError(context.rollbackId)
+      await context.checkpoint()
+      await pause(wait)
+    }
+  }
+}
+
+function resultOf(answered: Confirmation): StepResult {
+  const { answer, answeredBy, answeredAt, askedAt } = answered
+  const at = (answeredAt ?? "").slice(11, 19)
+  // A step of no time at all is timed by the worker, which did not see all of the wait.
+  const ms = Math.max(1, Date.parse(answeredAt ?? askedAt) - Date.parse(askedAt))
+  const by = answeredBy === null ? {} : { confirmedBy: answeredBy }
+  if (answer === "done") return stepResult({ ms, ...by, evidence: [`done, confirmed by ${answeredBy ?? "somebody"} at ${at} UTC`] })
+  const why = {
+    not_done: failure("not_done", "a person says that it is not done: do it, then Retry, or Skip it"),
+    timed_out: failure("timed_out", "nobody said in time whether it is done: do it, then Retry, or Skip it"),
+    stopped: failure("stopped", "stopped while it waited for a person"),
+  }
+  const evidence = answer === "not_done" ? [`not done, says ${answeredBy ?? "somebody"} at ${at} UTC`] : []
+  return stepResult({ outcome: "failed", ms, ...by, evidence, failure: why[answer ?? "stopped"] })
+}

@@ -1,0 +1,118 @@
+import type { Pool, PoolClient } from "pg"
+import { errorCode, LostLeaseError } from "../errors.ts"
+import type { Confirmation, Message } from "../rollback/facts.ts"
+import { inTransaction } from "./database.ts"
+import { isUuid, storable } from "./rows.ts"
+
+type Row = {
+  id: string
+  rollback_id: string
+  step_id: string
+  attempt: number
+  instruction: string
+  asked_at: Date
+  expires_at: Date
+  expired: boolean
+  answer: Confirmation["answer"]
+  answered_by: string | null
+  answered_at: Date | null
+}
+type Question = { id: string; stepId: string; attempt: number; instruction: string; timeoutMs: number }
+
+const columns = `id, rollback_id, step_id, attempt, instruction, asked_at, expires_at, expires_at <= now() as expired, answer,
+  answered_by, answered_at`
+
+function parse(row: Row): Confirmation {
+  return {
+    id: row.id,
+    rollbackId: row.rollback_id,
+    stepId: row.step_id,
+    attempt: row.attempt,
+    instruction: row.instruction,
+    askedAt: row.asked_at.toISOString(),
+    expiresAt: row.expires_at.toISOString(),
+    expired: row.expired,
+    answer: row.answer,
+    answeredBy: row.answered_by,
+    answeredAt: row.answered_at?.toISOString() ?? null,
+  }
+}
+
+function keyOf(rollbackId: string, stepId: string, attempt: number): string {
+  return `${rollbackId}/${stepId}/${attempt}/asked`
+}
+
+/** Its message is drawn again, without buttons. */
+async function redraw(client: PoolClient, row: Row): Promise<void> {
+  await client.query("update stepback.outbox set state = 'pending' where key = $1 and state = 'sent'", [
+    keyOf(row.rollback_id, row.step_id, row.attempt),
+  ])
+  await client.query("update stepback.rollbacks set deliver_at = least(deliver_at, now()) where id = $1", [row.rollback_id])
+}
+
+/** Questions to people about what they are to do by hand. */
+export function confirmationStore(pool: Pool) {
+  return {
+    /** Asks once per attempt at a step, with its message; the next worker finds the same question. */
+    ask: (rollbackId: string, epoch: number, question: Question) =>
+      inTransaction(pool, async (client) => {
+        await client.query("select stepback.guard_epoch($1, $2)", [rollbackId, epoch])
+        const instruction = question.instruction.replaceAll("\u0000", "").toWellFormed()
+        const inserted = await client.query(
+          `insert into stepback.confirmations (id, rollback_id, step_id, attempt, instruction, expires_at)
+           values ($1, $2, $3, $4, $5, now() + $6 * interval '1 millisecond') on conflict (rollback_id, step_id, attempt) do nothing`,
+          [question.id, rollbackId, question.stepId, question.attempt, instruction, question.timeoutMs],
+        )
+        if (inserted.rowCount === 1)
+          await client.query("select stepback.enqueue($1, $2, $3)", [
+            rollbackId,
+            keyOf(rollbackId, question.stepId, question.attempt),
+            storable({ kind: "manual", confirmationId: question.id } satisfies Message),
+          ])
+        const { rows } = await client.query<Row>(
+          `select ${columns} from stepback.confirmations where rollback_id = $1 and step_id = $2 and attempt = $3`,
+          [rollbackId, question.stepId, question.attempt],
+        )
+        return parse(rows[0] as Row)
+      }).catch((error: unknown) => {
+        throw errorCode(error) === "SB001" ? new LostLeaseError(rollbackId) : error
+      }),
+
+    async find(id: string): Promise<Confirmation | null> {
+      if (!isUuid(id)) return null
+      const { rows } = await pool.query<Row>(`select ${columns} from stepback.confirmations where id = $1`, [id])
+      return rows[0] === undefined ? null : parse(rows[0])
+    },
+
+    /** What a person says; null when somebody was first, or nobody waits for it any more. */
+    answer: (id: string, userId: string, answer: "done" | "not_done") =>
+      inTransaction(pool, async (client) => {
+        const { rows } = await client.query<Row>(
+          `update stepback.confirmations c set answer = $3, answered_by = $2, answered_at = clock_timestamp()
+           where id = $1 and answer is null and expires_at > now() and exists (
+             select from stepback.rollbacks r where r.id = c.rollback_id and r.state = 'running' and r.stop_requested_at is null)
+           returning ${columns}`,
+          [id, userId, answer],
+        )
+        const row = rows[0]
+        if (!row) return null
+        const facts = storable({ step: row.step_id, attempt: row.attempt, answer })
+        await client.query("select stepback.append_audit($1, 'confirmed', $2, $3)", [row.rollback_id, userId, facts])
+        await redraw(client, row)
+        return parse(row)
+      }),
+
+    /** The wait is over without an answer, unless one came before: then that counts. */
+    close: (id: string, why: "timed_out" | "stopped") =>
+      inTransaction(pool, async (client) => {
+        await client.query(
+          `update stepback.confirmations set answer = $2, answered_at = clock_timestamp() where id = $1 and answer is null`,
+          [id, why],
+        )
+        const { rows } = await client.query<Row>(`select ${columns} from stepback.confirmations where id = $1`, [id])
+        const row = rows[0] as Row
+        await redraw(client, row)
+        return parse(row)
+      }),
+  }
+}
