@@ -4,17 +4,17 @@ import { join } from "node:path"
 import pg from "pg"
 import type { Postgres } from "../postgres.ts"
 import type { Redis } from "../redis.ts"
-import { startLocalSlack, type LocalSlack, type Message } from "../slack/local-slack.ts"
+import { startLocalSlack, type LocalSlack } from "../slack/local-slack.ts"
 import { functionNames } from "../staging-world/functions-server.ts"
 import { deploy } from "../staging-world/repository.ts"
 import { startStagingWorld, type StagingState, type StagingWorld } from "../staging-world/staging-world.ts"
 import { startStepback, type StepbackProcess } from "../stepback-process.ts"
 import { countEffects, watchEffects } from "./effects.ts"
+import { allSaid, endOf, keysOf, rollBack } from "./following.ts"
 import { until } from "./until.ts"
 
 const preload = new URL("./crash-preload.ts", import.meta.url).pathname
 const plans = new URL("../../plans", import.meta.url).pathname
-const channel = "C0STAGING"
 
 /** What became of one rollback whose worker was killed at one boundary. */
 export type CrashOutcome = {
@@ -128,22 +128,6 @@ async function crashOnce(parts: Parts, at: number): Promise<CrashOutcome> {
   }
 }
 
-/** Asks as one person and approves as another; resolves when that is done, with or without a worker. */
-async function rollBack({ slack, state }: Parts): Promise<{ id: string }> {
-  const newest = async () =>
-    (await state.query<{ id: string }>("select id from stepback.rollbacks order by number desc limit 1")).rows[0]?.id
-  const before = await newest()
-  await slack.command({ user: "alice", channel: "staging", text: "staging scoring is broken" })
-  const id = await until("the request", async () => {
-    const now = await newest()
-    return now !== before && now
-  })
-  const hasButton = (message: Message) => keyOf(message) === `${id}/card` && JSON.stringify(message.blocks).includes('"approve"')
-  const card = await slack.waitFor(() => slack.messages(channel).find(hasButton), { timeoutMs: 90_000, what: "the approve button" })
-  await slack.click({ user: "bob", channel, ts: card.ts, action: "approve" })
-  return { id }
-}
-
 /** What there is to see when a run does not end: where it stands, what people were told, what its workers logged. */
 async function describeTrouble(parts: Parts, log: string, workers: StepbackProcess[]): Promise<string> {
   const { rows } = await parts.state.query(
@@ -154,23 +138,6 @@ async function describeTrouble(parts: Parts, log: string, workers: StepbackProce
   return [`boundary ${(await namesIn(log)).at(-1)}`, JSON.stringify(rows[0]), ...told, ...lines].join("\n")
 }
 
-async function endOf(state: pg.Pool, id: string): Promise<string | null> {
-  const { rows } = await state.query<{ state: string }>(
-    "select state from stepback.rollbacks where id = $1 and state not in ('preparing', 'awaiting_approval', 'approved', 'running')",
-    [id],
-  )
-  return rows[0]?.state ?? null
-}
-
-async function allSaid(state: pg.Pool, id: string): Promise<boolean> {
-  const { rows } = await state.query(
-    `select 1 from stepback.rollbacks r where id = $1 and card_version = card_sent_version
-       and not exists (select 1 from stepback.outbox o where o.rollback_id = r.id and o.state in ('pending', 'sending'))`,
-    [id],
-  )
-  return rows.length > 0
-}
-
 async function recorded(state: pg.Pool, id: string): Promise<Pick<CrashOutcome, "deployedBefore" | "steps">> {
   const { rows } = await state.query<{ step: string; before: string | null }>(
     "select step_id as step, result ->> 'deployedBefore' as before from stepback.step_runs where rollback_id = $1 order by started_at",
@@ -178,17 +145,6 @@ async function recorded(state: pg.Pool, id: string): Promise<Pick<CrashOutcome, 
   )
   const deploys = rows.filter((row) => row.step.endsWith("-deploy"))
   return { steps: rows.map((row) => row.step), deployedBefore: Object.fromEntries(deploys.map((row) => [row.step, row.before])) }
-}
-
-function keyOf(message: Message): string | null {
-  const payload = (message.metadata as { event_payload?: { key?: string } } | undefined)?.event_payload
-  return payload?.key ?? null
-}
-
-function keysOf(slack: LocalSlack, id: string): string[] {
-  const posted = slack.messages(channel)
-  const all = [...posted, ...posted.flatMap((message) => slack.replies(channel, message.ts))]
-  return all.flatMap((message) => keyOf(message) ?? []).filter((key) => key.startsWith(id))
 }
 
 async function namesIn(log: string): Promise<string[]> {

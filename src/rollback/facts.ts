@@ -1,4 +1,5 @@
 /** What is known about a rollback, as plain data: the language between the parts. Times are ISO 8601, UTC. */
+import type { RehearsedRestore } from "./baseline-facts.ts"
 import type { RollbackState } from "./states.ts"
 
 export type Risk = "low" | "medium" | "high"

@@ -35,6 +35,7 @@ let stepback: StepbackProcess
 let target: Server
 let plans: string
 let monitored: string
+let redis: Redis | null = null
 let monitor: Redis | null = null
 const redisCommands: string[] = []
 
@@ -55,7 +56,8 @@ beforeAll(async () => {
   Object.assign(url, { username: "shopper", password: planted.password })
   monitored = stage.redis?.url ?? ""
   if (monitored !== "") {
-    monitor = await new Redis(monitored).monitor()
+    redis = new Redis(monitored)
+    monitor = await redis.monitor()
     monitor.on("monitor", (_time: string, parts: string[]) => redisCommands.push(parts.join(" ")))
   }
   const { port } = target.address() as AddressInfo
@@ -79,6 +81,7 @@ afterEach(async () => {
 
 afterAll(async () => {
   monitor?.disconnect()
+  redis?.disconnect()
   await stage.stop()
   target.close()
   await rm(plans, { recursive: true, force: true })
@@ -324,12 +327,12 @@ describe("a Slack that is hostile", () => {
   })
 
   it("a token that is revoked in the middle keeps nothing from running, and the channel hears of it later", async () => {
-    const card = await ask("staging --only db-config revoked")
+    const card = await ask("staging --only db-config,edge-functions revoked")
+    const number = Number(nameOf(card).slice(2))
     await click(card, "carol", "approve")
+    await stepback.logged((line) => line["msg"] === "run taken" && line["number"] === number)
     stage.slack.faults.set({ kind: "error", error: "token_revoked" })
-    await stepback.logged(
-      (line) => line["msg"] === "rollback ended" && line["number"] === Number(nameOf(card).slice(2)),
-    )
+    await stepback.logged((line) => line["msg"] === "rollback ended" && line["number"] === number)
     stage.slack.faults.clear()
     await analysisOf(card)
   })

@@ -14,8 +14,8 @@ const jobs: Permissions = {
   plans: "value",
   "errors.ts": "value",
   store: "type",
-  steps: "type",
-  commands: "type",
+  steps: "value",
+  commands: "value",
   "log.ts": "type",
   bullmq: "value",
   ioredis: "value",
@@ -24,7 +24,10 @@ const bot: Permissions = {
   commands: "value",
   rollback: "value",
   "errors.ts": "value",
-  plans: "type",
+  plans: "value",
+  store: "type",
+  jobs: "type",
+  "config.ts": "type",
   "log.ts": "type",
   ...slack,
 }
@@ -41,7 +44,7 @@ const everythingOfOurs: Permissions = Object.fromEntries([...folders, ...rootFil
 const mayImport: Record<string, Permissions> = {
   "rollback/imports.ts": {},
   "plans/imports.ts": { rollback: "value", "errors.ts": "value", "log.ts": "type" },
-  "steps/imports.ts": nearTheDatabase,
+  "steps/imports.ts": { ...nearTheDatabase, plans: "value" },
   "store/imports.ts": nearTheDatabase,
   "commands/imports.ts": {
     rollback: "value",

@@ -8,7 +8,7 @@ const args = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "
 const quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 let stage: Stage
-let browser: Browser
+let browser: Browser | undefined
 let alice: Page
 
 beforeAll(async () => {
@@ -16,12 +16,12 @@ beforeAll(async () => {
   stage = await startStage({ mode: "http", queue: "redis" })
   await stage.start()
   browser = await chromium.launch({ executablePath: process.env["TEST_CHROMIUM"] ?? "", args: [...args, ...quiet] })
-  alice = await browser.newPage({ viewport: { width: 1360, height: 900 } })
+  alice = await browser.newPage({ viewport: { width: 1360, height: 960 } })
   alice.setDefaultTimeout(30_000)
   await alice.goto(`${stage.slack.url}/?as=U0ALICE&channel=C0STAGING`)
 })
 afterAll(async () => {
-  await browser.close()
+  await browser?.close()
   await stage.stop()
 })
 
@@ -69,7 +69,7 @@ test("the main job, by typing and clicking, as two people", async () => {
 })
 
 test("on a phone it shows the same, and nothing is wider than the screen", async () => {
-  const phone = await browser.newPage({ viewport: { width: 390, height: 844 } })
+  const phone = await getBrowser().newPage({ viewport: { width: 390, height: 844 } })
   await phone.goto(`${stage.slack.url}/?as=U0CAROL&channel=C0STAGING`)
   const analysis = phone.getByRole("article").filter({ hasText: "Post-rollback analysis" })
   await see(analysis.getByText(/Success criteria/))
@@ -85,6 +85,11 @@ test("on a phone it shows the same, and nothing is wider than the screen", async
   await see(phone.getByRole("region", { name: "Thread" }).getByText(/Set results_version/))
   await picture(phone, "phone-thread")
 })
+
+function getBrowser(): Browser {
+  if (browser === undefined) throw new Error("the browser has not started")
+  return browser
+}
 
 /** Waits until it can be seen; asserting on a locator that waits is what a person's eye does. */
 async function see(what: ReturnType<Page["getByText"]>): Promise<void> {

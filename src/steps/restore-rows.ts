@@ -1,0 +1,44 @@
+import { escapeIdentifier, type PoolClient } from "pg"
+import type { TableFacts } from "./catalog.ts"
+import { statement } from "./target.ts"
+
+/** A row of a table or of a snapshot: its whole text, the part of it that is compared, and values for people. */
+export type Row = { key: string[]; row: string; compared: string; shown: (string | null)[] }
+
+export type Reading = { table: TableFacts; key: readonly string[]; compared: readonly string[]; shown: readonly string[] }
+
+const id = escapeIdentifier
+
+export function columnsOf({ columns }: { columns: TableFacts["columns"] }): string[] {
+  return columns.map((column) => column.name)
+}
+
+/**
+ * Columns that are compared and put back: not the key, by which rows are found; not what the plan ignores; not what the
+ * server makes itself, as a surrogate of the primary key, an identity or a generated column.
+ */
+export function comparedColumns(table: TableFacts, key: readonly string[], ignore: readonly string[]): string[] {
+  return table.columns
+    .filter((column) => !column.generated && !column.identity)
+    .map((column) => column.name)
+    .filter((name) => !key.includes(name) && !ignore.includes(name) && !table.primaryKey.includes(name))
+}
+
+/** Rows of the table as it is, or of a snapshot's texts, read back by the server: the same expressions for both. */
+export async function readRows(client: PoolClient, reading: Reading, texts: readonly string[] | null): Promise<Row[]> {
+  const { relation } = reading.table
+  const list = (names: readonly string[], as: (value: string) => string) => names.map((name) => as(`(x.r).${id(name)}`)).join(", ")
+  const source =
+    texts === null
+      ? `select stepback_row as r from ${relation} stepback_row`
+      : `select u.r::${relation} as r from unnest($1::text[]) u (r)`
+  const { rows } = await statement(
+    client,
+    `select array[${list(reading.key, (value) => `${value}::text`)}]::text[] as key, x.r::text as row,
+       row(${list(reading.compared, (value) => value)})::text as compared,
+       array[${list(reading.shown, (value) => `to_jsonb(${value})::text`)}]::text[] as shown
+     from (${source} offset 0) x`,
+    texts === null ? [] : [texts],
+  )
+  return rows as Row[]
+}

@@ -1,0 +1,103 @@
+import { afterAll, beforeAll, beforeEach, expect, it } from "vitest"
+import { countingSteps, startCountingStage, type CountingStage } from "../../playground/faults/counting-stage.ts"
+import type { StepbackProcess } from "../../playground/stepback-process.ts"
+
+let stage: CountingStage
+let worker: StepbackProcess
+
+beforeAll(async () => {
+  stage = await startCountingStage()
+  worker = await stage.startWorker()
+})
+afterAll(() => stage.stop())
+beforeEach(() => stage.answerCalls())
+
+/** Resolves when the worker has reported this step of this rollback. */
+const reached = (id: string, step: string, by = worker) => by.logged((line) => line["rollbackId"] === id && line["step"] === step && line["msg"] === "step ended")
+
+/** Each step took effect once and was told once, and it ended well. */
+async function expectWhole(id: string): Promise<void> {
+  const outcome = await stage.outcome(id)
+  expect(outcome.counts).toEqual(Object.fromEntries(countingSteps.map((step) => [step, 1])))
+  expect(outcome.messages.filter((key) => key !== "card" && key !== "analysis" && !key.startsWith("lost/"))).toEqual(countingSteps.map((step) => `${step}/1`))
+  expect(outcome.messages.filter((key) => key === "card" || key === "analysis").sort()).toEqual(["analysis", "card"])
+  expect(outcome.state).toBe("succeeded")
+}
+
+it("a flushed Redis loses nothing", async () => {
+  if (stage.redis === null) return
+  await stage.redis.flush()
+  const id = await stage.rollBack()
+  await stage.redis.flush()
+  for (const step of ["c3", "c8", "c20"]) {
+    await reached(id, step)
+    await stage.redis.flush()
+  }
+  await expectWhole(id)
+})
+
+it("a Redis that is killed before the request and comes back in the run loses nothing", async () => {
+  if (stage.redis === null) return
+  process.kill(stage.redis.pid, "SIGKILL")
+  const id = await stage.rollBack()
+  await reached(id, "c5")
+  await stage.redis.restart()
+  await reached(id, "c20")
+  await stage.redis.restart()
+  await expectWhole(id)
+})
+
+it("a state database that crashes in the run costs time", async () => {
+  const id = await stage.rollBack()
+  await reached(id, "c4")
+  await stage.state.restart("immediate")
+  await reached(id, "c20")
+  await stage.state.restart("immediate")
+  await expectWhole(id)
+})
+
+it("a target that crashes in the run costs time", async () => {
+  const id = await stage.rollBack()
+  await reached(id, "c4")
+  await stage.target.restart("immediate")
+  await reached(id, "c20")
+  await stage.target.restart("fast")
+  await expectWhole(id)
+})
+
+it("both crash while a call is on its way", async () => {
+  stage.holdCalls()
+  const id = await stage.rollBack()
+  await stage.callArrived()
+  await Promise.all([stage.state.restart("immediate"), stage.target.restart("immediate")])
+  stage.answerCalls()
+  await expectWhole(id)
+})
+
+it("a worker frozen past its lease in a call writes nothing when it wakes; another has gone on", async () => {
+  stage.holdCalls()
+  const id = await stage.rollBack()
+  await stage.callArrived()
+  worker.kill("SIGSTOP")
+  const heir = await stage.startWorker()
+  await heir.logged((line) => line["rollbackId"] === id && line["msg"] === "run taken")
+  stage.answerCalls()
+  await reached(id, "c20", heir)
+  worker.kill("SIGCONT")
+  await worker.logged((line) => line["rollbackId"] === id && line["msg"] === "rollback handed over")
+  await expectWhole(id)
+  expect(worker.lines.filter((line) => line["rollbackId"] === id && line["step"] === "call")).toEqual([])
+  await heir.stop()
+})
+
+it("a worker frozen inside a transaction is waited for no longer than the server lets it, and does nothing twice", async () => {
+  const id = await stage.rollBack()
+  await reached(id, "c4")
+  worker.kill("SIGSTOP")
+  const heir = await stage.startWorker()
+  await reached(id, "c20", heir)
+  worker.kill("SIGCONT")
+  await worker.logged((line) => line["rollbackId"] === id && line["msg"] === "rollback handed over")
+  await expectWhole(id)
+  await heir.stop()
+})
