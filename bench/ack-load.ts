@@ -1,13 +1,16 @@
 import { createHmac, randomUUID } from "node:crypto"
 import { Agent, createServer, request as startRequest } from "node:http"
 import type { AddressInfo } from "node:net"
+import { setTimeout as pause } from "node:timers/promises"
 
 /** Sends signed commands and clicks, some at once, and tells how long each took to be acked. A process of its own. */
 export type AckLoad = { url: string; signingSecret: string; users: string[]; channel: string; teamId: string; requests: number; atOnce: number }
 export type AckTimes = { command: number[]; click: number[]; seconds: number }
 
 /** Where Stepback's later answers to the person go: taken and forgotten. */
+let answered = 0
 const answers = createServer((request, response) => {
+  answered++
   request.resume()
   request.on("end", () => response.end("ok"))
 })
@@ -58,7 +61,16 @@ async function run(load: AckLoad): Promise<AckTimes> {
   await Promise.all(Array.from({ length: load.atOnce }, person))
   times.seconds = (performance.now() - began) / 1000
   agent.destroy()
+  await quiet()
   return times
+}
+
+/** What follows the acks of one measurement must not be work beside the next. */
+async function quiet(): Promise<void> {
+  for (let seen = -1; seen !== answered; ) {
+    seen = answered
+    await pause(400)
+  }
 }
 
 function post(load: AckLoad, body: string, agent: Agent): Promise<void> {

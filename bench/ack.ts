@@ -4,7 +4,7 @@ import { ms, quantile, spread, type Line, type Table } from "./figures.ts"
 import { lightSchema, onePlan } from "./light-plan.ts"
 import { startRig } from "./rig.ts"
 
-const requests = 2_000
+const requests = 1_000
 const atOnce = 50
 /** Enough that nobody meets the limit on one person. */
 const people = 200
@@ -18,10 +18,10 @@ export async function benchAck(): Promise<Table> {
   const generator = startChild("./ack-load.ts")
   try {
     const { url } = await bare.next<{ url: string }>()
-    const process = await rig.startProcess({ LOG_LEVEL: "warn" })
+    const stepback = await rig.startProcess()
     const users = Array.from({ length: people }, (_, n) => slack.addUser({ name: `clicker-${n}` }).id)
     const load = { signingSecret: slack.signingSecret, users, channel: "C0STAGING", teamId: "T0LOCAL", requests, atOnce }
-    const addresses = { ours: `http://127.0.0.1:${process.port}/slack/events`, bare: url }
+    const addresses = { ours: `http://127.0.0.1:${stepback.port}/slack/events`, bare: url }
     const send = (to: "ours" | "bare", many = requests) => generator.ask<AckTimes>({ ...load, url: addresses[to], requests: many } satisfies AckLoad)
     // The first requests meet cold code.
     await send("bare", 300)

@@ -10,6 +10,8 @@ for the people who write plans and run the bot. Nothing here approves.
   stepback plan show ENV [options]          the resolved plan and its digest
   stepback plan show ENV --sql [options]    the same as statements to paste: psql runs them as they are
   stepback plan rehearse ENV [options]      looks at the live target, read-only, as the card would show it
+  stepback baseline capture ENV [--as NAME] keeps a snapshot of the plan's baseline tables; "after" when a bad version has come
+  stepback baseline diff ENV [--as NAME]    what differs from it now
   stepback target init ENV [--print]        creates ledger and archive in the target, or prints their SQL
   stepback audit verify                     walks the audit chains
   stepback doctor                           tries every connection, scope and privilege
@@ -23,6 +25,8 @@ const commands: Record<string, () => Promise<Command>> = {
   "plan check": async () => (await import("./cli/plan-check.ts")).planCheck,
   "plan show": async () => (await import("./cli/plan-show.ts")).planShow,
   "plan rehearse": async () => (await import("./cli/plan-rehearse.ts")).planRehearse,
+  "baseline capture": async () => (await import("./cli/baseline.ts")).baselineCapture,
+  "baseline diff": async () => (await import("./cli/baseline.ts")).baselineDiff,
   "target init": async () => (await import("./cli/target-init.ts")).targetInit,
   "audit verify": async () => (await import("./cli/audit-verify.ts")).auditVerify,
   doctor: async () => (await import("./cli/doctor.ts")).doctor,
@@ -34,7 +38,6 @@ async function run(words: readonly string[], io: Omit<CommandContext, "words">):
     io.out(usage)
     return exitCodes.good
   }
-  if (first === "baseline") throw new CommandError("stepback baseline is not supported yet.")
   const name = Object.hasOwn(commands, first) ? first : `${first} ${second ?? ""}`.trim()
   const load = Object.hasOwn(commands, name) ? commands[name] : undefined
   if (load === undefined) throw new CommandError(unknown(name))

@@ -4,7 +4,11 @@ export class StepbackError extends Error {
   readonly retryable: boolean
   readonly facts: Record<string, unknown>
 
-  constructor(code: string, message: string, options: { retryable?: boolean; cause?: unknown; facts?: Record<string, unknown> } = {}) {
+  constructor(
+    code: string,
+    message: string,
+    options: { retryable?: boolean; cause?: unknown; facts?: Record<string, unknown> } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.name = "StepbackError"
     this.code = code
@@ -22,7 +26,8 @@ export class LostLeaseError extends StepbackError {
 
 /** The error's code: an SQLSTATE, a system error's name, or our own. */
 export function errorCode(error: unknown): string {
-  if (error !== null && typeof error === "object" && "code" in error && typeof error.code === "string") return error.code
+  if (error !== null && typeof error === "object" && "code" in error && typeof error.code === "string")
+    return error.code
   return "unknown"
 }
 

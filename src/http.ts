@@ -1,5 +1,5 @@
 import { createServer, type RequestListener, type Server } from "node:http"
-import { Registry } from "prom-client"
+import type { Registry } from "prom-client"
 
 export type Readiness = { ready: boolean; degraded: string[] }
 
@@ -25,7 +25,9 @@ export async function startHttpServer(options: {
     else if (path === "/readyz")
       options
         .readiness()
-        .then(({ ready, degraded }) => say(ready ? 200 : 503, JSON.stringify({ ready, degraded: degraded.length > 0, reasons: degraded })))
+        .then(({ ready, degraded }) =>
+          say(ready ? 200 : 503, JSON.stringify({ ready, degraded: degraded.length > 0, reasons: degraded })),
+        )
         .catch(() => say(503, '{"ready":false}'))
     else if (path === "/metrics")
       options.metrics

@@ -1,14 +1,16 @@
 import { randomUUID } from "node:crypto"
 import { hostname } from "node:os"
-import { createBot, createSlack } from "./bot/app.ts"
+import { createBot, createSlack, type Bot } from "./bot/app.ts"
+import { drawBaseline } from "./bot/blocks/baseline.ts"
 import { drawMessage } from "./bot/blocks/message.ts"
 import { mayAct, type Deps } from "./commands/ports.ts"
 import { readConfig, type Config } from "./config.ts"
 import { errorMessage, isPassing } from "./errors.ts"
-import { startHttpServer } from "./http.ts"
-import { createDelivery } from "./jobs/deliver.ts"
+import { startHttpServer, type Readiness } from "./http.ts"
+import { createDelivery, type DeliveryDeps } from "./jobs/deliver.ts"
 import { startLoops } from "./jobs/loops.ts"
-import { answerBell, createBell } from "./jobs/queue.ts"
+import { answerBell, createBell, type Bell } from "./jobs/queue.ts"
+import { serveBaseline } from "./jobs/serve-baselines.ts"
 import { watchOnce } from "./jobs/watch.ts"
 import { createWorkshop, type WorkDeps } from "./jobs/work.ts"
 import { createLogger, type Logger } from "./log.ts"
@@ -17,7 +19,7 @@ import { createPlanFolder } from "./plans/plan-folder.ts"
 import { createTargetPools } from "./steps/target.ts"
 import { createPool } from "./store/database.ts"
 import { migrate } from "./store/migrate.ts"
-import { createStore } from "./store/store.ts"
+import { createStore, type Store } from "./store/store.ts"
 
 /** What "bad configuration" exits with: EX_CONFIG. */
 const badConfiguration = 78
@@ -72,39 +74,23 @@ async function start(config: Config, environment: Record<string, string | undefi
     wakeOutbox: () => wakeOutbox(),
     newId: randomUUID,
   }
-  const workDeps: WorkDeps = {
-    ...deps,
-    targets,
-    environment,
-    log,
-    stillAllowed: (userIds, from) => stillAllowed(deps, userIds, from),
-  }
+  const allowed: WorkDeps["stillAllowed"] = (userIds, from) => stillAllowed(deps, userIds, from)
+  const workDeps: WorkDeps = { ...deps, targets, environment, log, stillAllowed: allowed }
   const workshop = config.role === "bot" ? null : createWorkshop(workDeps, worker)
   const watch = workshop && (() => watchOnce(workDeps))
-  const delivery = createDelivery({
-    store,
-    sender: slack.sender,
-    draw: (message, view, extras) => drawMessage(message, view, extras, new Date()),
-    newId: randomUUID,
-    log,
-  })
-  const loops = startLoops({ store, workshop, delivery, watch, ring: deps.ring, worker, role: config.role, newId: randomUUID, log })
+  const baselines = workshop && (() => serveBaseline({ ...workDeps, sender: slack.sender, drawBaseline }))
+  const draw: DeliveryDeps["draw"] = (message, view, extras) => drawMessage(message, view, extras, new Date())
+  const delivery = createDelivery({ store, sender: slack.sender, draw, newId: randomUUID, log })
+  const loops = startLoops({ ...deps, workshop, delivery, watch, baselines, worker, role: config.role, log })
   wakeOutbox = loops.wakeOutbox
-  const answering = workshop && answerBell({ ...bellOptions, concurrency: config.workerConcurrency }, (id) => workshop.work(id))
+  const answering =
+    workshop && answerBell({ ...bellOptions, concurrency: config.workerConcurrency }, (id) => workshop.work(id))
   const bot = config.role === "worker" ? null : createBot({ config, deps, slack, log })
   const http = await startHttpServer({
     port: config.port,
     slack: bot?.requestListener ?? null,
     metrics: createMetrics(store, () => bell.waiting()),
-    readiness: async () => {
-      const state = await store.ping().then(
-        () => null,
-        (error: unknown) => `state database: ${errorMessage(error)}`,
-      )
-      const queue = await bell.trouble()
-      const reasons = [state, queue === null ? null : `queue: ${queue}`, bot?.trouble() ?? null].filter((reason) => reason !== null)
-      return { ready: state === null, degraded: reasons }
-    },
+    readiness: () => readiness(store, bell, bot),
   })
   bot?.start().catch((err: unknown) => log.error({ err }, "Slack could not be connected, trying on"))
   log.info({ port: http.port, worker }, "started")
@@ -119,6 +105,17 @@ async function start(config: Config, environment: Record<string, string | undefi
       await Promise.all([targets.close(), pool.end()])
     },
   }
+}
+
+/** Without the state database nothing can be decided; without queue or Slack it is slower, and said. */
+async function readiness(store: Store, bell: Bell, bot: Bot | null): Promise<Readiness> {
+  const state = await store.ping().then(
+    () => null,
+    (error: unknown) => `state database: ${errorMessage(error)}`,
+  )
+  const queue = await bell.trouble()
+  const reasons = [state, queue === null ? null : `queue: ${queue}`, bot?.trouble() ?? null]
+  return { ready: state === null, degraded: reasons.filter((reason) => reason !== null) }
 }
 
 /** Null when Slack gave no answer about one of them and nobody is known to have left. */

@@ -12,7 +12,7 @@ import { startStepback, type StepbackProcess } from "../stepback-process.ts"
 import { allSaid, endOf, keysOf, rollBack } from "./following.ts"
 import { until } from "./until.ts"
 
-const half = 15
+const half = 10
 const names = (from: number) => Array.from({ length: half }, (_, n) => `c${from + n}`)
 /** The steps of the plan, in order: each counts once, and one calls out. */
 export const countingSteps = [...names(1), "call", ...names(half + 1)]

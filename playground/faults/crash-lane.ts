@@ -38,7 +38,7 @@ export type CrashOutcome = {
 
 export type CrashLane = { run(at: number): Promise<CrashOutcome>; stop(): Promise<void> }
 
-type Parts = { slack: LocalSlack; world: StagingWorld; state: pg.Pool; target: pg.Pool; environment: Record<string, string>; folder: string }
+type Parts = { slack: LocalSlack; world: StagingWorld; state: pg.Pool; target: pg.Pool; environment: Record<string, string>; folder: string; started: Promise<StepbackProcess | null>[] }
 
 /** A world, a Slack, a state database and a bot of its own, in which one rollback after the other is disturbed. */
 export async function startCrashLane(postgres: Postgres, redis: Redis | null, n: number): Promise<CrashLane> {
@@ -64,11 +64,11 @@ export async function startCrashLane(postgres: Postgres, redis: Redis | null, n:
   }
   const bot = await startStepback({ ...environment, STEPBACK_ROLE: "bot" })
   slack.setRequestUrl(`http://127.0.0.1:${bot.port}/slack/events`)
-  const parts = { slack, world, state, target, environment, folder }
+  const parts: Parts = { slack, world, state, target, environment, folder, started: [] }
   return {
     run: (at) => crashOnce(parts, at),
     async stop() {
-      await bot.stop()
+      await Promise.all([bot, ...(await Promise.all(parts.started))].map((each) => each?.stop()))
       await Promise.all([slack.stop(), world.stop(), state.end(), target.end()])
       await rm(folder, { recursive: true, force: true })
     },
@@ -92,10 +92,14 @@ async function crashOnce(parts: Parts, at: number): Promise<CrashOutcome> {
   const heirs: Promise<StepbackProcess>[] = []
   const inherit = () => {
     killedAt ??= performance.now()
-    heirs.push(startStepback({ ...environment, STEPBACK_ROLE: "worker" }))
+    const heir = startStepback({ ...environment, STEPBACK_ROLE: "worker" })
+    // It is awaited at the end; until then its failure shows in a run that does not end.
+    parts.started.push(heir.catch(() => null))
+    heirs.push(heir)
   }
   // Killed on its start already, it never says that it has started.
   const worker = await startStepback({ ...environment, ...watched }, ["--import", preload]).catch(() => null)
+  parts.started.push(Promise.resolve(worker))
   if (worker === null) inherit()
   else void worker.ended.then((how) => how === "SIGKILL" && inherit())
 

@@ -13,6 +13,7 @@ import { registerViews } from "./listeners/views.ts"
 import { createPeople } from "./people.ts"
 import { createReply } from "./reply.ts"
 import { createSender } from "./sender.ts"
+import { createTurns } from "./turns.ts"
 
 /** Slack as every process needs it: people to ask about, messages to send. */
 export function createSlack(config: Config, log: Logger) {
@@ -35,13 +36,24 @@ export type Bot = {
 /** A request whose time is this far from ours, to either side, is refused. Slack's own figure for the past. */
 const clockToleranceS = 300
 
-export function createBot(options: { config: Config; deps: Deps; slack: ReturnType<typeof createSlack>; log: Logger }): Bot {
+export function createBot(options: {
+  config: Config
+  deps: Deps
+  slack: ReturnType<typeof createSlack>
+  log: Logger
+}): Bot {
   const { config, deps, slack, log } = options
   const logger = boltLogger(log)
   const clientOptions = config.slack.apiUrl === null ? {} : { slackApiUrl: config.slack.apiUrl }
   const common = { logger, logLevel: LogLevel.WARN }
-  const socket = config.slack.appToken === null ? null : new SocketModeReceiver({ ...common, appToken: config.slack.appToken, installerOptions: { clientOptions } })
-  const http = socket === null ? new HTTPReceiver({ ...common, signingSecret: config.slack.signingSecret ?? "", endpoints: "/slack/events" }) : null
+  const socket =
+    config.slack.appToken === null
+      ? null
+      : new SocketModeReceiver({ ...common, appToken: config.slack.appToken, installerOptions: { clientOptions } })
+  const http =
+    socket === null
+      ? new HTTPReceiver({ ...common, signingSecret: config.slack.signingSecret ?? "", endpoints: "/slack/events" })
+      : null
   const app = new App({
     ...common,
     receiver: (socket ?? http) as SocketModeReceiver | HTTPReceiver,
@@ -57,6 +69,7 @@ export function createBot(options: { config: Config; deps: Deps; slack: ReturnTy
     clients: slack.clients,
     reply: createReply(slack.clients, log),
     limit: createLimit(),
+    inTurn: createTurns(),
     log,
     track: (work) => {
       inFlight.add(work)
@@ -97,9 +110,14 @@ function withinTime(listener: RequestListener): RequestListener {
 }
 
 function boltLogger(log: Logger): BoltLogger {
-  const say = (level: "debug" | "info" | "warn" | "error") => (...parts: unknown[]) => {
-    log[level]({ source: "bolt" }, parts.map((part) => (part instanceof Error ? part.message : String(part))).join(" "))
-  }
+  const say =
+    (level: "debug" | "info" | "warn" | "error") =>
+    (...parts: unknown[]) => {
+      log[level](
+        { source: "bolt" },
+        parts.map((part) => (part instanceof Error ? part.message : String(part))).join(" "),
+      )
+    }
   return {
     debug: () => undefined,
     info: say("debug"),

@@ -5,6 +5,7 @@ import { refuse } from "../rollback/refusals.ts"
 import { refusalWords } from "./blocks/words.ts"
 import type { SlackClients } from "./clients.ts"
 import type { Reply, ReplyTo } from "./reply.ts"
+import type { Turns } from "./turns.ts"
 
 /** What listeners need. */
 export type BotContext = {
@@ -12,6 +13,7 @@ export type BotContext = {
   clients: SlackClients
   reply: Reply
   limit(userId: string): number
+  inTurn: Turns
   log: Logger
   /** Work that goes on after the ack, so that the process does not end under it. */
   track(work: Promise<void>): void
@@ -34,16 +36,20 @@ export function answering(
       const result = wait > 0 ? refuse(null, { reason: "too_many_requests", waitSeconds: wait }) : await work()
       if (result === null) return
       const text = typeof result === "string" ? result : refusalWords(result)
-      if (typeof result !== "string") context.log.info({ slackUserId: to.userId, what, reason: result.refusal.reason }, "refused")
+      if (typeof result !== "string")
+        context.log.info({ slackUserId: to.userId, what, reason: result.refusal.reason }, "refused")
       await context.reply(to, text)
     } catch (error) {
       context.log.error({ err: error, slackUserId: to.userId, what }, "a request failed")
       await context.reply(to, refusalWords(refuse(null, { reason: "state_unreachable" })))
     }
   }
-  context.track(answer())
+  context.track(context.inTurn(answer))
 }
 
-export function actorOf(body: { user: { id: string; team_id?: string | undefined }; team?: { id: string } | null }, requestKey: string | null): Actor {
+export function actorOf(
+  body: { user: { id: string; team_id?: string | undefined }; team?: { id: string } | null },
+  requestKey: string | null,
+): Actor {
   return { userId: body.user.id, teamId: body.user.team_id ?? body.team?.id ?? null, requestKey }
 }

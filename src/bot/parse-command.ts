@@ -8,6 +8,7 @@ export type Typed =
   | { kind: "plan"; environment: string }
   | { kind: "cancel" | "stop" | "analysis" | "undo"; rollback: string }
   | { kind: "note"; rollback: string; text: string }
+  | { kind: "baseline"; environment: string; what: "capture" | "diff" | null; name: string }
   | { kind: "not_yet"; what: string }
   | { kind: "incomplete"; usage: string }
   | { kind: "bad_option"; given: string }
@@ -21,17 +22,34 @@ export const usage = {
   analysis: "/rollback analysis R-17",
   undo: "/rollback undo R-17",
   note: "/rollback note R-17 what happened",
+  baseline: "/rollback baseline <environment> [capture|diff] [--as after]",
 } as const
 
 /** Commands whose word cannot be an environment. */
-export const verbs = ["status", "history", "plan", "cancel", "undo", "analysis", "baseline", "rehearse", "stop", "note", "record", "help"] as const
+export const verbs = [
+  "status",
+  "history",
+  "plan",
+  "cancel",
+  "undo",
+  "analysis",
+  "baseline",
+  "rehearse",
+  "stop",
+  "note",
+  "record",
+  "help",
+] as const
 
 /**
  * Reads the words. `--only` and `--with` count wherever they stand; `name=value` counts in front of the reason, or
  * anywhere for a name that the plan knows; every other word is the reason, so that no reason narrows anything.
  */
 export function parseCommand(text: string, parametersOf: (environment: string) => readonly string[]): Typed {
-  const words = unescape(text).trim().split(/\s+/).filter((word) => word !== "")
+  const words = unescape(text)
+    .trim()
+    .split(/\s+/)
+    .filter((word) => word !== "")
   const [first, ...rest] = words
   const verb = first?.toLowerCase()
   switch (verb) {
@@ -42,25 +60,47 @@ export function parseCommand(text: string, parametersOf: (environment: string) =
     case "history":
       return { kind: verb, environment: rest[0]?.toLowerCase() ?? null }
     case "plan":
-      return rest[0] === undefined ? { kind: "incomplete", usage: usage.plan } : { kind: "plan", environment: rest[0].toLowerCase() }
+      return rest[0] === undefined
+        ? { kind: "incomplete", usage: usage.plan }
+        : { kind: "plan", environment: rest[0].toLowerCase() }
     case "cancel":
     case "stop":
     case "analysis":
     case "undo":
       return rest[0] === undefined ? { kind: "incomplete", usage: usage[verb] } : { kind: verb, rollback: rest[0] }
     case "note":
-      return rest.length < 2 ? { kind: "incomplete", usage: usage.note } : { kind: "note", rollback: rest[0] as string, text: rest.slice(1).join(" ") }
+      return rest.length < 2
+        ? { kind: "incomplete", usage: usage.note }
+        : { kind: "note", rollback: rest[0] as string, text: rest.slice(1).join(" ") }
     case "baseline":
+      return parseBaseline(rest)
     case "record":
       return { kind: "not_yet", what: `/rollback ${verb}` }
     case "rehearse":
-      return rest[0] === undefined ? { kind: "incomplete", usage: usage.rehearse } : parseRequest("rehearse", rest, parametersOf)
+      return rest[0] === undefined
+        ? { kind: "incomplete", usage: usage.rehearse }
+        : parseRequest("rehearse", rest, parametersOf)
     default:
       return parseRequest("request", words, parametersOf)
   }
 }
 
-function parseRequest(kind: "request" | "rehearse", words: string[], parametersOf: (environment: string) => readonly string[]): Typed {
+/** `capture --as after` and `diff --as after` name another snapshot than the baseline. */
+function parseBaseline(words: string[]): Typed {
+  const [environment, what, option, name, ...more] = words
+  const incomplete: Typed = { kind: "incomplete", usage: usage.baseline }
+  if (environment === undefined || more.length > 0) return incomplete
+  const wanted = what?.toLowerCase() ?? null
+  if (wanted !== null && wanted !== "capture" && wanted !== "diff") return incomplete
+  if (option !== undefined && (!/^(?:--|—|–)as$/i.test(option) || !/^[a-z0-9][a-z0-9_-]{0,39}$/i.test(name ?? ""))) return incomplete
+  return { kind: "baseline", environment: environment.toLowerCase(), what: wanted, name: name?.toLowerCase() ?? "baseline" }
+}
+
+function parseRequest(
+  kind: "request" | "rehearse",
+  words: string[],
+  parametersOf: (environment: string) => readonly string[],
+): Typed {
   const environment = (words[0] ?? "").toLowerCase()
   const known = parametersOf(environment)
   const selection: Selection = { only: null, with: [], parameters: {} }
@@ -83,7 +123,12 @@ function parseRequest(kind: "request" | "rehearse", words: string[], parametersO
     const name = pair?.[1] ?? ""
     // Not by assignment: `__proto__=x` would vanish, and a word that vanishes is a lie.
     if (pair && (reason.length === 0 || known.includes(name)))
-      Object.defineProperty(selection.parameters, name, { value: pair[2], enumerable: true, configurable: true, writable: true })
+      Object.defineProperty(selection.parameters, name, {
+        value: pair[2],
+        enumerable: true,
+        configurable: true,
+        writable: true,
+      })
     else reason.push(word)
   }
   return { kind, environment, selection, reason: reason.join(" ") }

@@ -20,6 +20,21 @@ const slackbot = "USLACKBOT"
 /** Group members may be a moment old: their method allows about 20 calls a minute. */
 const groupAgeMs = 5_000
 
+function personOf(id: string, user: SlackUser, home: readonly string[]): PersonLookup {
+  const teams = user.enterprise_user?.teams ?? []
+  return {
+    kind: "person",
+    person: {
+      id,
+      teamId: teams.find((team) => home.includes(team)) ?? user.team_id ?? null,
+      isBot: user.is_bot === true || id === slackbot,
+      isGuest: user.is_restricted === true || user.is_ultra_restricted === true,
+      isStranger: user.is_stranger === true,
+      isDeactivated: user.deleted === true,
+    },
+  }
+}
+
 /** Asks Slack who somebody is. Nothing is remembered but the bot's own workspace and, for seconds, groups. */
 export function createPeople(clients: SlackClients, log: Logger): People {
   let home: readonly string[] = []
@@ -51,24 +66,13 @@ export function createPeople(clients: SlackClients, log: Logger): People {
     async find(userId): Promise<PersonLookup> {
       try {
         const answer = await clients.ask.users.info({ user: userId })
-        const user = answer.user as SlackUser | undefined
-        if (!user) return { kind: "unknown" }
-        const teams = user.enterprise_user?.teams ?? []
-        return {
-          kind: "person",
-          person: {
-            id: userId,
-            teamId: teams.find((team) => home.includes(team)) ?? user.team_id ?? null,
-            isBot: user.is_bot === true || userId === slackbot,
-            isGuest: user.is_restricted === true || user.is_ultra_restricted === true,
-            isStranger: user.is_stranger === true,
-            isDeactivated: user.deleted === true,
-          },
-        }
+        return answer.user === undefined ? { kind: "unknown" } : personOf(userId, answer.user, home)
       } catch (error) {
         const code = slackError(error)
         log.info({ slackUserId: userId, slackError: code ?? "no answer" }, "person could not be looked up")
-        return ["user_not_found", "user_not_visible"].includes(code ?? "") ? { kind: "unknown" } : { kind: "unreachable" }
+        return ["user_not_found", "user_not_visible"].includes(code ?? "")
+          ? { kind: "unknown" }
+          : { kind: "unreachable" }
       }
     },
 
@@ -83,9 +87,8 @@ export function createPeople(clients: SlackClients, log: Logger): People {
     async channel(channelId): Promise<ChannelLookup> {
       try {
         const { channel } = await clients.ask.conversations.info({ channel: channelId })
-        const facts = channel as { is_member?: boolean; is_im?: boolean; is_ext_shared?: boolean; is_pending_ext_shared?: boolean } | undefined
-        if (facts?.is_ext_shared === true || facts?.is_pending_ext_shared === true) return { kind: "shared" }
-        return facts?.is_member === false && facts.is_im !== true ? { kind: "not_in_channel" } : { kind: "ok" }
+        if (channel?.is_ext_shared === true || channel?.is_pending_ext_shared === true) return { kind: "shared" }
+        return channel?.is_member === false && channel.is_im !== true ? { kind: "not_in_channel" } : { kind: "ok" }
       } catch (error) {
         const code = slackError(error)
         if (code === "channel_not_found" || code === "not_in_channel") return { kind: "not_in_channel" }

@@ -17,7 +17,10 @@ export function createReply(clients: SlackClients, log: Logger) {
     try {
       await clients.ask.chat.postEphemeral({ channel: to.channelId, user: to.userId, text })
     } catch (error) {
-      log.warn({ slackUserId: to.userId, slackError: slackError(error) ?? "no answer" }, "answer to a person was not delivered")
+      log.warn(
+        { slackUserId: to.userId, slackError: slackError(error) ?? "no answer" },
+        "answer to a person was not delivered",
+      )
     }
   }
 

@@ -35,19 +35,21 @@ const metadataType = "stepback_message"
 /** About one message a second a channel, with some to spare at once. */
 const burst = 30
 
-/** Slack as the outbox needs it: every answer is one of a few, and nothing is retried here. */
-export function createSender(clients: SlackClients, clock: () => number = Date.now): Sender {
+/** How long to wait before the next message to a channel, in ms; 0 when there is no need to. */
+function createPace(clock: () => number): (channel: string) => number {
   const buckets = new Map<string, { tokens: number; at: number }>()
-
-  function mayPost(channel: string): number {
+  return (channel) => {
     const now = clock()
     const bucket = buckets.get(channel) ?? { tokens: burst, at: now }
     const tokens = Math.min(burst, bucket.tokens + (now - bucket.at) / 1000)
-    buckets.set(channel, { tokens: Math.max(0, tokens - 1), at: now })
-    if (tokens >= 1) return 0
-    buckets.set(channel, { tokens, at: now })
-    return Math.ceil((1 - tokens) * 1000)
+    buckets.set(channel, { tokens: tokens >= 1 ? tokens - 1 : tokens, at: now })
+    return tokens >= 1 ? 0 : Math.ceil((1 - tokens) * 1000)
   }
+}
+
+/** Slack as the outbox needs it: every answer is one of a few, and nothing is retried here. */
+export function createSender(clients: SlackClients, clock: () => number = Date.now): Sender {
+  const mayPost = createPace(clock)
 
   return {
     async post({ channel, threadTs, key, drawn }) {
@@ -73,14 +75,19 @@ export function createSender(clients: SlackClients, clock: () => number = Date.n
       }),
 
     async find({ channel, threadTs, key, since }) {
-      const from = { channel, include_all_metadata: true, limit: 200, oldest: String(Math.floor(Date.parse(since) / 1000) - 600) }
+      const from = {
+        channel,
+        include_all_metadata: true,
+        limit: 200,
+        oldest: String(Math.floor(Date.parse(since) / 1000) - 600),
+      }
       try {
         const answer =
           threadTs === null
             ? await clients.send.conversations.history(from)
             : await clients.send.conversations.replies({ ...from, ts: threadTs, oldest: threadTs })
         const found = (answer.messages ?? []).find((message) => {
-          const metadata = message.metadata as { event_type?: string; event_payload?: { key?: unknown } } | undefined
+          const { metadata } = message as { metadata?: { event_type?: string; event_payload?: { key?: unknown } } }
           return metadata?.event_type === metadataType && metadata.event_payload?.key === key
         })
         return found?.ts ? { kind: "found", ts: found.ts } : { kind: "none" }
@@ -109,7 +116,8 @@ async function outcome(call: () => Promise<{ channel: string; ts: string }>): Pr
     return { kind: "sent", ...(await call()) }
   } catch (error) {
     const limited = error as { code?: string; retryAfter?: number }
-    if (limited.code === ErrorCode.RateLimitedError) return { kind: "limited", waitMs: (limited.retryAfter ?? 1) * 1000 }
+    if (limited.code === ErrorCode.RateLimitedError)
+      return { kind: "limited", waitMs: (limited.retryAfter ?? 1) * 1000 }
     const code = slackError(error)
     if (code === null || passing.has(code)) return { kind: "unknown", error: code ?? errorMessage(error) }
     return { kind: "refused", error: details(error, code), hopeless: hopeless.has(code) }

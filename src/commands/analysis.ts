@@ -8,7 +8,11 @@ import { mayAct, tidy, type Actor, type Deps } from "./ports.ts"
 import { loadView } from "./view.ts"
 
 /** The analysis of an ended rollback: facts as of now, with what people filled in. Null while there is none. */
-export async function loadAnalysis(store: Store, rollback: StoredRollback, view?: RollbackView): Promise<Analysis | null> {
+export async function loadAnalysis(
+  store: Store,
+  rollback: StoredRollback,
+  view?: RollbackView,
+): Promise<Analysis | null> {
   const stored = await store.records.findAnalysis(rollback.id)
   if (!stored) return null
   const seen = view ?? (await loadView(store, rollback))
@@ -29,7 +33,9 @@ async function watchLine(store: Store, rollback: StoredRollback, view: RollbackV
   const watch = await store.watches.find(rollback.id)
   if (!watch) return null
   if (!watch.ended) return "going on"
-  const titles = new Map(view.components.flatMap((component) => component.steps.map((step) => [step.id, step.title] as const)))
+  const titles = new Map(
+    view.components.flatMap((component) => component.steps.map((step) => [step.id, step.title] as const)),
+  )
   const latest = latestRuns(view)
   const measures = new Map(
     Object.keys(watch.seen).map((id) => [

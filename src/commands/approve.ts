@@ -33,7 +33,8 @@ export async function approve(click: { token: string; actor: Actor }, deps: Deps
     deps.wakeOutbox()
     return refuse("approve", { reason: "changed", moved })
   }
-  if (left.gone.length > 0) await deps.store.approvals.void(rollback.id, rollback.round, left.gone, "may no longer approve")
+  if (left.gone.length > 0)
+    await deps.store.approvals.void(rollback.id, rollback.round, left.gone, "may no longer approve")
   const outcome = await deps.store.approvals.approve({
     rollbackId: rollback.id,
     round: card.round,
@@ -45,7 +46,10 @@ export async function approve(click: { token: string; actor: Actor }, deps: Deps
   if (outcome.kind === "already_yours") return refuse("approve", { reason: "already_yours" })
   if (outcome.kind === "too_late") {
     const now = await deps.store.rollbacks.get(rollback.id)
-    return notOpen(now, now.token === click.token) ?? refuse("approve", { reason: "already_decided", ...decision({ ...now, state: "expired" }) })
+    return (
+      notOpen(now, now.token === click.token) ??
+      refuse("approve", { reason: "already_decided", ...decision({ ...now, state: "expired" }) })
+    )
   }
   if (outcome.kind === "approved") {
     deps.ring("run", rollback.id)
@@ -68,7 +72,8 @@ function decision(rollback: StoredRollback) {
 /** Why this card takes no decision any more; null when it does. */
 export function notOpen(rollback: StoredRollback, current: boolean): Refused | null {
   if (rollback.state === "preparing") return refuse("approve", { reason: "not_ready" })
-  if (rollback.state !== "awaiting_approval") return refuse("approve", { reason: "already_decided", ...decision(rollback) })
+  if (rollback.state !== "awaiting_approval")
+    return refuse("approve", { reason: "already_decided", ...decision(rollback) })
   return current ? null : refuse("approve", { reason: "old_card", number: rollback.number })
 }
 
@@ -83,10 +88,16 @@ async function sinceShown(rollback: StoredRollback, deps: Deps): Promise<string[
 }
 
 /** Who gave an approval and may no longer: it does not count towards a second one. Without an answer nobody can say. */
-async function thoseWhoLeft(rollback: StoredRollback, from: "anyone" | string[], deps: Deps): Promise<{ gone: string[] } | { unsure: Refusal }> {
+async function thoseWhoLeft(
+  rollback: StoredRollback,
+  from: "anyone" | string[],
+  deps: Deps,
+): Promise<{ gone: string[] } | { unsure: Refusal }> {
   if (rollback.approvals_needed < 2) return { gone: [] }
   const earlier = await deps.store.approvals.list(rollback.id, rollback.round)
-  const checked = await Promise.all(earlier.map(async ({ userId }) => ({ userId, refusal: await mayAct(deps.people, userId, from) })))
+  const checked = await Promise.all(
+    earlier.map(async ({ userId }) => ({ userId, refusal: await mayAct(deps.people, userId, from) })),
+  )
   const unsure = checked.find(({ refusal }) => refusal !== null && isSilence(refusal))?.refusal
   if (unsure) return { unsure }
   return { gone: checked.filter(({ refusal }) => refusal !== null).map(({ userId }) => userId) }

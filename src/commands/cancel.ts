@@ -5,7 +5,12 @@ import { findPlan } from "./request.ts"
 import { readRun } from "./view.ts"
 
 /** The requester, or who may approve, may cancel and stop. */
-async function mayEnd(verb: "cancel" | "stop", rollback: StoredRollback, actor: Actor, deps: Deps): Promise<Refused | null> {
+async function mayEnd(
+  verb: "cancel" | "stop",
+  rollback: StoredRollback,
+  actor: Actor,
+  deps: Deps,
+): Promise<Refused | null> {
   const own = rollback.requester_id === actor.userId
   const notAllowed = await mayAct(deps.people, actor.userId, own ? "anyone" : await approvers(rollback, deps))
   return notAllowed ? refuse(verb, notAllowed) : null
@@ -19,7 +24,11 @@ async function approvers(rollback: StoredRollback, deps: Deps): Promise<"anyone"
   return "kind" in found ? [] : found.plan.approve.low.from
 }
 
-export async function cancel(rollback: StoredRollback, actor: Actor, deps: Deps): Promise<{ kind: "cancelled" } | Refused> {
+export async function cancel(
+  rollback: StoredRollback,
+  actor: Actor,
+  deps: Deps,
+): Promise<{ kind: "cancelled" } | Refused> {
   if (rollback.state === "approved" || rollback.state === "running")
     return refuse("cancel", { reason: "not_in_state", number: rollback.number, state: rollback.state, can: "stop" })
   const refused = await mayEnd("cancel", rollback, actor, deps)
@@ -27,14 +36,24 @@ export async function cancel(rollback: StoredRollback, actor: Actor, deps: Deps)
   const moved = await deps.store.rollbacks.move(rollback.id, "cancelled", { actor: actor.userId })
   if (moved.kind === "not_moved") {
     const now = moved.rollback ?? rollback
-    return refuse("cancel", { reason: "already_decided", state: now.state, by: now.ended_by, at: now.ended_at ?? now.approved_at, number: now.number })
+    return refuse("cancel", {
+      reason: "already_decided",
+      state: now.state,
+      by: now.ended_by,
+      at: now.ended_at ?? now.approved_at,
+      number: now.number,
+    })
   }
   deps.wakeOutbox()
   return { kind: "cancelled" }
 }
 
 /** Asks the run to stop before its next step; a step on its way is finished or ended, never half counted. */
-export async function stop(rollback: StoredRollback, actor: Actor, deps: Deps): Promise<{ kind: "stopping" } | Refused> {
+export async function stop(
+  rollback: StoredRollback,
+  actor: Actor,
+  deps: Deps,
+): Promise<{ kind: "stopping" } | Refused> {
   if (rollback.state === "preparing" || rollback.state === "awaiting_approval")
     return refuse("stop", { reason: "not_in_state", number: rollback.number, state: rollback.state, can: "cancel" })
   const refused = await mayEnd("stop", rollback, actor, deps)
@@ -42,8 +61,15 @@ export async function stop(rollback: StoredRollback, actor: Actor, deps: Deps): 
   const moved = await deps.store.rollbacks.requestStop(rollback.id, actor.userId)
   if (moved.kind === "not_moved") {
     const now = moved.rollback ?? rollback
-    if (now.stop_requested_at !== null && (now.state === "running" || now.state === "approved")) return { kind: "stopping" }
-    return refuse("stop", { reason: "already_decided", state: now.state, by: now.ended_by, at: now.ended_at, number: now.number })
+    if (now.stop_requested_at !== null && (now.state === "running" || now.state === "approved"))
+      return { kind: "stopping" }
+    return refuse("stop", {
+      reason: "already_decided",
+      state: now.state,
+      by: now.ended_by,
+      at: now.ended_at,
+      number: now.number,
+    })
   }
   deps.ring("run", rollback.id)
   deps.wakeOutbox()

@@ -5,7 +5,12 @@ import { mayAct, type Actor, type Deps } from "./ports.ts"
 export type Confirmed = { kind: "confirmed" } | { kind: "late"; answer: Confirmation["answer"] }
 
 /** Whether something was done by hand. Any full member may say so; the first counts. */
-export async function confirm(confirmationId: string, answer: "done" | "not_done", actor: Actor, deps: Deps): Promise<Confirmed | Refused> {
+export async function confirm(
+  confirmationId: string,
+  answer: "done" | "not_done",
+  actor: Actor,
+  deps: Deps,
+): Promise<Confirmed | Refused> {
   const asked = await deps.store.confirmations.find(confirmationId)
   if (!asked) return refuse(null, { reason: "old_card", number: null })
   const notAllowed = await mayAct(deps.people, actor.userId, "anyone")

@@ -5,7 +5,10 @@ import { mayAct, tidy, type Actor, type Deps } from "./ports.ts"
 import { readRun } from "./view.ts"
 
 /** Whether this person may deny this card now; asked when the button is pressed and again when the form comes back. */
-export async function mayDeny(click: { token: string; actor: Actor }, deps: Deps): Promise<{ kind: "may"; rollback: StoredRollback } | Refused> {
+export async function mayDeny(
+  click: { token: string; actor: Actor },
+  deps: Deps,
+): Promise<{ kind: "may"; rollback: StoredRollback } | Refused> {
   const card = await deps.store.rollbacks.findCard(click.token)
   if (!card) return refuse("deny", { reason: "old_card", number: null })
   const closed = notOpen(card.rollback, card.current)
@@ -17,7 +20,10 @@ export async function mayDeny(click: { token: string; actor: Actor }, deps: Deps
   return notAllowed ? refuse("deny", notAllowed) : { kind: "may", rollback: card.rollback }
 }
 
-export async function deny(click: { token: string; actor: Actor; reason: string }, deps: Deps): Promise<{ kind: "denied" } | Refused> {
+export async function deny(
+  click: { token: string; actor: Actor; reason: string },
+  deps: Deps,
+): Promise<{ kind: "denied" } | Refused> {
   const may = await mayDeny(click, deps)
   if (may.kind === "refuse") return may
   const moved = await deps.store.rollbacks.move(may.rollback.id, "denied", {

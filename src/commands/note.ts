@@ -3,7 +3,12 @@ import type { StoredRollback } from "../store/rows.ts"
 import { mayAct, tidy, type Actor, type Deps } from "./ports.ts"
 
 /** Writes down an issue that somebody met; it goes into the analysis. Any full member may. */
-export async function note(rollback: StoredRollback, text: string, actor: Actor, deps: Deps): Promise<{ kind: "noted" } | Refused> {
+export async function note(
+  rollback: StoredRollback,
+  text: string,
+  actor: Actor,
+  deps: Deps,
+): Promise<{ kind: "noted" } | Refused> {
   const clean = tidy(text)
   if (clean === "") return refuse("note", { reason: "missing_text", usage: "/rollback note R-17 what happened" })
   const notAllowed = await mayAct(deps.people, actor.userId, "anyone")

@@ -14,11 +14,7 @@ export type People = {
   channel(channelId: string): Promise<ChannelLookup>
 }
 
-export type ChannelLookup =
-  | { kind: "ok" }
-  | { kind: "not_in_channel" }
-  | { kind: "shared" }
-  | { kind: "unreachable" }
+export type ChannelLookup = { kind: "ok" } | { kind: "not_in_channel" } | { kind: "shared" } | { kind: "unreachable" }
 
 export type Plans = {
   /** The plans as the folder has them now. */
@@ -50,8 +46,13 @@ export async function mayAct(people: People, userId: string, audience: Audience)
   const notMember = fullMember(lookup, home)
   if (notMember) return notMember
   const asked = groupsToAsk(audience, userId)
-  const answers = await Promise.all(asked.map(async (group) => [group, await people.members(group)] as const))
-  return inAudience(audience, userId, Object.fromEntries(answers) as GroupMembers)
+  const groups: GroupMembers = {}
+  await Promise.all(
+    asked.map(async (group) => {
+      groups[group] = await people.members(group)
+    }),
+  )
+  return inAudience(audience, userId, groups)
 }
 
 /** Free text of people: NUL removed, cut with a mark. */

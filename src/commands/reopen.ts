@@ -6,7 +6,12 @@ import { readRun } from "./view.ts"
 
 type Reopened = { kind: "reopened" } | Refused
 
-async function mayReopen(verb: "retry" | "skip", rollback: StoredRollback, actor: Actor, deps: Deps): Promise<Refused | null> {
+async function mayReopen(
+  verb: "retry" | "skip",
+  rollback: StoredRollback,
+  actor: Actor,
+  deps: Deps,
+): Promise<Refused | null> {
   const run = readRun(rollback)
   if (!run || (rollback.state !== "failed" && rollback.state !== "stopped"))
     return refuse(verb, { reason: "not_in_state", number: rollback.number, state: rollback.state, can: "status" })
@@ -14,7 +19,13 @@ async function mayReopen(verb: "retry" | "skip", rollback: StoredRollback, actor
   return notAllowed ? refuse(verb, notAllowed) : null
 }
 
-async function settled(verb: "retry" | "skip", rollback: StoredRollback, actor: Actor, skips: StoredRollback["skips"] | null, deps: Deps): Promise<Reopened> {
+async function settled(
+  verb: "retry" | "skip",
+  rollback: StoredRollback,
+  actor: Actor,
+  skips: StoredRollback["skips"] | null,
+  deps: Deps,
+): Promise<Reopened> {
   const moved = await deps.store.rollbacks.reopen(rollback.id, actor.userId, skips)
   if (moved.kind === "busy") {
     const live = await deps.store.rollbacks.findLive(rollback.environment)
@@ -49,7 +60,11 @@ export async function failedStep(rollback: StoredRollback, deps: Deps): Promise<
   return found ? { id: found.id, title: found.title } : null
 }
 
-export async function maySkip(rollback: StoredRollback, actor: Actor, deps: Deps): Promise<{ kind: "may"; step: { id: string; title: string } } | Refused> {
+export async function maySkip(
+  rollback: StoredRollback,
+  actor: Actor,
+  deps: Deps,
+): Promise<{ kind: "may"; step: { id: string; title: string } } | Refused> {
   const refused = await mayReopen("skip", rollback, actor, deps)
   if (refused) return refused
   const step = await failedStep(rollback, deps)
@@ -62,5 +77,11 @@ export async function skip(rollback: StoredRollback, reason: string, actor: Acto
   if (may.kind === "refuse") return may
   const clean = tidy(reason)
   if (clean === "") return refuse("skip", { reason: "missing_text", usage: "a reason for leaving the step out" })
-  return settled("skip", rollback, actor, { ...rollback.skips, [may.step.id]: { by: actor.userId, reason: clean } }, deps)
+  return settled(
+    "skip",
+    rollback,
+    actor,
+    { ...rollback.skips, [may.step.id]: { by: actor.userId, reason: clean } },
+    deps,
+  )
 }

@@ -70,7 +70,10 @@ export async function requestRollback(
 }
 
 /** The valid plan of an environment, or why there is none. */
-export async function findPlan(environment: string, deps: Pick<Deps, "plans">): Promise<{ plan: Plan; sha256: string } | Refused> {
+export async function findPlan(
+  environment: string,
+  deps: Pick<Deps, "plans">,
+): Promise<{ plan: Plan; sha256: string } | Refused> {
   const { plans, invalid } = await deps.plans.load()
   const loaded = plans.get(environment)
   if (loaded) return { plan: loaded.plan, sha256: loaded.sha256 }
@@ -83,8 +86,15 @@ export async function findPlan(environment: string, deps: Pick<Deps, "plans">): 
     return refuse("request", {
       reason: "plan_invalid",
       environment,
-      problems: broken.problems.map((problem) => `${problem.file}:${problem.line}:${problem.column}: ${problem.message}`),
+      problems: broken.problems.map(
+        (problem) => `${problem.file}:${problem.line}:${problem.column}: ${problem.message}`,
+      ),
     })
   const known = [...plans.keys()]
-  return refuse("request", { reason: "unknown_environment", given: environment, nearest: nearest(environment, known), known })
+  return refuse("request", {
+    reason: "unknown_environment",
+    given: environment,
+    nearest: nearest(environment, known),
+    known,
+  })
 }

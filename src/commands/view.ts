@@ -5,7 +5,11 @@ import type { Store } from "../store/store.ts"
 import type { StoredRollback } from "../store/rows.ts"
 
 /** Everything that people are shown about a rollback, from the state database alone. A forecast reads earlier runs: not for nothing. */
-export async function loadView(store: Store, rollback: StoredRollback, options = { forecast: true }): Promise<RollbackView> {
+export async function loadView(
+  store: Store,
+  rollback: StoredRollback,
+  options = { forecast: true },
+): Promise<RollbackView> {
   const [approvals, stepRuns, notes] = await Promise.all([
     store.approvals.list(rollback.id, rollback.round),
     store.runs.listSteps(rollback.id),

@@ -21,14 +21,23 @@ function folderOf(step: CommandStep, secrets: Secrets): string {
  * Commits of the parameters of type git_ref, per step, in the repository where the step works. What runs is the commit,
  * wherever the branch has moved by then. Throws with the way out when a ref is unknown.
  */
-export async function resolveCommits(plan: Plan, components: PlanComponent[], parameters: Record<string, string>, secrets: Secrets): Promise<ByStep> {
+export async function resolveCommits(
+  plan: Plan,
+  components: PlanComponent[],
+  parameters: Record<string, string>,
+  secrets: Secrets,
+): Promise<ByStep> {
   const refs = new Set(Object.keys(plan.params).filter((name) => plan.params[name]?.type === "git_ref"))
   const commits: ByStep = {}
   for (const step of commandSteps(components)) {
     const used = [...new Set([...step.command, ...(step.undo ?? [])].flatMap(namesIn))].filter((name) => refs.has(name))
     for (const name of used) {
       commits[step.id] ??= {}
-      ;(commits[step.id] as Record<string, string>)[name] = await resolveCommit(parameters[name] ?? "", folderOf(step, secrets), secrets)
+      ;(commits[step.id] as Record<string, string>)[name] = await resolveCommit(
+        parameters[name] ?? "",
+        folderOf(step, secrets),
+        secrets,
+      )
     }
   }
   return commits
@@ -45,8 +54,12 @@ async function resolveCommit(ref: string, cwd: string, secrets: Secrets): Promis
   })
   const commit = ended.kind === "exited" && ended.code === 0 ? ended.stdout.trim() : ""
   if (!/^[0-9a-f]{40,64}$/.test(commit)) {
-    const why = ended.kind === "not_started" ? ended.message : ended.kind === "exited" ? ended.stderr.trim() : ended.kind
-    throw new StepbackError("unknown_ref", `${ref} is no commit, tag or branch of the repository that the step works in ${why}`.trim())
+    const why =
+      ended.kind === "not_started" ? ended.message : ended.kind === "exited" ? ended.stderr.trim() : ended.kind
+    throw new StepbackError(
+      "unknown_ref",
+      `${ref} is no commit, tag or branch of the repository that the step works in ${why}`.trim(),
+    )
   }
   return commit
 }
@@ -62,14 +75,21 @@ export async function hashFiles(components: readonly PlanComponent[], secrets: S
 }
 
 export async function hashFilesOf(step: CommandStep, secrets: Secrets): Promise<Record<string, string>> {
-  const programs = [step.command, step.deployed, step.undo].map((list) => list?.[0]).filter((name) => name !== undefined)
+  const programs = [step.command, step.deployed, step.undo]
+    .map((list) => list?.[0])
+    .filter((name) => name !== undefined)
   const relative = programs.filter((name) => name.includes("/") && !isAbsolute(name))
   const hashes: Record<string, string> = {}
   for (const name of [...new Set([...relative, ...step.files])].sort()) {
     try {
-      hashes[name] = createHash("sha256").update(await readFile(join(folderOf(step, secrets), name))).digest("hex")
+      hashes[name] = createHash("sha256")
+        .update(await readFile(join(folderOf(step, secrets), name)))
+        .digest("hex")
     } catch (error) {
-      throw new StepbackError("file_missing", `${step.id}: ${name} cannot be read: ${secrets.redact(errorMessage(error))}`)
+      throw new StepbackError(
+        "file_missing",
+        `${step.id}: ${name} cannot be read: ${secrets.redact(errorMessage(error))}`,
+      )
     }
   }
   return hashes

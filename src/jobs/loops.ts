@@ -20,6 +20,7 @@ function createLoop(everyMs: number, work: () => Promise<boolean | void>, log: L
       }
     })
   const turning = (async () => {
+    // oxlint-disable-next-line no-unmodified-loop-condition -- close() sets it
     while (!closed) {
       woken = false
       const more = await work().catch((err: unknown) => {
@@ -58,6 +59,8 @@ export function startLoops(options: {
   delivery: Delivery
   /** Probes one ended rollback that is watched; null in a process without secrets of targets. */
   watch: (() => Promise<boolean>) | null
+  /** Serves one wish for a baseline; null where no target may be seen. */
+  baselines: (() => Promise<boolean>) | null
   ring(kind: "rehearse" | "run", rollbackId: string): void
   worker: string
   role: string
@@ -66,22 +69,34 @@ export function startLoops(options: {
 }): Loops {
   const { store, workshop, log } = options
   const lanes = Array.from({ length: deliveryLanes }, () => createLoop(700, () => options.delivery.serveOne(), log))
-  const outbox = gather(() => lanes.forEach((lane) => lane.wake()), () => (workshop?.size() ?? 0) > 0)
+  const outbox = gather(
+    () => lanes.forEach((lane) => lane.wake()),
+    () => (workshop?.size() ?? 0) > 0,
+  )
   const wakeOutbox = outbox.wake
   const tell = telling({ store, newId: options.newId, log })
 
   const loops = [
-    createLoop(1_000, async () => {
-      if ((await store.runs.expire()).length + (await store.records.tellAgain()) > 0) wakeOutbox()
-    }, log),
-    createLoop(5_000, async () => {
-      await store.runs.seen(options.worker, options.role)
-      const told = (await tell.nudge(nudgeAfterMs)) + (await tell.lostWorkers(lostAfterMs)) + (await tell.remind())
-      if (told > 0) wakeOutbox()
-    }, log),
+    createLoop(
+      1_000,
+      async () => {
+        if ((await store.runs.expire()).length + (await store.records.tellAgain()) > 0) wakeOutbox()
+      },
+      log,
+    ),
+    createLoop(
+      5_000,
+      async () => {
+        await store.runs.seen(options.worker, options.role)
+        const told = (await tell.nudge(nudgeAfterMs)) + (await tell.lostWorkers(lostAfterMs)) + (await tell.remind())
+        if (told > 0) wakeOutbox()
+      },
+      log,
+    ),
   ]
-  const { watch } = options
+  const { watch, baselines } = options
   if (watch) loops.push(createLoop(1_000, watch, log))
+  if (baselines) loops.push(createLoop(1_000, baselines, log))
   if (workshop) loops.push(createLoop(1_000, () => sweep(store, workshop, options.ring, log), log))
   return {
     wakeOutbox,
@@ -120,9 +135,17 @@ function gather(wake: () => void, busy: () => boolean): { wake(): void; close():
 }
 
 /** Rings again for what nobody works on, and takes it when ringing does not help. */
-async function sweep(store: Store, workshop: Workshop, ring: (kind: "rehearse" | "run", id: string) => void, log: Logger): Promise<void> {
+async function sweep(
+  store: Store,
+  workshop: Workshop,
+  ring: (kind: "rehearse" | "run", id: string) => void,
+  log: Logger,
+): Promise<void> {
   for (const waiting of await store.runs.listUnclaimed(50)) {
-    if (waiting.waitingMs > takeAfterMs) workshop.work(waiting.id).catch((err: unknown) => log.warn({ err, rollbackId: waiting.id }, "a waiting rollback could not be taken"))
+    if (waiting.waitingMs > takeAfterMs)
+      workshop
+        .work(waiting.id)
+        .catch((err: unknown) => log.warn({ err, rollbackId: waiting.id }, "a waiting rollback could not be taken"))
     else if (waiting.waitingMs > 500) ring(waiting.state === "preparing" ? "rehearse" : "run", waiting.id)
   }
 }

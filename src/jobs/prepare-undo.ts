@@ -21,15 +21,37 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
   const stepRuns = await deps.store.runs.listSteps(of.id)
   const { components, values, without } = draftUndo(run, latestRuns({ stepRuns }))
   if (components.length === 0)
-    throw new StepbackError("refused", `there is no way back from R-${of.number ?? "?"}: ${without.join("; ") || "it changed nothing"}`)
+    throw new StepbackError(
+      "refused",
+      `there is no way back from R-${of.number ?? "?"}: ${without.join("; ") || "it changed nothing"}`,
+    )
   const secrets = createSecrets(deps.environment)
   const target = openTarget(run.target, secrets, deps.targets)
   const identity = target.pool ? await identify(target.pool, target.httpBase) : null
-  if (identity?.standby) throw new StepbackError("refused", "the target is a standby and takes no writes: point the plan at the primary")
-  if (identity && run.target.fingerprint && canonicalJson(identity.fingerprint) !== canonicalJson(run.target.fingerprint))
-    throw new StepbackError("refused", `the target is not the database that R-${of.number ?? "?"} ran on: what it kept is not here`)
-  const base = { rollbackId: undo.id, environment: run.environment, secrets, target, redact: run.redact, signal, log: deps.log }
-  const steps = await rehearseSteps(components, (step) => ({ ...base, values: { ...run.parameters, ...values[step.id] } }))
+  if (identity?.standby)
+    throw new StepbackError("refused", "the target is a standby and takes no writes: point the plan at the primary")
+  if (
+    identity &&
+    run.target.fingerprint &&
+    canonicalJson(identity.fingerprint) !== canonicalJson(run.target.fingerprint)
+  )
+    throw new StepbackError(
+      "refused",
+      `the target is not the database that R-${of.number ?? "?"} ran on: what it kept is not here`,
+    )
+  const base = {
+    rollbackId: undo.id,
+    environment: run.environment,
+    secrets,
+    target,
+    redact: run.redact,
+    signal,
+    log: deps.log,
+  }
+  const steps = await rehearseSteps(components, (step) => ({
+    ...base,
+    values: { ...run.parameters, ...values[step.id] },
+  }))
   const reasons = [...raises(components, steps), ...without.map((text) => `no way back: ${text}`)]
   const { risk } = overallRisk(
     components.map((component) => component.risk),
@@ -48,7 +70,12 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
     target: { ...run.target, fingerprint: identity?.fingerprint ?? run.target.fingerprint },
     policy: { risk, riskReasons: reasons, count: rule.count, from: rule.from, expiresMs: run.policy.expiresMs },
     watch: null,
-    success: [{ text: "What was replaced is given back, no conflicts", from: components.flatMap((component) => component.steps.map((step) => step.id)) }],
+    success: [
+      {
+        text: "What was replaced is given back, no conflicts",
+        from: components.flatMap((component) => component.steps.map((step) => step.id)),
+      },
+    ],
     skip: undo.skips,
     components,
     rehearsal: { lookedAt: new Date().toISOString(), steps, problems: [], warnings: without },

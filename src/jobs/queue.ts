@@ -1,4 +1,4 @@
-import { createPostgresBackend, Queue, withBackend, Worker, type ConnectionOptions, type Job } from "bullmq"
+import { createPostgresBackend, Queue, withBackend, Worker, type Job } from "bullmq"
 import { Redis } from "ioredis"
 import type { Logger } from "../log.ts"
 
@@ -37,12 +37,15 @@ function redis(url: string, log: Logger): Redis {
 
 type Data = { rollbackId: string }
 
-function openQueue({ redisUrl, databaseUrl, log, prefix }: BellOptions): { queue: Queue<Data>; connection: Redis | null } {
+function openQueue({ redisUrl, databaseUrl, log, prefix }: BellOptions): {
+  queue: Queue<Data>
+  connection: Redis | null
+} {
   const defaults = { removeOnComplete: true, removeOnFail: true, attempts: 1 }
   if (redisUrl !== null) {
     const connection = redis(redisUrl, log)
     const queue = new Queue<Data>(queueName, {
-      connection: connection as unknown as ConnectionOptions,
+      connection: connection,
       defaultJobOptions: defaults,
       skipWaitingForReady: true,
       ...(prefix === undefined ? {} : { prefix }),
@@ -69,7 +72,9 @@ export function createBell(options: BellOptions): Bell {
       // While Redis is away nothing is piled up for it: the sweep rings later.
       if (connection && connection.status !== "ready" && !connecting) return
       // Not awaited: it hangs while Redis is gone.
-      queue.add(kind, { rollbackId }).catch((err: unknown) => options.log.warn({ err, rollbackId }, "bell not heard, the sweep will ring"))
+      queue
+        .add(kind, { rollbackId })
+        .catch((err: unknown) => options.log.warn({ err, rollbackId }, "bell not heard, the sweep will ring"))
     },
     async trouble() {
       try {
@@ -88,8 +93,16 @@ export function createBell(options: BellOptions): Bell {
 }
 
 /** Calls `work` for each ring. */
-export function answerBell(options: BellOptions & { concurrency: number }, work: (rollbackId: string) => Promise<void>): { close(): Promise<void> } {
-  const settings = { concurrency: options.concurrency, lockDuration: lockMs, stalledInterval: stalledMs, maxStalledCount }
+export function answerBell(
+  options: BellOptions & { concurrency: number },
+  work: (rollbackId: string) => Promise<void>,
+): { close(): Promise<void> } {
+  const settings = {
+    concurrency: options.concurrency,
+    lockDuration: lockMs,
+    stalledInterval: stalledMs,
+    maxStalledCount,
+  }
   const answer = async (job: Job<Data>) => work(job.data.rollbackId)
   const { redisUrl, databaseUrl, log, prefix } = options
   const connection = redisUrl === null ? null : redis(redisUrl, log)
@@ -100,7 +113,7 @@ export function answerBell(options: BellOptions & { concurrency: number }, work:
           ...settings,
         })
       : new Worker<Data>(queueName, answer, {
-          connection: connection as unknown as ConnectionOptions,
+          connection: connection,
           ...settings,
           ...(prefix === undefined ? {} : { prefix }),
         })

@@ -4,7 +4,6 @@ import { planFingerprint } from "../plans/moved.ts"
 import { noUndoGiven } from "../plans/normalise-step.ts"
 import type { Plan, PlanComponent, PlanStep } from "../plans/plan.ts"
 import { resolveParameters, selectComponents } from "../plans/select.ts"
-import type { Values } from "../plans/values.ts"
 import type { RehearsedStep } from "../rollback/facts.ts"
 import { overallRisk } from "../rollback/risk.ts"
 import { rehearseStep } from "../steps/definitions.ts"
@@ -14,6 +13,7 @@ import { rehearsed, type StepContext } from "../steps/step.ts"
 import { identify, type Target } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { hashFiles, resolveCommits } from "./freeze-run.ts"
+import { baselineContext, lookAtBaseline } from "./look-at-baseline.ts"
 import { openTarget } from "./open-target.ts"
 import { prepareUndoRun } from "./prepare-undo.ts"
 import type { WorkDeps } from "./work.ts"
@@ -29,7 +29,8 @@ class Refuse extends StepbackError {
 export async function rehearseRollback(rollback: StoredRollback, signal: AbortSignal, deps: WorkDeps): Promise<void> {
   const { store, log } = deps
   try {
-    const run = rollback.kind === "undo" ? await prepareUndoRun(rollback, signal, deps) : await prepareRun(rollback, signal, deps)
+    const run =
+      rollback.kind === "undo" ? await prepareUndoRun(rollback, signal, deps) : await prepareRun(rollback, signal, deps)
     const { frozen, digest } = freeze(run)
     await store.runs.saveRehearsal(
       rollback.id,
@@ -39,7 +40,10 @@ export async function rehearseRollback(rollback: StoredRollback, signal: AbortSi
         digest,
         token: deps.newId(),
         // A rehearsal holds no lock.
-        fingerprint: run.target.fingerprint && rollback.kind !== "rehearsal" ? sha256(canonicalJson({ ...run.target.fingerprint, httpOrigin: null })) : null,
+        fingerprint:
+          run.target.fingerprint && rollback.kind !== "rehearsal"
+            ? sha256(canonicalJson({ ...run.target.fingerprint, httpOrigin: null }))
+            : null,
         risk: run.policy.risk,
         approvalsNeeded: run.policy.count,
         expiresMs: run.policy.expiresMs,
@@ -64,12 +68,15 @@ const notForeseen = "it could not be prepared, for a reason that is in the worke
 
 function reasonOf(error: unknown): string {
   if (error instanceof StepbackError) return error.message
-  if (errorCode(error) === "23505") return "another rollback is under way on the same database: wait for its end, or deny it"
+  if (errorCode(error) === "23505")
+    return "another rollback is under way on the same database: wait for its end, or deny it"
   return notForeseen
 }
 
 /** What a look needs to know about who asks for it. */
-export type AskedRun = Pick<StoredRollback, "id" | "kind" | "environment" | "selection"> & { skips?: StoredRollback["skips"] }
+export type AskedRun = Pick<StoredRollback, "id" | "kind" | "environment" | "selection"> & {
+  skips?: StoredRollback["skips"]
+}
 
 /**
  * Looks at the live target, read-only, and gives the run as it would be frozen. Needs no state database; throws a
@@ -78,20 +85,9 @@ export type AskedRun = Pick<StoredRollback, "id" | "kind" | "environment" | "sel
 export async function prepareRun(
   rollback: AskedRun,
   signal: AbortSignal,
-  deps: Pick<WorkDeps, "plans" | "targets" | "environment" | "log">,
+  deps: Pick<WorkDeps, "plans" | "targets" | "environment" | "log"> & { store?: Pick<WorkDeps["store"], "baselines"> },
 ): Promise<FrozenRun> {
-  const { plans, invalid } = await deps.plans.load()
-  const loaded = plans.get(rollback.environment)
-  if (!loaded) {
-    const broken = invalid.find((file) => file.environment === rollback.environment)?.problems[0]
-    throw new Refuse(broken ? `the plan is invalid: ${broken.file}:${broken.line}:${broken.column}: ${broken.message}` : "this worker has no such plan")
-  }
-  const { plan } = loaded
-  const selected = selectComponents(plan, rollback.selection)
-  const resolved = resolveParameters(plan, rollback.selection.parameters)
-  if ("refusal" in selected || "refusal" in resolved) throw new Refuse("the plan has changed: ask again")
-  const { components } = selected
-  const { parameters } = resolved
+  const { plan, components, parameters } = await selectRun(rollback, deps)
   const secrets = createSecrets(deps.environment)
   const target = openTarget(plan.target, secrets, deps.targets)
   const problems: string[] = []
@@ -101,11 +97,23 @@ export async function prepareRun(
     hashFiles(components, secrets),
   ])
   const reachable: Target = { ...target, pool: problems.length > 0 ? null : target.pool }
-  const base = { rollbackId: rollback.id, environment: plan.environment, secrets, target: reachable, redact: plan.redact, signal, log: deps.log }
-  const steps = await rehearseSteps(components, (step) => ({ ...base, values: { ...parameters, ...commits[step.id] } }))
+  const base = {
+    rollbackId: rollback.id,
+    environment: plan.environment,
+    secrets,
+    target: reachable,
+    redact: plan.redact,
+    signal,
+    log: deps.log,
+  }
+  const valuesOf = (step: PlanStep) => ({ ...parameters, ...commits[step.id] })
+  const others = components.flatMap((component) => component.steps.map((step) => ({ step, values: valuesOf(step) })))
+  const baseline = baselineContext(plan, deps.store, others)
+  const steps = await rehearseSteps(components, (step) => ({ ...base, values: valuesOf(step), baseline }))
+  const seen = await lookAtBaseline({ plan, components, target: reachable, secrets }, deps.store)
   const { risk, reasons } = overallRisk(
     components.map((component) => component.risk),
-    [...problems, ...raises(components, steps)],
+    [...problems, ...raises(components, steps), ...seen.reasons],
   )
   const rule = plan.approve[risk]
   return {
@@ -135,19 +143,45 @@ export async function prepareRun(
       lookedAt: new Date().toISOString(),
       steps,
       problems,
-      warnings: [],
+      warnings: seen.warnings,
     },
   }
 }
 
-async function lookAtTarget(plan: Plan, target: Target, problems: string[], redact: (text: string) => string): Promise<Fingerprint | null> {
+/** The plan as this worker's folder has it now, and what of it was asked for. */
+async function selectRun(rollback: AskedRun, deps: Pick<WorkDeps, "plans">) {
+  const { plans, invalid } = await deps.plans.load()
+  const loaded = plans.get(rollback.environment)
+  if (!loaded) {
+    const broken = invalid.find((file) => file.environment === rollback.environment)?.problems[0]
+    throw new Refuse(
+      broken
+        ? `the plan is invalid: ${broken.file}:${broken.line}:${broken.column}: ${broken.message}`
+        : "this worker has no such plan",
+    )
+  }
+  const { plan } = loaded
+  const selected = selectComponents(plan, rollback.selection)
+  const resolved = resolveParameters(plan, rollback.selection.parameters)
+  if ("refusal" in selected || "refusal" in resolved) throw new Refuse("the plan has changed: ask again")
+  return { plan, components: selected.components, parameters: resolved.parameters }
+}
+
+async function lookAtTarget(
+  plan: Plan,
+  target: Target,
+  problems: string[],
+  redact: (text: string) => string,
+): Promise<Fingerprint | null> {
   if (!target.pool) return { database: "", systemIdentifier: null, httpOrigin: target.httpBase?.origin ?? null }
   try {
     const { fingerprint, standby } = await identify(target.pool, target.httpBase)
     if (standby) throw new Refuse("the target is a standby and takes no writes: point the plan at the primary")
     const expected = plan.target.expect.database
     if (expected !== null && expected !== fingerprint.database)
-      throw new Refuse(`the target is database "${fingerprint.database}", and the plan expects "${expected}": check the worker's environment`)
+      throw new Refuse(
+        `the target is database "${fingerprint.database}", and the plan expects "${expected}": check the worker's environment`,
+      )
     return fingerprint
   } catch (error) {
     if (error instanceof StepbackError) throw error
@@ -157,16 +191,22 @@ async function lookAtTarget(plan: Plan, target: Target, problems: string[], reda
 }
 
 /** Database steps one after the other; requests and programs meanwhile, side by side. */
-export async function rehearseSteps(components: PlanComponent[], contextOf: (step: PlanStep) => StepContext): Promise<RehearsedStep[]> {
+export async function rehearseSteps(
+  components: PlanComponent[],
+  contextOf: (step: PlanStep) => StepContext,
+): Promise<RehearsedStep[]> {
   const steps = components.flatMap((component) => component.steps)
   const found = new Map<string, RehearsedStep>()
   const look = async (step: PlanStep) => {
     const context = contextOf(step)
-    const unknown = namesOf(step).filter((name) => !(name in (context.values as Values)))
+    const unknown = namesOf(step).filter((name) => !(name in context.values))
     found.set(
       step.id,
       unknown.length > 0
-        ? rehearsed(step.id, { outcome: "not_tried", note: `uses ${unknown.map((name) => `$${name}`).join(", ")}, which the run itself gives` })
+        ? rehearsed(step.id, {
+            outcome: "not_tried",
+            note: `uses ${unknown.map((name) => `$${name}`).join(", ")}, which the run itself gives`,
+          })
         : await rehearseStep(step, context),
     )
   }
@@ -183,8 +223,10 @@ export function raises(components: PlanComponent[], rehearsal: RehearsedStep[]):
     component.steps.flatMap((step) => {
       const seen = byId.get(step.id)
       const reasons: string[] = []
-      if (step.irreversible !== null && step.irreversible !== noUndoGiven) reasons.push(`${step.title} has no way back: ${step.irreversible}`)
-      if (step.effect !== "none" && seen?.outcome === "unknown") reasons.push(`${step.title}: ${seen.note ?? "could not be looked at"}`)
+      if (step.irreversible !== null && step.irreversible !== noUndoGiven)
+        reasons.push(`${step.title} has no way back: ${step.irreversible}`)
+      if (step.effect !== "none" && seen?.outcome === "unknown")
+        reasons.push(`${step.title}: ${seen.note ?? "could not be looked at"}`)
       else if (step.kind === "sql" && step.expectRows.kind === "rehearsed" && seen?.rows == null)
         reasons.push(`${step.title}: how many rows is not known`)
       return reasons

@@ -42,7 +42,9 @@ export async function runComponent(component: PlanComponent, state: RunState, de
     const needed = step.needs.map((need) => running.get(need) ?? Promise.resolve(true))
     running.set(
       step.id,
-      Promise.all(needed).then(async (held) => held.every(Boolean) && mayBegin(state) && (await settle(step, state, deps))),
+      Promise.all(needed).then(
+        async (held) => held.every(Boolean) && mayBegin(state) && (await settle(step, state, deps)),
+      ),
     )
   }
   const ended = await Promise.allSettled(running.values())
@@ -87,10 +89,20 @@ async function settle(step: PlanStep, state: RunState, deps: WorkDeps): Promise<
 }
 
 /** The state database may be away for a while; a result that cannot be written yet is kept and written then. */
-async function record(step: PlanStep, attempt: number, result: StepResult, state: RunState, deps: WorkDeps): Promise<void> {
+async function record(
+  step: PlanStep,
+  attempt: number,
+  result: StepResult,
+  state: RunState,
+  deps: WorkDeps,
+): Promise<void> {
   for (let wait = 50; ; wait = Math.min(wait * 2, 1_000)) {
     try {
-      const { stop } = await deps.store.runs.recordStep(state.rollback.id, state.rollback.epoch, { id: step.id, attempt, result })
+      const { stop } = await deps.store.runs.recordStep(state.rollback.id, state.rollback.epoch, {
+        id: step.id,
+        attempt,
+        result,
+      })
       if (stop) state.lease.sawStop()
       deps.wakeOutbox()
       deps.log.info({ step: step.id, attempt, outcome: result.outcome, ms: result.ms }, "step ended")
@@ -102,7 +114,13 @@ async function record(step: PlanStep, attempt: number, result: StepResult, state
   }
 }
 
-async function tryStep(step: PlanStep, before: StepRun | undefined, attempt: number, state: RunState, deps: WorkDeps): Promise<StepResult> {
+async function tryStep(
+  step: PlanStep,
+  before: StepRun | undefined,
+  attempt: number,
+  state: RunState,
+  deps: WorkDeps,
+): Promise<StepResult> {
   const { rollback } = state
   const skip = state.run.skip[step.id]
   if (skip) return stepResult({ outcome: "skipped", skipped: skip, evidence: [`skipped: ${skip.reason}`] })
@@ -112,16 +130,23 @@ async function tryStep(step: PlanStep, before: StepRun | undefined, attempt: num
     if (before && step.effect === "blind" && step.kind !== "manual")
       return stepResult({
         outcome: "unknown",
-        failure: failure("interrupted", "the worker was interrupted while this ran; whether it took effect is not known: look, then retry or skip"),
+        failure: failure(
+          "interrupted",
+          "the worker was interrupted while this ran; whether it took effect is not known: look, then retry or skip",
+        ),
       })
     if (before && endLeftover(await deps.store.runs.findProcess(rollback.id, step.id, attempt)))
       deps.log.warn({ step: step.id }, "a leftover process of an earlier worker was ended")
     if (step.kind === "command") {
       const files = await hashFilesOf(step, state.secrets)
       if (canonicalJson(files) !== canonicalJson(state.run.files[step.id] ?? {}))
-        return stepResult({ outcome: "failed", failure: failure("changed", "a file that this command runs is not the one that was approved") })
+        return stepResult({
+          outcome: "failed",
+          failure: failure("changed", "a file that this command runs is not the one that was approved"),
+        })
     }
-    if (outside || step.kind === "command") await deps.store.runs.recordIntent(rollback.id, rollback.epoch, step.id, attempt)
+    if (outside || step.kind === "command")
+      await deps.store.runs.recordIntent(rollback.id, rollback.epoch, step.id, attempt)
     return await runStep(step, { ...contextOf(step, attempt, state, deps), interrupted: before !== undefined })
   } catch (error) {
     if (error instanceof LostLeaseError) throw error
@@ -144,6 +169,8 @@ function contextOf(step: PlanStep, attempt: number, state: RunState, deps: WorkD
     attempt,
     rehearsed: run.rehearsal.steps.find((seen) => seen.stepId === step.id) ?? null,
     fingerprint: run.target.fingerprint,
+    // By hash alone: which snapshot goes back is part of what was approved.
+    baseline: { rules: null, newest: async () => null, find: (hash) => deps.store.baselines.find(hash), others: [] },
     recordProcess: (started) =>
       void deps.store.runs
         .recordProcess(rollback.id, step.id, attempt, started)

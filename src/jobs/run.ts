@@ -19,7 +19,12 @@ import type { WorkDeps } from "./work.ts"
 const approvalFreshMs = 30_000
 
 /** Runs what was approved from where it stands, to its end; the same for a first run and for a takeover. */
-export async function runRollback(rollback: StoredRollback, lease: Lease, closing: () => boolean, deps: WorkDeps): Promise<void> {
+export async function runRollback(
+  rollback: StoredRollback,
+  lease: Lease,
+  closing: () => boolean,
+  deps: WorkDeps,
+): Promise<void> {
   const { store } = deps
   const [run, stepRuns] = await Promise.all([thawOrFail(rollback, deps), store.runs.listSteps(rollback.id)])
   if (run === null) return
@@ -77,7 +82,9 @@ function thawn(rollback: StoredRollback): FrozenRun | null {
 async function isApproved(rollback: StoredRollback, run: FrozenRun, deps: WorkDeps): Promise<boolean> {
   if (run.kind === "rehearsal" || run.rollbackId !== rollback.id) return false
   const approvals = await deps.store.approvals.list(rollback.id, rollback.round)
-  const givers = approvals.filter(({ userId, digest }) => userId !== rollback.requester_id && digest === rollback.digest)
+  const givers = approvals.filter(
+    ({ userId, digest }) => userId !== rollback.requester_id && digest === rollback.digest,
+  )
   return new Set(givers.map(({ userId }) => userId)).size >= run.policy.count
 }
 
@@ -144,18 +151,25 @@ async function compareAndFence(state: RunState, begun: boolean, deps: WorkDeps):
 async function whatMoved(state: RunState, begun: boolean, deps: WorkDeps): Promise<string[]> {
   const { run, rollback, target, secrets } = state
   const moved: string[] = []
-  const [identity, files] = await Promise.all([target.pool && identify(target.pool, target.httpBase), hashFiles(run.components, secrets)])
+  const [identity, files] = await Promise.all([
+    target.pool && identify(target.pool, target.httpBase),
+    hashFiles(run.components, secrets),
+  ])
   if (identity) {
     const { fingerprint, standby } = identity
     if (standby) moved.push("the target has become a standby")
     const shown = run.target.fingerprint
-    if (shown !== null && canonicalJson(shown) !== canonicalJson(fingerprint)) moved.push("the target is another database or host")
+    if (shown !== null && canonicalJson(shown) !== canonicalJson(fingerprint))
+      moved.push("the target is another database or host")
   }
   if (canonicalJson(files) !== canonicalJson(run.files)) moved.push("a file that a command runs")
   const approvedAt = rollback.approved_at
   if (!begun && approvedAt !== null && Date.now() - Date.parse(approvedAt) > approvalFreshMs) {
     const approvals = await deps.store.approvals.list(rollback.id, rollback.round)
-    const allowed = await deps.stillAllowed(approvals.map((approval) => approval.userId), run.policy.from)
+    const allowed = await deps.stillAllowed(
+      approvals.map((approval) => approval.userId),
+      run.policy.from,
+    )
     // Without Slack what was approved goes on.
     if (allowed === false) moved.push("an approver may no longer approve")
   }
@@ -165,11 +179,18 @@ async function whatMoved(state: RunState, begun: boolean, deps: WorkDeps): Promi
 /** The end: what the ledger says is compared with what was reported, trouble escalates, the analysis follows. */
 async function conclude(state: RunState, trouble: string | null, deps: WorkDeps): Promise<void> {
   const { rollback, run } = state
-  const [lost, [fresh, seen]] = await Promise.all([trouble === null ? lostEffects(state) : [], lookBack(rollback.id, deps)])
-  const complete = everyStep(state, (stepRun) => stepRun?.result?.outcome === "succeeded" || stepRun?.result?.outcome === "skipped")
+  const [lost, [fresh, seen]] = await Promise.all([
+    trouble === null ? lostEffects(state) : [],
+    lookBack(rollback.id, deps),
+  ])
+  const complete = everyStep(
+    state,
+    (stepRun) => stepRun?.result?.outcome === "succeeded" || stepRun?.result?.outcome === "skipped",
+  )
   const reason =
     trouble ?? (lost.length > 0 ? `the target has lost what was done: ${lost.join(", ")}` : failedTitle(state))
-  const end = reason === null && complete ? "succeeded" : reason === null && state.lease.stopRequested() ? "stopped" : "failed"
+  const end =
+    reason === null && complete ? "succeeded" : reason === null && state.lease.stopRequested() ? "stopped" : "failed"
   const alarm =
     trouble !== null
       ? ({ trigger: "step_failed", headline: trouble } as const)
@@ -178,7 +199,12 @@ async function conclude(state: RunState, trouble: string | null, deps: WorkDeps)
         : null
   const view = { ...seen, state: end, endReason: reason } as const
   for (const escalation of escalationsOf(view, run, { trouble: alarm }))
-    await deps.store.records.raise(rollback.id, `${rollback.id}/${escalation.key}/${rollback.round}`, deps.newId(), escalation.facts)
+    await deps.store.records.raise(
+      rollback.id,
+      `${rollback.id}/${escalation.key}/${rollback.round}`,
+      deps.newId(),
+      escalation.facts,
+    )
   const numbers = trouble === null && lost.length === 0 ? newNumbers(state) : []
   if (numbers.length > 0) {
     // Nothing of that step was done: the approvers see the new numbers and decide again.

@@ -5,7 +5,12 @@ import type { Store } from "../store/store.ts"
 
 /** What people are told by time alone: approvers called again, a lost worker, an analysis that waits. */
 export function telling({ store, newId, log }: { store: Store; newId(): string; log: Logger }) {
-  async function raise(rollbackId: string, key: string, trigger: EscalationTrigger, headline: string): Promise<boolean> {
+  async function raise(
+    rollbackId: string,
+    key: string,
+    trigger: EscalationTrigger,
+    headline: string,
+  ): Promise<boolean> {
     const rollback = await store.rollbacks.get(rollbackId)
     const run = readRun(rollback)
     if (!run) return false

@@ -41,7 +41,10 @@ export async function watchOnce(deps: WorkDeps): Promise<boolean> {
     deps.wakeOutbox()
     return true
   }
-  const captures = Object.assign({}, ...stepRuns.map((stepRun) => stepRun.result?.captures ?? {})) as Record<string, string>
+  const captures = Object.assign({}, ...stepRuns.map((stepRun) => stepRun.result?.captures ?? {})) as Record<
+    string,
+    string
+  >
   const seen = await probeAll({ rollback, run, due, steps, measures, captures }, deps)
   await deps.store.watches.record(rollback.id, seen, run.watch.everyMs)
   return true
@@ -56,7 +59,10 @@ type Watching = {
   captures: Record<string, string>
 }
 
-async function probeAll({ rollback, run, due, steps, measures, captures }: Watching, deps: WorkDeps): Promise<DueWatch["seen"]> {
+async function probeAll(
+  { rollback, run, due, steps, measures, captures }: Watching,
+  deps: WorkDeps,
+): Promise<DueWatch["seen"]> {
   const secrets = createSecrets(deps.environment)
   const target = openTarget(run.target, secrets, deps.targets)
   const rules = { failures: run.watch?.failures ?? 1, slowerThan: run.watch?.slowerThan ?? null }
@@ -75,7 +81,12 @@ async function probeAll({ rollback, run, due, steps, measures, captures }: Watch
     })
     const ms = probe.ms > 0 ? probe.ms : Math.round(performance.now() - began)
     const measure = measures.get(step.id) ?? { heldBefore: null, ms: null }
-    const judged = judgeProbe(seen[step.id], { held: probe.holds === true, ms, note: probe.note ?? "no answer" }, measure, rules)
+    const judged = judgeProbe(
+      seen[step.id],
+      { held: probe.holds === true, ms, note: probe.note ?? "no answer" },
+      measure,
+      rules,
+    )
     seen[step.id] = judged.seen
     const key = `${rollback.id}/watch/${step.id}`
     if (judged.verdict === "failing" || judged.verdict === "slow")
@@ -85,8 +96,14 @@ async function probeAll({ rollback, run, due, steps, measures, captures }: Watch
         headline: `${step.title}: ${judged.verdict === "slow" ? "slower than before" : "failing"} after the rollback`,
         evidence: [
           probe.note ?? "no answer",
-          judged.verdict === "slow" ? `${ms} ms, before: ${measure.ms ?? "?"} ms` : `${judged.seen.failed} times in a row`,
-          ...(measure.heldBefore === false ? ["it was broken before the rollback too"] : measure.heldBefore === true ? ["it worked before the rollback"] : []),
+          judged.verdict === "slow"
+            ? `${ms} ms, before: ${measure.ms ?? "?"} ms`
+            : `${judged.seen.failed} times in a row`,
+          ...(measure.heldBefore === false
+            ? ["it was broken before the rollback too"]
+            : measure.heldBefore === true
+              ? ["it worked before the rollback"]
+              : []),
         ],
         byHand: null,
         mention: run.escalate.mention,

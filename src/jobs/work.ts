@@ -34,7 +34,8 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
     const lease = holdLease(
       { id: claimed.id, epoch: claimed.epoch, stop: claimed.stop_requested_at !== null },
       deps.store,
-      (runningMs) => void breachOfRto(claimed, runningMs, deps).catch((err: unknown) => log.warn({ err }, "RTO check failed")),
+      (runningMs) =>
+        void breachOfRto(claimed, runningMs, deps).catch((err: unknown) => log.warn({ err }, "RTO check failed")),
     )
     let settle: () => void = () => undefined
     inHand.set(rollbackId, { lease, done: new Promise((resolve) => (settle = resolve)) })

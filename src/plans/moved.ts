@@ -16,7 +16,9 @@ export function whatMoved(run: FrozenRun, plan: Plan, selection: Selection): str
   const moved = [
     ...movedParameters(run.parameters, parameters.parameters),
     ...movedSteps(run.components, selected.components),
-    ...(differ(run.target.postgres, plan.target.postgres) || differ(run.target.http, plan.target.http) ? ["the target"] : []),
+    ...(differ(run.target.postgres, plan.target.postgres) || differ(run.target.http, plan.target.http)
+      ? ["the target"]
+      : []),
     ...(movedPolicy(run, plan) ? ["who approves"] : []),
   ]
   return moved.length > 0 ? moved : ["the plan file"]
@@ -48,7 +50,8 @@ function movedSteps(shown: PlanComponent[], now: PlanComponent[]): string[] {
 
 function describe(before: PlanStep, after: PlanStep): string {
   const parts = Object.keys({ ...before, ...after }).filter(
-    (key) => key !== "facts" && differ((before as Record<string, unknown>)[key], (after as Record<string, unknown>)[key]),
+    (key) =>
+      key !== "facts" && differ((before as Record<string, unknown>)[key], (after as Record<string, unknown>)[key]),
   )
   return `step ${before.id}: ${parts.join(", ")}`
 }

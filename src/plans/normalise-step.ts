@@ -37,7 +37,8 @@ function common(step: WrittenStep) {
     id: step.id,
     title: step.title ?? toTitle(step.id),
     effect: getEffect(step),
-    timeoutMs: step.timeout ?? (kind === "manual" ? BY_HAND_MS : kind === "command" || kind === "workflow" ? LONG_MS : SHORT_MS),
+    timeoutMs:
+      step.timeout ?? (kind === "manual" ? BY_HAND_MS : kind === "command" || kind === "workflow" ? LONG_MS : SHORT_MS),
     retries: step.retries ?? 0,
     needs: step.needs ?? [],
     onFailure: step.on_failure ?? "stop",

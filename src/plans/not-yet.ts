@@ -3,8 +3,4 @@ export const STEP_KINDS = ["sql", "check", "http", "command", "restore", "purge"
 export type StepKind = (typeof STEP_KINDS)[number]
 
 /** What the language knows and the program does not run yet: a plan that uses it is refused by name. */
-export const NOT_YET: ReadonlySet<string> = new Set([
-  "restore",
-  "baseline",
-  "hook",
-])
+export const NOT_YET: ReadonlySet<string> = new Set(["hook"])

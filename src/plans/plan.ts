@@ -102,7 +102,10 @@ export type RowExpectation =
   | { kind: "rehearsed"; tolerance: number | null }
 
 /** A literal, `$name` (a parameter or a captured value, as `{ ref }`), or a regular expression (`/…/`). */
-export type Expected = { kind: "literal"; value: unknown } | { kind: "ref"; name: string } | { kind: "pattern"; source: string }
+export type Expected =
+  | { kind: "literal"; value: unknown }
+  | { kind: "ref"; name: string }
+  | { kind: "pattern"; source: string }
 
 export type SqlStep = StepCommon & {
   kind: "sql"

@@ -7,7 +7,10 @@ const DAY = 86_400_000
 const common = {
   id: v.identifier.meta({ description: "Unique in the plan." }),
   title: v.text().optional().meta({ description: "What people read; made from the id when it is missing." }),
-  timeout: v.duration(DAY).optional().meta({ description: "30s when missing; 5m for a command or a workflow, 1h for what a person does." }),
+  timeout: v
+    .duration(DAY)
+    .optional()
+    .meta({ description: "30s when missing; 5m for a command or a workflow, 1h for what a person does." }),
   retries: v.whole(0, 10).optional().meta({ description: "Only for errors that retrying can cure." }),
   needs: v
     .listOf(v.identifier, "step ids")

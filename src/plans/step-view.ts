@@ -50,7 +50,9 @@ function scriptOf(step: PlanStep): string {
     case "command":
       return step.command.map((part) => (/[\s'"]/.test(part) ? JSON.stringify(part) : part)).join(" ")
     case "restore":
-      return `restore ${step.table} from the baseline`
+      return `put ${step.keys === null ? "rows" : step.keys.join(", ")} of ${step.table} back to the baseline${
+        step.after === null ? "" : `: what had changed by the snapshot "${step.after}" and has not changed since`
+      }`
     case "purge":
       return `archive and delete from ${step.table} where ${step.where}`
     case "workflow":

@@ -13,7 +13,10 @@ export type UndoDraft = {
 
 /** Makes the undo of a run out of what its steps did. Steps that only looked are left out. */
 export function draftUndo(run: FrozenRun, done: ReadonlyMap<string, StepRun>): UndoDraft {
-  const captures = Object.assign({}, ...[...done.values()].map((step) => step.result?.captures ?? {})) as Record<string, string>
+  const captures = Object.assign({}, ...[...done.values()].map((step) => step.result?.captures ?? {})) as Record<
+    string,
+    string
+  >
   const values: UndoDraft["values"] = {}
   const without: string[] = []
   const components = [...run.components].reverse().flatMap((component): PlanComponent[] => {
@@ -58,9 +61,13 @@ function wayBack(step: PlanStep, rollbackId: string): PlanStep | null {
     case "restore":
     case "purge":
     case "undo":
-      return step.irreversible === null ? { ...common, kind: "undo", effect: "transactional", ofRollback: rollbackId, ofStep: step.id } : null
+      return step.irreversible === null
+        ? { ...common, kind: "undo", effect: "transactional", ofRollback: rollbackId, ofStep: step.id }
+        : null
     case "command":
-      return step.undo === null ? null : { ...step, ...common, command: step.undo, capture: {}, expect: { exit: step.expect.exit, stdout: null } }
+      return step.undo === null
+        ? null
+        : { ...step, ...common, command: step.undo, capture: {}, expect: { exit: step.expect.exit, stdout: null } }
     case "http":
       return step.undo === null
         ? null

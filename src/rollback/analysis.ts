@@ -1,6 +1,9 @@
 import type { Analysis, CriterionResult, RollbackView, StepRun } from "./facts.ts"
 
-type Facts = Omit<Analysis, "auditHead" | "auditEntries" | "rootCause" | "prevention" | "followUps" | "filledBy" | "watch">
+type Facts = Omit<
+  Analysis,
+  "auditHead" | "auditEntries" | "rootCause" | "prevention" | "followUps" | "filledBy" | "watch"
+>
 
 const between = (from: string | null, to: string | null) =>
   from === null || to === null ? null : Math.max(0, Date.parse(to) - Date.parse(from))
@@ -43,7 +46,9 @@ export function componentTime(runs: readonly (StepRun | undefined)[]): number | 
 }
 
 function issues(view: RollbackView): string[] {
-  const titles = new Map(view.components.flatMap((component) => component.steps.map((step) => [step.id, step.title] as const)))
+  const titles = new Map(
+    view.components.flatMap((component) => component.steps.map((step) => [step.id, step.title] as const)),
+  )
   const found: string[] = []
   for (const run of view.stepRuns) {
     const title = titles.get(run.stepId) ?? run.stepId

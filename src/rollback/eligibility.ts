@@ -42,5 +42,7 @@ export function inAudience(audience: Audience, userId: string, groups: GroupMemb
   const asked = groupsToAsk(audience, userId)
   if (asked.some((group) => groups[group]?.includes(userId) ?? false)) return null
   const silent = asked.find((group) => groups[group] == null)
-  return silent === undefined ? { reason: "not_in_audience", audience } : { reason: "could_not_check_group", group: silent }
+  return silent === undefined
+    ? { reason: "not_in_audience", audience }
+    : { reason: "could_not_check_group", group: silent }
 }

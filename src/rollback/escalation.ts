@@ -24,7 +24,11 @@ export function escalationsOf(
   options: { trouble: { trigger: EscalationTrigger; headline: string } | null },
 ): Raised[] {
   const { escalate } = run
-  const common = { mention: escalate.mention, channelId: escalate.channel, acknowledgeWithinMs: escalate.acknowledgeWithinMs }
+  const common = {
+    mention: escalate.mention,
+    channelId: escalate.channel,
+    acknowledgeWithinMs: escalate.acknowledgeWithinMs,
+  }
   const raised: Raised[] = []
   if (options.trouble !== null)
     raised.push({

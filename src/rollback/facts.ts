@@ -38,6 +38,8 @@ export type RehearsedStep = {
   ms: number
   /** The commit that a workflow's branch or tag points to. */
   commit?: string
+  /** `restore`: which snapshots were compared, and which rows were shown. */
+  restore?: RehearsedRestore
 }
 
 /** Why a step did not do what it should; `code` is an SQLSTATE, `http_500`, `exit_2`, `timeout`, `expectation`… */

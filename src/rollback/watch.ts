@@ -20,9 +20,19 @@ export function judgeProbe(
   measure: Measure,
   rules: { failures: number; slowerThan: number | null },
 ): { seen: WatchSeen; verdict: Verdict } {
-  const limitMs = rules.slowerThan === null || measure.ms === null ? null : Math.max(measure.ms * rules.slowerThan, noiseMs)
+  const limitMs =
+    rules.slowerThan === null || measure.ms === null ? null : Math.max(measure.ms * rules.slowerThan, noiseMs)
   const slow = probe.held && limitMs !== null && probe.ms > limitMs
-  const before = known ?? { failed: 0, slow: 0, failures: 0, slowAnswers: 0, probes: 0, worstMs: 0, alarm: null, last: "" }
+  const before = known ?? {
+    failed: 0,
+    slow: 0,
+    failures: 0,
+    slowAnswers: 0,
+    probes: 0,
+    worstMs: 0,
+    alarm: null,
+    last: "",
+  }
   const seen: WatchSeen = {
     failed: probe.held ? 0 : before.failed + 1,
     slow: slow ? before.slow + 1 : 0,
@@ -33,14 +43,19 @@ export function judgeProbe(
     alarm: before.alarm,
     last: probe.note,
   }
-  if (seen.failed >= rules.failures && before.alarm !== "failing") return { seen: { ...seen, alarm: "failing" }, verdict: "failing" }
+  if (seen.failed >= rules.failures && before.alarm !== "failing")
+    return { seen: { ...seen, alarm: "failing" }, verdict: "failing" }
   if (seen.slow >= rules.failures && before.alarm === null) return { seen: { ...seen, alarm: "slow" }, verdict: "slow" }
   if (before.alarm !== null && probe.held && !slow) return { seen: { ...seen, alarm: null }, verdict: "recovered" }
   return { seen, verdict: "well" }
 }
 
 /** The watch in one line, for the thread and the analysis. */
-export function describeWatch(titles: ReadonlyMap<string, string>, seen: Readonly<Record<string, WatchSeen>>, measures: ReadonlyMap<string, Measure>): string {
+export function describeWatch(
+  titles: ReadonlyMap<string, string>,
+  seen: Readonly<Record<string, WatchSeen>>,
+  measures: ReadonlyMap<string, Measure>,
+): string {
   const lines = Object.entries(seen).map(([id, item]) => {
     const title = titles.get(id) ?? id
     if (item.failures === 0 && item.slowAnswers === 0) {

@@ -38,13 +38,25 @@ export async function captureBaseline(
   request: { environment: string; name: string; rules: BaselineRules; database: string | null },
 ): Promise<{ snapshot: Snapshot; content: string; sha256: string }> {
   const snapshot = await looking(pool, captureTimeoutMs, async (client): Promise<Snapshot> => {
-    const { rows } = await client.query<{ database: string; at: Date }>("select current_database() as database, now() as at")
+    const { rows } = await client.query<{ database: string; at: Date }>(
+      "select current_database() as database, now() as at",
+    )
     const { database, at } = rows[0] as { database: string; at: Date }
     if (request.database !== null && request.database !== database)
-      throw new StepbackError("refused", `the target is database "${database}", and the plan expects "${request.database}"`)
+      throw new StepbackError(
+        "refused",
+        `the target is database "${database}", and the plan expects "${request.database}"`,
+      )
     const tables: SnapshotTable[] = []
     for (const rule of request.rules.tables) tables.push(await captureTable(client, rule))
-    return { format: 1, environment: request.environment, name: request.name, database, capturedAt: at.toISOString(), tables }
+    return {
+      format: 1,
+      environment: request.environment,
+      name: request.name,
+      database,
+      capturedAt: at.toISOString(),
+      tables,
+    }
   })
   const content = canonicalJson(snapshot)
   return { snapshot, content, sha256: sha256(content) }
@@ -59,13 +71,19 @@ async function captureTable(client: PoolClient, rule: BaselineRules["tables"][nu
     `select count(*)::int as rows from (select from ${table.relation} limit ${mostRows + 1}) counted`,
   )
   if ((counted[0]?.rows ?? 0) > mostRows)
-    throw new StepbackError("refused", `${rule.table} has more than ${mostRows} rows: a baseline is for tables of configuration`)
-  const found = await readRows(client, { table, key: rule.key, compared: [], shown: [] }, null)
+    throw new StepbackError(
+      "refused",
+      `${rule.table} has more than ${mostRows} rows: a baseline is for tables of configuration`,
+    )
+  const found = await readRows(client, { table, key: rule.key, compared: [] }, null)
   const rows = found.map(({ key, row }) => ({ key, row })).sort((a, b) => (keyId(a.key) < keyId(b.key) ? -1 : 1))
   const ids = rows.map((row) => keyId(row.key))
   const twice = ids.findIndex((id, index) => ids[index + 1] === id)
   if (twice >= 0 || rows.some((row) => row.key.includes(null as unknown as string)))
-    throw new StepbackError("refused", `${rule.key.join(", ")} is no key of ${rule.table}: two rows have the same, or one has none`)
+    throw new StepbackError(
+      "refused",
+      `${rule.key.join(", ")} is no key of ${rule.table}: two rows have the same, or one has none`,
+    )
   return { table: rule.table, key: rule.key, columns: table.columns, rows }
 }
 
@@ -98,18 +116,29 @@ export function schemaDifference(then: TableFacts["columns"], now: TableFacts["c
   const parts = [
     ...[...after.keys()].filter((name) => !before.has(name)).map((name) => `column ${name} is new`),
     ...[...before.keys()].filter((name) => !after.has(name)).map((name) => `column ${name} is gone`),
-    ...[...after].filter(([name, facts]) => before.has(name) && before.get(name) !== facts).map(([name]) => `column ${name} is another`),
+    ...[...after]
+      .filter(([name, facts]) => before.has(name) && before.get(name) !== facts)
+      .map(([name]) => `column ${name} is another`),
   ]
   if (parts.length > 0) return parts.join(", ")
   // A row's text has its columns in order.
-  return then.map((column) => column.name).join() === now.map((column) => column.name).join() ? null : "its columns stand in another order"
+  return then.map((column) => column.name).join() === now.map((column) => column.name).join()
+    ? null
+    : "its columns stand in another order"
 }
 
 /** The snapshot as a file for people and other programs. Values that the plan says are never shown stay out of it. */
 export function snapshotFile(snapshot: Snapshot, hash: string, redact: readonly string[]): string {
   const tables = snapshot.tables.map((table) => {
     const withheld = columnsOf(table).filter((name) => redact.includes(name))
-    return withheld.length === 0 ? table : { ...table, rows: [], withheld: `not exported: the plan redacts ${withheld.join(", ")}`, count: table.rows.length }
+    return withheld.length === 0
+      ? table
+      : {
+          ...table,
+          rows: [],
+          withheld: `not exported: the plan redacts ${withheld.join(", ")}`,
+          count: table.rows.length,
+        }
   })
   const { capturedAt, environment, name, database } = snapshot
   const head = { timestamp: capturedAt, environment, name, database, sha256: hash }

@@ -48,7 +48,12 @@ const knownTables = new WeakMap<object, Map<string, { oid: string; table: TableF
  * rows along unkept is looked at each time: a table that was replaced, or that has children, is read in full again.
  * A column or key that goes in the middle of a run is an error of the statement, not a loss.
  */
-export async function findTableOfRun(client: PoolClient, run: object, schema: string | null, name: string): Promise<TableFacts | null> {
+export async function findTableOfRun(
+  client: PoolClient,
+  run: object,
+  schema: string | null,
+  name: string,
+): Promise<TableFacts | null> {
   const relation = qualified(schema, name)
   const tables = knownTables.get(run) ?? new Map<string, { oid: string; table: TableFacts }>()
   knownTables.set(run, tables)
@@ -61,7 +66,8 @@ export async function findTableOfRun(client: PoolClient, run: object, schema: st
   const { oid, has_children: hasChildren } = seen.value.rows[0] as { oid: string | null; has_children: boolean }
   if (known !== undefined && known.oid === oid && !hasChildren) return known.table
   const table = first.value ?? (await findTable(client, schema, name))
-  if (table !== null && oid !== null && table.children.length === 0 && !hasChildren) tables.set(relation, { oid, table })
+  if (table !== null && oid !== null && table.children.length === 0 && !hasChildren)
+    tables.set(relation, { oid, table })
   else tables.delete(relation)
   return table
 }

@@ -22,7 +22,11 @@ export const checkStep: StepType<CheckStep> = {
   async rehearse(step, context) {
     const result = await ask(step, context, false)
     if (result.failure && result.failure.code !== "expectation")
-      return rehearsed(step.id, { outcome: "unknown", note: `${result.failure.code} ${result.failure.message}`, ms: result.ms })
+      return rehearsed(step.id, {
+        outcome: "unknown",
+        note: `${result.failure.code} ${result.failure.message}`,
+        ms: result.ms,
+      })
     return rehearsed(step.id, {
       holds: result.outcome === "succeeded",
       rows: result.rows,
@@ -39,7 +43,8 @@ const patienceMs = 90_000
 async function ask(step: CheckStep, context: StepContext, patient: boolean): Promise<StepResult> {
   const started = performance.now()
   const { pool } = context.target
-  if (!pool) return stepResult({ outcome: "failed", failure: failure("no_database", "the plan's target has no database") })
+  if (!pool)
+    return stepResult({ outcome: "failed", failure: failure("no_database", "the plan's target has no database") })
   for (let attempt = 1; ; attempt++) {
     try {
       const result = await looking(pool, step.timeoutMs, (client) => read(client, step, context))
@@ -49,7 +54,11 @@ async function ask(step: CheckStep, context: StepContext, patient: boolean): Pro
         await pause(Math.min(100 * 2 ** attempt, 2_000))
         continue
       }
-      return stepResult({ outcome: "failed", failure: sqlFailure(error, step.sql, context.secrets), ms: elapsed(started) })
+      return stepResult({
+        outcome: "failed",
+        failure: sqlFailure(error, step.sql, context.secrets),
+        ms: elapsed(started),
+      })
     }
   }
 }
@@ -106,6 +115,9 @@ function complaints(step: CheckStep, rows: Record<string, unknown>[], context: S
 
 function describeRow(row: Record<string, unknown>, context: StepContext): string {
   return Object.entries(row)
-    .map(([column, value]) => `${column} = ${context.redact.includes(column) ? hidden : shorten(context.secrets.redact(textOf(value)), 80)}`)
+    .map(
+      ([column, value]) =>
+        `${column} = ${context.redact.includes(column) ? hidden : shorten(context.secrets.redact(textOf(value)), 80)}`,
+    )
     .join(", ")
 }

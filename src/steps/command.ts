@@ -73,11 +73,18 @@ function start(step: CommandStep, parts: string[], context: StepContext, run?: R
     key: step.effect === "keyed" ? key : null,
     timeoutMs: step.timeoutMs,
     signal: context.signal,
-    ...(run ? { started: (pid: number) => run.recordProcess({ pid, host: hostname(), birth: processBirth(pid) }) } : {}),
+    ...(run
+      ? { started: (pid: number) => run.recordProcess({ pid, host: hostname(), birth: processBirth(pid) }) }
+      : {}),
   })
 }
 
-async function runOnce(step: CommandStep, limits: CommandStep, context: StepContext, run?: RunContext): Promise<StepResult> {
+async function runOnce(
+  step: CommandStep,
+  limits: CommandStep,
+  context: StepContext,
+  run?: RunContext,
+): Promise<StepResult> {
   const started = performance.now()
   const ended = await start(limits, step.command, context, run)
   const ms = elapsed(started)
@@ -87,11 +94,17 @@ async function runOnce(step: CommandStep, limits: CommandStep, context: StepCont
   const shown = output === "" ? [] : [shorten(output, shownOutput)]
   const facts = { ms, output: output.length > shownOutput ? output : null, evidence: shown }
   if (ended.kind !== "exited") {
-    const message = ended.kind === "stopped" ? "stopped while it ran" : `did not end in ${limits.timeoutMs / 1000} s and was ended`
-    return stepResult({ ...facts, outcome: step.effect === "blind" ? "unknown" : "failed", failure: failure(ended.kind, message) })
+    const message =
+      ended.kind === "stopped" ? "stopped while it ran" : `did not end in ${limits.timeoutMs / 1000} s and was ended`
+    return stepResult({
+      ...facts,
+      outcome: step.effect === "blind" ? "unknown" : "failed",
+      failure: failure(ended.kind, message),
+    })
   }
   const wrong: string[] = []
-  if (ended.code !== step.expect.exit) wrong.push(`exit code ${ended.code ?? ended.signal ?? "?"}, expected ${step.expect.exit}`)
+  if (ended.code !== step.expect.exit)
+    wrong.push(`exit code ${ended.code ?? ended.signal ?? "?"}, expected ${step.expect.exit}`)
   if (step.expect.stdout !== null && !new RegExp(step.expect.stdout, "m").test(ended.stdout))
     wrong.push(`its output does not match /${step.expect.stdout}/`)
   const captures: Record<string, string> = {}

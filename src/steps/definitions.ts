@@ -5,10 +5,11 @@ import { commandStep } from "./command.ts"
 import { httpStep } from "./http.ts"
 import { manualStep } from "./manual.ts"
 import { purgeStep } from "./purge.ts"
+import { restoreStep } from "./restore.ts"
 import { sqlStep } from "./sql.ts"
 import { undoStep } from "./undo.ts"
 import { workflowStep } from "./workflow.ts"
-import { failure, rehearsed, stepResult, type RunContext, type StepContext } from "./step.ts"
+import type { RunContext, StepContext } from "./step.ts"
 
 /** Looks at what a step would do. Never has an effect. */
 export async function rehearseStep(step: PlanStep, context: StepContext): Promise<RehearsedStep> {
@@ -23,14 +24,14 @@ export async function rehearseStep(step: PlanStep, context: StepContext): Promis
       return commandStep.rehearse(step, context)
     case "purge":
       return purgeStep.rehearse(step, context)
+    case "restore":
+      return restoreStep.rehearse(step, context)
     case "undo":
       return undoStep.rehearse(step, context)
     case "workflow":
       return workflowStep.rehearse(step, context)
     case "manual":
       return manualStep.rehearse(step, context)
-    default:
-      return rehearsed(step.id, { outcome: "unknown", note: `${step.kind} steps are not supported yet` })
   }
 }
 
@@ -46,13 +47,13 @@ export async function runStep(step: PlanStep, context: RunContext): Promise<Step
       return commandStep.run(step, context)
     case "purge":
       return purgeStep.run(step, context)
+    case "restore":
+      return restoreStep.run(step, context)
     case "undo":
       return undoStep.run(step, context)
     case "workflow":
       return workflowStep.run(step, context)
     case "manual":
       return manualStep.run(step, context)
-    default:
-      return stepResult({ outcome: "failed", failure: failure("not_yet", `${step.kind} steps are not supported yet`) })
   }
 }

@@ -9,7 +9,13 @@ export function textOf(value: unknown): string {
 }
 
 /** Null when `value` is as expected; else a sentence, its values without secrets and then cut. Literals are compared as text too: "1" is 1, since SQL and URLs know no difference. */
-export function mismatch(name: string, value: unknown, expected: Expected, values: Values, redact: (text: string) => string): string | null {
+export function mismatch(
+  name: string,
+  value: unknown,
+  expected: Expected,
+  values: Values,
+  redact: (text: string) => string,
+): string | null {
   const seen = textOf(value)
   const shown = shorten(redact(seen))
   if (expected.kind === "pattern")

@@ -75,7 +75,10 @@ async function attemptOnce(step: HttpStep, context: StepContext, key: string | n
     const outcome = step.effect === "none" ? "failed" : "unknown"
     return stepResult({
       outcome,
-      failure: failure(timedOut ? "timeout" : "unreachable", context.secrets.redact(`${step.method} ${step.path}: ${message}`)),
+      failure: failure(
+        timedOut ? "timeout" : "unreachable",
+        context.secrets.redact(`${step.method} ${step.path}: ${message}`),
+      ),
     })
   }
   return judge(step, context, answer)
@@ -93,10 +96,13 @@ function prepare(step: HttpStep, context: StepContext, key: string | null): Prep
   const url = new URL(base.pathname.replace(/\/$/, "") + fill(step.path, context.values), base)
   if (url.origin !== base.origin) throw new Error("requests go to the plan's own target only")
   const headers = new Headers(
-    Object.entries(step.headers).map(([name, value]) => [name, context.secrets.resolve(value, context.values)] as [string, string]),
+    Object.entries(step.headers).map(
+      ([name, value]) => [name, context.secrets.resolve(value, context.values)] as [string, string],
+    ),
   )
   if (key !== null) headers.set("idempotency-key", key)
-  const body = step.json === undefined || step.json === null ? step.body : JSON.stringify(fillDeep(step.json, context.values))
+  const body =
+    step.json === undefined || step.json === null ? step.body : JSON.stringify(fillDeep(step.json, context.values))
   if (body !== null && !headers.has("content-type")) headers.set("content-type", "application/json")
   return { url, headers, body }
 }
@@ -119,8 +125,8 @@ async function readSome(response: Response): Promise<string> {
   const parts: Uint8Array[] = []
   let size = 0
   for await (const part of response.body ?? []) {
-    parts.push(part as Uint8Array)
-    size += (part as Uint8Array).byteLength
+    parts.push(part)
+    size += part.byteLength
     if (size > bodyLimit) break
   }
   return Buffer.concat(parts).subarray(0, bodyLimit).toString("utf8")
@@ -129,15 +135,18 @@ async function readSome(response: Response): Promise<string> {
 function judge(step: HttpStep, context: StepContext, answer: Answer): StepResult {
   const { expect } = step
   const wrong: string[] = []
-  const statusHolds = expect.status === null ? answer.status >= 200 && answer.status < 300 : expect.status.includes(answer.status)
+  const statusHolds =
+    expect.status === null ? answer.status >= 200 && answer.status < 300 : expect.status.includes(answer.status)
   if (!statusHolds) wrong.push(`answered ${answer.status}, expected ${expect.status?.join(" or ") ?? "2xx"}`)
-  if (expect.underMs !== null && answer.ms > expect.underMs) wrong.push(`took ${answer.ms} ms, expected under ${expect.underMs} ms`)
+  if (expect.underMs !== null && answer.ms > expect.underMs)
+    wrong.push(`took ${answer.ms} ms, expected under ${expect.underMs} ms`)
   const document = parse(answer.body)
   for (const [path, expected] of Object.entries(expect.json)) {
     const complaint = mismatch(path, pointer(document, path), expected, context.values, context.secrets.redact)
     if (complaint && statusHolds) wrong.push(complaint)
   }
-  if (expect.matches !== null && !new RegExp(expect.matches).test(answer.body)) wrong.push(`the answer does not match /${expect.matches}/`)
+  if (expect.matches !== null && !new RegExp(expect.matches).test(answer.body))
+    wrong.push(`the answer does not match /${expect.matches}/`)
   const captures: Record<string, string> = {}
   for (const [name, path] of Object.entries(step.capture)) {
     const value = pointer(document, path)
@@ -150,7 +159,10 @@ function judge(step: HttpStep, context: StepContext, answer: Answer): StepResult
     outcome: wrong.length === 0 ? "succeeded" : "failed",
     captures,
     evidence: [`${answer.status} in ${answer.ms} ms`, ...(wrong.length > 0 && body !== "" ? [body] : [])],
-    failure: wrong.length === 0 ? null : failure(statusHolds ? "expectation" : `http_${answer.status}`, context.secrets.redact(wrong.join("; "))),
+    failure:
+      wrong.length === 0
+        ? null
+        : failure(statusHolds ? "expectation" : `http_${answer.status}`, context.secrets.redact(wrong.join("; "))),
   })
 }
 

@@ -34,7 +34,9 @@ export async function raiseFence(pool: Pool, key: RunKey): Promise<void> {
       on conflict (rollback_id) do update set epoch = excluded.epoch where fence.epoch < excluded.epoch;
     select epoch from stepback_ledger.fence where rollback_id = ${id}; commit`
   const attempt = async () => {
-    const results = (await withClient(pool, (client) => client.query(raise))) as unknown as QueryResult<{ epoch: number }>[]
+    const results = (await withClient(pool, (client) => client.query(raise))) as unknown as QueryResult<{
+      epoch: number
+    }>[]
     const epoch = results.at(-2)?.rows[0]?.epoch
     if (epoch !== key.epoch) throw new LostLeaseError(key.rollbackId)
   }
@@ -80,7 +82,10 @@ export async function openStep(
   )) as unknown as QueryResult[]
   const fence = results.at(-2)?.rows[0] as { epoch: number } | undefined
   if (fence === undefined)
-    throw new StepbackError("ledger_lost", "the target has lost this run's ledger: it was restored or replaced meanwhile")
+    throw new StepbackError(
+      "ledger_lost",
+      "the target has lost this run's ledger: it was restored or replaced meanwhile",
+    )
   if (fence.epoch !== key.epoch) throw new LostLeaseError(key.rollbackId)
   return (results.at(-1)?.rows[0] as LedgerEntry | undefined) ?? null
 }

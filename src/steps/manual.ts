@@ -9,7 +9,9 @@ import { failure, rehearsed, stepResult, type People, type RunContext, type Step
 /** Asks a person in the rollback's thread to do something and to say whether it is done. */
 export const manualStep: StepType<ManualStep> = {
   rehearse(step, context) {
-    return Promise.resolve(rehearsed(step.id, { outcome: "not_tried", note: shorten(fill(step.instruction, context.values)) }))
+    return Promise.resolve(
+      rehearsed(step.id, { outcome: "not_tried", note: shorten(fill(step.instruction, context.values)) }),
+    )
   },
 
   async run(step, context) {
@@ -29,15 +31,17 @@ const lookEveryMs = 400
 async function answerTo(asked: Confirmation, people: People, context: RunContext): Promise<Confirmation> {
   let now = asked
   while (now.answer === null) {
-    if (context.signal.aborted) await context.checkpoint()
-    if (context.closing?.() === true) throw new LostLeaseError(context.rollbackId)
-    if (context.signal.aborted) return patiently(context, () => people.close(asked.id, "stopped"))
+    if (context.signal.aborted) {
+      // The signal tells of a lost lease too: then another worker waits on.
+      await context.checkpoint()
+      return patiently(context, () => people.close(asked.id, "stopped"))
+    }
     if (now.expired) return patiently(context, () => people.close(asked.id, "timed_out"))
+    if (context.closing?.() === true) throw new LostLeaseError(context.rollbackId)
     await pause(lookEveryMs, undefined, { signal: context.signal }).catch(() => undefined)
     now = (await patiently(context, () => people.look(asked.id))) ?? now
   }
-  // The button may have been pressed before the message was known to be out: then it still shows its buttons.
-  return patiently(context, () => people.close(asked.id, "stopped"))
+  return now
 }
 
 /** The state database may be away for a while. */
@@ -60,7 +64,8 @@ function resultOf(answered: Confirmation): StepResult {
   // A step of no time at all is timed by the worker, which did not see all of the wait.
   const ms = Math.max(1, Date.parse(answeredAt ?? askedAt) - Date.parse(askedAt))
   const by = answeredBy === null ? {} : { confirmedBy: answeredBy }
-  if (answer === "done") return stepResult({ ms, ...by, evidence: [`done, confirmed by ${answeredBy ?? "somebody"} at ${at} UTC`] })
+  if (answer === "done")
+    return stepResult({ ms, ...by, evidence: [`done, confirmed by ${answeredBy ?? "somebody"} at ${at} UTC`] })
   const why = {
     not_done: failure("not_done", "a person says that it is not done: do it, then Retry, or Skip it"),
     timed_out: failure("timed_out", "nobody said in time whether it is done: do it, then Retry, or Skip it"),

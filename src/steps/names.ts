@@ -10,7 +10,10 @@ export function namesOf(step: PlanStep): string[] {
     case "check":
       return [...step.params, ...refs(Object.values(step.expect.values))]
     case "http":
-      return [...namesIn(JSON.stringify([step.path, step.headers, step.json, step.body])), ...refs(Object.values(step.expect.json))]
+      return [
+        ...namesIn(JSON.stringify([step.path, step.headers, step.json, step.body])),
+        ...refs(Object.values(step.expect.json)),
+      ]
     case "command":
       return [...step.command, step.cwd ?? ""].flatMap(namesIn)
     default:

@@ -28,7 +28,8 @@ export function runProgram(options: {
   const [program, ...parts] = options.command
   if (program === undefined) return Promise.resolve({ kind: "not_started", message: "there is no command" })
   // A signal that was given before is not given again: nobody could stop this any more.
-  if (options.signal.aborted) return Promise.resolve({ kind: "not_started", message: `${program} was not started: stopped before` })
+  if (options.signal.aborted)
+    return Promise.resolve({ kind: "not_started", message: `${program} was not started: stopped before` })
   return new Promise((resolve) => {
     const child = spawn(program, parts, {
       ...(options.cwd === null ? {} : { cwd: options.cwd }),

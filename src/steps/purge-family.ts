@@ -21,7 +21,14 @@ export type Family = {
   problems: string[]
 }
 
-type ForeignKey = { relation: string; schema: string; name: string; columns: string[]; parentColumns: string[]; action: string }
+type ForeignKey = {
+  relation: string
+  schema: string
+  name: string
+  columns: string[]
+  parentColumns: string[]
+  action: string
+}
 
 const foreignKeys = `
 select f.conrelid::regclass::text as relation, n.nspname as schema, c.relname as name, f.confdeltype as action,
@@ -40,12 +47,18 @@ join pg_class c on c.oid = t.relid join pg_namespace n on n.oid = c.relnamespace
 const deepest = 8
 
 /** The tables that deleting from `name` touches. What the plan does not list in `cascade` becomes a problem. */
-export async function findFamily(client: PoolClient, schema: string | null, name: string, cascade: readonly string[]): Promise<Family | null> {
+export async function findFamily(
+  client: PoolClient,
+  schema: string | null,
+  name: string,
+  cascade: readonly string[],
+): Promise<Family | null> {
   const table = await findTable(client, schema, name)
   if (!table) return null
   const root: Kin = { table, parent: null, columns: [], parentColumns: [], action: "delete", depth: 0 }
   const family: Family = { root, kin: [root], leaves: [], problems: [] }
-  if (table.primaryKey.length === 0) family.problems.push(`${table.name} has no primary key: its rows could not be given back`)
+  if (table.primaryKey.length === 0)
+    family.problems.push(`${table.name} has no primary key: its rows could not be given back`)
   await follow(client, root, family, new Set(cascade))
   const { rows } = await client.query<{ schema: string; name: string }>(leavesOf, [table.relation])
   for (const leaf of rows) {
@@ -79,10 +92,13 @@ async function follow(client: PoolClient, parent: Kin, family: Family, listed: R
       continue
     }
     if (family.kin.some((known) => known.table.relation === table.relation) || kin.depth > deepest) {
-      family.problems.push(`${table.name} refers to these rows in more than one way, or to itself: purge it by a step of its own first`)
+      family.problems.push(
+        `${table.name} refers to these rows in more than one way, or to itself: purge it by a step of its own first`,
+      )
       continue
     }
-    if (table.primaryKey.length === 0) family.problems.push(`${table.name} has no primary key: its rows could not be given back`)
+    if (table.primaryKey.length === 0)
+      family.problems.push(`${table.name} has no primary key: its rows could not be given back`)
     family.kin.push(kin)
     if (!cutLoose) await follow(client, kin, family, listed)
   }
@@ -106,6 +122,8 @@ export function whereOf(kin: Kin, rootWhere: string): string {
   if (kin.parent === null) return rootWhere
   const { parent } = kin
   const own = kin.columns.map((name) => `${escapeIdentifier(kin.table.name)}.${escapeIdentifier(name)}`).join(", ")
-  const theirs = kin.parentColumns.map((name) => `${escapeIdentifier(parent.table.name)}.${escapeIdentifier(name)}`).join(", ")
+  const theirs = kin.parentColumns
+    .map((name) => `${escapeIdentifier(parent.table.name)}.${escapeIdentifier(name)}`)
+    .join(", ")
   return `(${own}) in (select ${theirs} from ${parent.table.relation} as ${escapeIdentifier(parent.table.name)} where ${whereOf(parent, rootWhere)})`
 }

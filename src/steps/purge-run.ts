@@ -3,17 +3,14 @@ import { escapeIdentifier, type PoolClient } from "pg"
 import { isPassing, LostLeaseError } from "../errors.ts"
 import type { PurgeStep } from "../plans/plan.ts"
 import type { StepResult } from "../rollback/facts.ts"
-import { archiveOf, copyInto, createArchive, deleteInto } from "./archive.ts"
+import { createArchive } from "./archive.ts"
 import type { TableFacts } from "./catalog.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { allowedRowsMax, capProblem, countFamily, countProblem, splitName } from "./purge.ts"
-import { findFamily, listedKin, whereOf, type Family, type Kin } from "./purge-family.ts"
+import { cutLoose, remove, type Mark } from "./purge-batch.ts"
+import { findFamily, listedKin, type Family } from "./purge-family.ts"
 import { failure, stepResult, type RunContext } from "./step.ts"
-import { bindUsed } from "./sql-text.ts"
 import { looking, prologue, statement, withClient } from "./target.ts"
-
-/** Where a batch ended; the next one goes on from there, in this process or in another. */
-type Mark = { leaf: number; page: number; endPages: number[]; batch: number; removed: Record<string, number> }
 
 /** A batch holds up another writer for as long as it takes: this is aimed at. */
 const batchAimMs = 25
@@ -27,7 +24,8 @@ const patienceMs = 90_000
  */
 export async function runPurge(step: PurgeStep, context: RunContext): Promise<StepResult> {
   const { pool } = context.target
-  if (!pool) return stepResult({ outcome: "failed", failure: failure("no_database", "the plan's target has no database") })
+  if (!pool)
+    return stepResult({ outcome: "failed", failure: failure("no_database", "the plan's target has no database") })
   const values = step.params.map((name) => context.values[name] ?? "")
   const { schema, name } = splitName(step.table)
   const start = await looking(pool, step.timeoutMs, async (client) => {
@@ -35,7 +33,11 @@ export async function runPurge(step: PurgeStep, context: RunContext): Promise<St
     if (!family) return null
     const mark = await findMark(client, context, step)
     const counts = await countFamily(client, family, step, values)
-    const total = ((await statement(client, `select count(*)::int as rows from ${family.root.table.relation}`, [])).rows[0] as { rows: number }).rows
+    const total = (
+      (await statement(client, `select count(*)::int as rows from ${family.root.table.relation}`, [])).rows[0] as {
+        rows: number
+      }
+    ).rows
     const endPages = mark?.endPages ?? (await pagesOf(client, family.leaves))
     return { family, mark, counts, total, endPages }
   })
@@ -48,7 +50,13 @@ export async function runPurge(step: PurgeStep, context: RunContext): Promise<St
   if (unapproved) return unapproved
   await withClient(pool, async (client) => {
     await client.query(prologue({ timeoutMs: step.timeoutMs }))
-    for (const table of [...family.leaves, ...listedKin(family).slice(1).map((kin) => kin.table)]) await createArchive(client, table)
+    for (const table of [
+      ...family.leaves,
+      ...listedKin(family)
+        .slice(1)
+        .map((kin) => kin.table),
+    ])
+      await createArchive(client, table)
     await client.query("commit")
   })
   const most = Math.min(step.atMost, allowedRowsMax(step, context.rehearsed?.rows ?? null))
@@ -121,89 +129,20 @@ async function batch(
     batch: mark.batch + 1,
     removed,
   })
-  return settle(step, context, mark.batch + 1, (client) => remove(client, step, context, family, values, { ...at, leaf, range, next }))
+  return settle(step, context, mark.batch + 1, (client) =>
+    remove(client, step, context, family, values, { ...at, leaf, range, next }),
+  )
 }
 
-/** In a mark, what stands before the name of a table whose rows were not removed but lost their parent. */
-const cutLoose = "~"
-
-type Removal = { mark: Mark; most: number; leaf: TableFacts; range: string; next(removed: Record<string, number>): Mark }
-
-/** Locks the parents, archives and deletes bottom-up, and compares. All in the caller's transaction. */
-async function remove(
-  client: PoolClient,
+/** Rows that came while it went on, in whole rounds; each round is a batch of its own. */
+async function sweep(
   step: PurgeStep,
   context: RunContext,
   family: Family,
   values: readonly unknown[],
-  at: Removal,
+  from: Mark,
+  most: number,
 ): Promise<Mark> {
-  const rootName = escapeIdentifier(family.root.table.name)
-  const kin = listedKin(family)
-  const removed = { ...at.mark.removed }
-  const add = (table: string, rows: number) => {
-    if (rows > 0) removed[table] = (removed[table] ?? 0) + rows
-  }
-  let rootWhere = at.range
-  let rootValues = values
-  if (kin.length > 1) {
-    // Locked parents take no new children; their rows stay where they are, so their places name them from here on.
-    const used = bindUsed(`select ${rootName}.ctid::text as place from only ${at.leaf.relation} as ${rootName} where ${at.range} for update`, values)
-    const places = (await statement(client, used.text, used.values)).rows as { place: string }[]
-    if (places.length === 0) return at.next(removed)
-    rootWhere = `${rootName}.ctid = any($1::tid[]) and ${rootName}.tableoid = '${at.leaf.relation.replaceAll("'", "''")}'::regclass`
-    rootValues = [`{${places.map((row) => `"${row.place}"`).join(",")}}`]
-    for (const child of kin.slice(1).filter((one) => one.action === "delete")) await lock(client, child, rootWhere, rootValues)
-    for (const child of [...kin.slice(1)].sort((a, b) => b.depth - a.depth))
-      add(
-        child.action === "cut_loose" ? `${cutLoose}${child.table.name}` : child.table.name,
-        await take(client, context, step, { kin: child, where: whereOf(child, rootWhere), values: rootValues, batch: at.mark.batch + 1 }),
-      )
-  }
-  const gone = await take(client, context, step, {
-    kin: family.root,
-    leaf: at.leaf,
-    where: rootWhere,
-    values: rootValues,
-    batch: at.mark.batch + 1,
-  })
-  add(family.root.table.name, gone)
-  if ((removed[family.root.table.name] ?? 0) > at.most)
-    throw new Error(`more rows match than were approved (${at.most}): the batch was taken back`)
-  return at.next(removed)
-}
-
-async function lock(client: PoolClient, kin: Kin, rootWhere: string, values: readonly unknown[]): Promise<void> {
-  const used = bindUsed(`select 1 from ${kin.table.relation} as ${escapeIdentifier(kin.table.name)} where ${whereOf(kin, rootWhere)} for update`, values)
-  await statement(client, used.text, used.values)
-}
-
-/** Archives and deletes a kin's rows, or only keeps those that will be cut loose. Gives their number. */
-async function take(
-  client: PoolClient,
-  context: RunContext,
-  step: PurgeStep,
-  from: { kin: Kin; leaf?: TableFacts; where: string; values: readonly unknown[]; batch: number },
-): Promise<number> {
-  const table = from.leaf ?? from.kin.table
-  const archive = archiveOf(table)
-  const source = `${from.leaf ? "only " : ""}${table.relation} as ${escapeIdentifier(from.kin.table.name)}`
-  // Ours are the first four parameters; the condition's own follow.
-  const where = shift(from.where, 4)
-  const text =
-    from.kin.action === "cut_loose" ? copyInto(archive, source, where, from.kin.columns) : deleteInto(archive, source, where)
-  const used = bindUsed(text, [context.rollbackId, step.id, from.batch, from.kin.depth, ...from.values])
-  return (await statement(client, used.text, used.values)).rowCount ?? 0
-}
-
-const token = /[eE]'(?:\\.|''|[^'\\])*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(\d+)/g
-
-function shift(text: string, by: number): string {
-  return text.replace(token, (whole, number: string | undefined) => (number === undefined ? whole : `$${Number(number) + by}`))
-}
-
-/** Rows that came while it went on, in whole rounds; each round is a batch of its own. */
-async function sweep(step: PurgeStep, context: RunContext, family: Family, values: readonly unknown[], from: Mark, most: number): Promise<Mark> {
   let mark = from
   for (let round = 0; round < sweeps; round++) {
     const before = mark.removed[family.root.table.name] ?? 0
@@ -219,14 +158,23 @@ async function sweep(step: PurgeStep, context: RunContext, family: Family, value
 }
 
 /** One transaction with its ledger entry; after an error that passes the ledger is asked before it is tried again. */
-async function settle(step: PurgeStep, context: RunContext, number: number, work: (client: PoolClient) => Promise<Mark>): Promise<Mark> {
+async function settle(
+  step: PurgeStep,
+  context: RunContext,
+  number: number,
+  work: (client: PoolClient) => Promise<Mark>,
+): Promise<Mark> {
   const pool = context.target.pool
   if (!pool) throw new Error("the plan's target has no database")
   const started = performance.now()
   for (let attempt = 1; ; attempt++) {
     try {
       return await withClient(pool, async (client) => {
-        const done = await openStep(client, context.key, step.id, { timeoutMs: step.timeoutMs, batch: number, exclusive: attempt > 1 })
+        const done = await openStep(client, context.key, step.id, {
+          timeoutMs: step.timeoutMs,
+          batch: number,
+          exclusive: attempt > 1,
+        })
         if (done) {
           await client.query("rollback")
           return (done.result as unknown as { mark: Mark }).mark
@@ -262,14 +210,28 @@ function partly(step: PurgeStep, family: Family, mark: Mark, why: string): StepR
   })
 }
 
-async function summary(step: PurgeStep, family: Family, mark: Mark, values: readonly unknown[], context: RunContext): Promise<StepResult> {
+async function summary(
+  step: PurgeStep,
+  family: Family,
+  mark: Mark,
+  values: readonly unknown[],
+  context: RunContext,
+): Promise<StepResult> {
   const rows = mark.removed[family.root.table.name] ?? 0
   const pool = context.target.pool
-  const left = pool === null ? 0 : (await looking(pool, step.timeoutMs, (client) => countFamily(client, family, step, values))).rows
+  const left =
+    pool === null
+      ? 0
+      : (await looking(pool, step.timeoutMs, (client) => countFamily(client, family, step, values))).rows
   const others = Object.entries(mark.removed).filter(([table]) => table !== family.root.table.name)
   const unapproved = countProblem(step, context.rehearsed?.rows ?? null, rows)
   return stepResult({
-    ...(unapproved ? { outcome: "failed" as const, failure: failure("row_count", `${rows} rows were removed, which is not what was approved`) } : {}),
+    ...(unapproved
+      ? {
+          outcome: "failed" as const,
+          failure: failure("row_count", `${rows} rows were removed, which is not what was approved`),
+        }
+      : {}),
     rows,
     changed: rows,
     affected: affected(mark),
@@ -277,7 +239,9 @@ async function summary(step: PurgeStep, family: Family, mark: Mark, values: read
     evidence: [
       `${rows} rows of ${step.table} archived and removed in ${mark.batch} batches`,
       ...others.map(([table, count]) =>
-        table.startsWith(cutLoose) ? `${count} rows of ${table.slice(cutLoose.length)} lost their parent` : `${count} rows of ${table} with them`,
+        table.startsWith(cutLoose)
+          ? `${count} rows of ${table.slice(cutLoose.length)} lost their parent`
+          : `${count} rows of ${table} with them`,
       ),
       ...(left > 0 ? [`${left} rows arrived meanwhile and were left`] : []),
     ],

@@ -4,7 +4,16 @@ import type { RehearsedStep, StepResult } from "../rollback/facts.ts"
 import { isPassing, LostLeaseError } from "../errors.ts"
 import { findFamily, listedKin, unlistedKin, whereOf, type Family } from "./purge-family.ts"
 import { runPurge } from "./purge-run.ts"
-import { allowedRows, elapsed, failure, rehearsed, sqlFailure, stepResult, type StepContext, type StepType } from "./step.ts"
+import {
+  allowedRows,
+  elapsed,
+  failure,
+  rehearsed,
+  sqlFailure,
+  stepResult,
+  type StepContext,
+  type StepType,
+} from "./step.ts"
 import { bindUsed } from "./sql-text.ts"
 import { looking, statement } from "./target.ts"
 
@@ -42,7 +51,9 @@ export const purgeStep: StepType<PurgeStep> = {
 
 export function splitName(table: string): { schema: string | null; name: string } {
   const parts = table.split(".")
-  return parts.length > 1 ? { schema: parts[0] as string, name: parts.slice(1).join(".") } : { schema: null, name: table }
+  return parts.length > 1
+    ? { schema: parts[0] as string, name: parts.slice(1).join(".") }
+    : { schema: null, name: table }
 }
 
 async function look(client: PoolClient, step: PurgeStep, context: StepContext): Promise<Partial<RehearsedStep>> {
@@ -53,7 +64,9 @@ async function look(client: PoolClient, step: PurgeStep, context: StepContext): 
   const counts = await countFamily(client, family, step, values)
   const total = await countAll(client, family)
   const problem = family.problems[0] ?? counts.unlisted ?? capProblem(step, counts.rows, total)
-  const triggers = listedKin(family).flatMap((kin) => kin.table.triggers.map((trigger) => `trigger ${trigger} on ${kin.table.name} fires`))
+  const triggers = listedKin(family).flatMap((kin) =>
+    kin.table.triggers.map((trigger) => `trigger ${trigger} on ${kin.table.name} fires`),
+  )
   return {
     rows: counts.rows,
     changed: counts.rows,
@@ -69,17 +82,25 @@ async function look(client: PoolClient, step: PurgeStep, context: StepContext): 
 export async function countFamily(client: PoolClient, family: Family, step: PurgeStep, values: readonly unknown[]) {
   const count = async (kin: Family["root"]) => {
     const { name, relation } = kin.table
-    const used = bindUsed(`select count(*)::int as rows from ${relation} as ${escapeIdentifier(name)} where ${whereOf(kin, `(${step.where})`)}`, values)
+    const used = bindUsed(
+      `select count(*)::int as rows from ${relation} as ${escapeIdentifier(name)} where ${whereOf(kin, `(${step.where})`)}`,
+      values,
+    )
     return ((await statement(client, used.text, used.values)).rows[0] as { rows: number }).rows
   }
   const rows = await count(family.root)
   const children: RehearsedStep["children"] = []
   for (const kin of listedKin(family).slice(1))
-    children.push({ table: kin.table.name, rows: await count(kin), action: kin.action === "delete" ? "cascade" : "set null" })
+    children.push({
+      table: kin.table.name,
+      rows: await count(kin),
+      action: kin.action === "delete" ? "cascade" : "set null",
+    })
   let unlisted: string | null = null
   for (const kin of unlistedKin(family)) {
     const found = await count(kin)
-    if (found > 0) unlisted ??= `${found} rows of ${kin.table.name} refer to them: list it in cascade, or remove those first`
+    if (found > 0)
+      unlisted ??= `${found} rows of ${kin.table.name} refer to them: list it in cascade, or remove those first`
   }
   return { rows, children, unlisted }
 }
@@ -107,11 +128,21 @@ export function allowedRowsMax(step: PurgeStep, counted: number | null): number 
 export function countProblem(step: PurgeStep, counted: number | null, rows: number): StepResult | null {
   const allowed = allowedRows(step.expectRows, counted)
   if (allowed === null)
-    return stepResult({ outcome: "failed", failure: failure("not_rehearsed", "how many rows to expect was not known when this was approved: ask again when the target can be looked at") })
+    return stepResult({
+      outcome: "failed",
+      failure: failure(
+        "not_rehearsed",
+        "how many rows to expect was not known when this was approved: ask again when the target can be looked at",
+      ),
+    })
   if (rows >= allowed.min && rows <= allowed.max) return null
   return stepResult({
     outcome: "failed",
     rows,
-    failure: failure("row_count", `${rows} rows match now, ${allowed.min} to ${allowed.max} were approved; nothing was deleted`, { statement: step.where }),
+    failure: failure(
+      "row_count",
+      `${rows} rows match now, ${allowed.min} to ${allowed.max} were approved; nothing was deleted`,
+      { statement: step.where },
+    ),
   })
 }

@@ -2,10 +2,10 @@ import { escapeIdentifier, type PoolClient } from "pg"
 import type { TableFacts } from "./catalog.ts"
 import { statement } from "./target.ts"
 
-/** A row of a table or of a snapshot: its whole text, the part of it that is compared, and values for people. */
+/** A row of a table or of a snapshot: its whole text, the part of it that is compared, and that part's values, each as JSON. */
 export type Row = { key: string[]; row: string; compared: string; shown: (string | null)[] }
 
-export type Reading = { table: TableFacts; key: readonly string[]; compared: readonly string[]; shown: readonly string[] }
+export type Reading = { table: TableFacts; key: readonly string[]; compared: readonly string[] }
 
 const id = escapeIdentifier
 
@@ -27,7 +27,8 @@ export function comparedColumns(table: TableFacts, key: readonly string[], ignor
 /** Rows of the table as it is, or of a snapshot's texts, read back by the server: the same expressions for both. */
 export async function readRows(client: PoolClient, reading: Reading, texts: readonly string[] | null): Promise<Row[]> {
   const { relation } = reading.table
-  const list = (names: readonly string[], as: (value: string) => string) => names.map((name) => as(`(x.r).${id(name)}`)).join(", ")
+  const list = (names: readonly string[], as: (value: string) => string) =>
+    names.map((name) => as(`(x.r).${id(name)}`)).join(", ")
   const source =
     texts === null
       ? `select stepback_row as r from ${relation} stepback_row`
@@ -36,7 +37,7 @@ export async function readRows(client: PoolClient, reading: Reading, texts: read
     client,
     `select array[${list(reading.key, (value) => `${value}::text`)}]::text[] as key, x.r::text as row,
        row(${list(reading.compared, (value) => value)})::text as compared,
-       array[${list(reading.shown, (value) => `to_jsonb(${value})::text`)}]::text[] as shown
+       array[${list(reading.compared, (value) => `to_jsonb(${value})::text`)}]::text[] as shown
      from (${source} offset 0) x`,
     texts === null ? [] : [texts],
   )

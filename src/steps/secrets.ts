@@ -27,7 +27,10 @@ export function createSecrets(environment: Readonly<Record<string, string | unde
       throw new StepbackError("variable_not_for_plans", `\${${name}} is Stepback's own: plans cannot read it`)
     const value = environment[name]
     if (value === undefined || value === "")
-      throw new StepbackError("variable_missing", `${name} is not set in the worker's environment: set it and restart the worker`)
+      throw new StepbackError(
+        "variable_missing",
+        `${name} is not set in the worker's environment: set it and restart the worker`,
+      )
     return value
   }
 

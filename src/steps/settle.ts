@@ -20,7 +20,8 @@ export async function settleStep(
 ): Promise<StepResult> {
   const { pool } = context.target
   const started = performance.now()
-  if (!pool) return stepResult({ outcome: "failed", failure: failure("no_database", "the plan's target has no database") })
+  if (!pool)
+    return stepResult({ outcome: "failed", failure: failure("no_database", "the plan's target has no database") })
   let doubtful = false
   for (let attempt = 1; ; attempt++) {
     try {
@@ -66,7 +67,9 @@ async function lockHolders(context: RunContext): Promise<string | null> {
     )
     return rows.length === 0
       ? null
-      : rows.map((row) => `held by pid ${row.pid} for ${row.age} (${row.state}): ${context.secrets.redact(row.query)}`).join("; ")
+      : rows
+          .map((row) => `held by pid ${row.pid} for ${row.age} (${row.state}): ${context.secrets.redact(row.query)}`)
+          .join("; ")
   } catch {
     return null
   }

@@ -43,12 +43,16 @@ export function updatePreview(facts: StatementFacts, table: TableFacts): string 
   const typeOf = (name: string) => table.columns.find((item) => item.name === name)?.type
   const known = facts.set.filter((item) => item.expression !== null && telling.includes(item.column))
   const after = known.map(
-    (item) => `'${item.column.replaceAll("'", "''")}', to_jsonb((${item.expression})::${typeOf(item.column) ?? "text"})`,
+    (item) =>
+      `'${item.column.replaceAll("'", "''")}', to_jsonb((${item.expression})::${typeOf(item.column) ?? "text"})`,
   )
   const changed =
     known.length === telling.length && known.length > 0
       ? known
-          .map((item) => `(${item.expression})::${typeOf(item.column) ?? "text"}::text is distinct from ${column(owner, item.column)}::text`)
+          .map(
+            (item) =>
+              `(${item.expression})::${typeOf(item.column) ?? "text"}::text is distinct from ${column(owner, item.column)}::text`,
+          )
           .join(" or ")
       : "null::boolean"
   return `with ${recursive(facts)}${withBody(facts)}stepback_rows as (
@@ -105,8 +109,12 @@ export function runAndKeep(facts: StatementFacts, sql: string): string {
 /** After an UPDATE: what became of the kept rows, which is kept too: undo must know what the step left. Params: id, step. */
 export function compareUpdated(facts: StatementFacts, table: TableFacts): string {
   const telling = tellingColumns(facts)
-  const keys = table.primaryKey.map((name) => `t.${escapeIdentifier(name)} = (b.r).${escapeIdentifier(name)}`).join(" and ")
-  const changed = telling.map((name) => `(b.r).${escapeIdentifier(name)}::text is distinct from t.${escapeIdentifier(name)}::text`)
+  const keys = table.primaryKey
+    .map((name) => `t.${escapeIdentifier(name)} = (b.r).${escapeIdentifier(name)}`)
+    .join(" and ")
+  const changed = telling.map(
+    (name) => `(b.r).${escapeIdentifier(name)}::text is distinct from t.${escapeIdentifier(name)}::text`,
+  )
   return `with stepback_after as (
     update stepback_ledger.before_images b set after_text = (t.*)::text from ${table.relation} t
     where b.rollback_id = $1 and b.step_id = $2 and ${table.primaryKey.map((name) => `t.${escapeIdentifier(name)} = (b.row_text::${table.relation}).${escapeIdentifier(name)}`).join(" and ")}),

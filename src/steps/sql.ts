@@ -57,7 +57,11 @@ export const sqlStep: StepType<SqlStep> = {
         await client.query("rollback")
         return done.result
       }
-      const result = { ...(await act(client, step, context, looked.value)), attempts: context.attempt, ms: elapsed(started) }
+      const result = {
+        ...(await act(client, step, context, looked.value)),
+        attempts: context.attempt,
+        ms: elapsed(started),
+      }
       if (result.outcome === "succeeded") await closeStep(client, context.key, step.id, result)
       else await client.query("rollback")
       return result
@@ -87,7 +91,8 @@ async function look(client: PoolClient, step: SqlStep, context: StepContext): Pr
     const rows = (counted.rows[0] as { rows: number }).rows
     return { rows, changed: facts.onConflict === null ? rows : null, warnings }
   }
-  if (facts.matching === null) return { outcome: "unknown", note: "this statement cannot be looked at beforehand", warnings }
+  if (facts.matching === null)
+    return { outcome: "unknown", note: "this statement cannot be looked at beforehand", warnings }
   const preview = facts.verb === "update" ? sqlText.updatePreview(facts, table) : sqlText.deletePreview(facts, table)
   const summary = (await statement(client, ...bound(preview, values))).rows[0] as Summary
   const children = facts.verb === "delete" ? await countChildren(client, step, table, values) : []
@@ -109,7 +114,9 @@ function keepingProblem(step: SqlStep, table: TableFacts): string | null {
   if (table.primaryKey.length === 0)
     return `${table.name} has no primary key: its rows cannot be kept; say irreversible and why`
   const moved = step.facts.set.find((item) => table.primaryKey.includes(item.column))
-  return moved ? `${moved.column} is part of the primary key: changing it cannot be taken back; say irreversible and why` : null
+  return moved
+    ? `${moved.column} is part of the primary key: changing it cannot be taken back; say irreversible and why`
+    : null
 }
 
 function bound(text: string, values: readonly unknown[]): [string, unknown[]] {
@@ -117,7 +124,12 @@ function bound(text: string, values: readonly unknown[]): [string, unknown[]] {
   return [used.text, used.values]
 }
 
-async function countChildren(client: PoolClient, step: SqlStep, table: TableFacts, values: string[]): Promise<ChildRows[]> {
+async function countChildren(
+  client: PoolClient,
+  step: SqlStep,
+  table: TableFacts,
+  values: string[],
+): Promise<ChildRows[]> {
   const found: ChildRows[] = []
   for (const child of table.children) {
     const counted = await statement(client, ...bound(sqlText.childrenOf(step.facts, child), values))
@@ -149,7 +161,12 @@ function keeps(step: SqlStep): boolean {
   return step.irreversible === null && step.facts.reversible
 }
 
-async function act(client: PoolClient, step: SqlStep, context: RunContext, table: TableFacts | null): Promise<StepResult> {
+async function act(
+  client: PoolClient,
+  step: SqlStep,
+  context: RunContext,
+  table: TableFacts | null,
+): Promise<StepResult> {
   const values = bindings(step, context)
   if (keeps(step)) {
     const problem = table ? keepingProblem(step, table) : `there is no table ${step.facts.table?.name ?? ""}`
@@ -188,7 +205,10 @@ async function actAndKeep(
     if (kept.rowCount !== updated.rowCount)
       return stepResult({
         outcome: "failed",
-        failure: failure("40001", `rows changed while they were being kept: ${kept.rowCount} kept, ${updated.rowCount} matched`),
+        failure: failure(
+          "40001",
+          `rows changed while they were being kept: ${kept.rowCount} kept, ${updated.rowCount} matched`,
+        ),
       })
     const summary = compared.rows[0] as Summary
     return described(step, updated.rowCount ?? 0, summary.changed, changesOf(summary, table, context))
@@ -200,7 +220,10 @@ async function actAndKeep(
     if (child)
       return stepResult({
         outcome: "failed",
-        failure: failure("children", `${child.rows} rows of ${child.table} would go along (${child.action}) without being kept: use purge`),
+        failure: failure(
+          "children",
+          `${child.rows} rows of ${child.table} would go along (${child.action}) without being kept: use purge`,
+        ),
       })
   }
   const done: QueryResult = await statement(client, sqlText.runAndKeep(facts, step.sql), [...values, ...keys])
@@ -211,7 +234,8 @@ const did = { insert: "inserted", update: "changed", delete: "removed", select: 
 
 function described(step: SqlStep, rows: number, changed: number | null, changes: Change[]): StepResult {
   const { facts } = step
-  const table = facts.table === null ? "?" : facts.table.schema ? `${facts.table.schema}.${facts.table.name}` : facts.table.name
+  const table =
+    facts.table === null ? "?" : facts.table.schema ? `${facts.table.schema}.${facts.table.name}` : facts.table.name
   const many = rows === 1 ? "1 row" : `${rows} rows`
   const line =
     facts.verb === "update" && changed === 0 && rows > 0
@@ -225,14 +249,22 @@ function described(step: SqlStep, rows: number, changed: number | null, changes:
     changed,
     changes,
     evidence: [line],
-    affected: affected > 0 ? [{ table, did: did[facts.verb] as "changed", rows: affected }] : [],
+    affected: affected > 0 ? [{ table, did: did[facts.verb], rows: affected }] : [],
   })
 }
 
 function guardRows(step: SqlStep, context: RunContext, result: StepResult): StepResult {
   const allowed = allowedRows(step.expectRows, context.rehearsed?.rows ?? null)
   if (allowed === null)
-    return { ...result, outcome: "failed", affected: [], failure: failure("not_rehearsed", "how many rows to expect was not known when this was approved: request it again when the target can be looked at") }
+    return {
+      ...result,
+      outcome: "failed",
+      affected: [],
+      failure: failure(
+        "not_rehearsed",
+        "how many rows to expect was not known when this was approved: request it again when the target can be looked at",
+      ),
+    }
   const rows = result.rows ?? 0
   if (rows >= allowed.min && rows <= allowed.max) return result
   return {
@@ -246,4 +278,3 @@ function guardRows(step: SqlStep, context: RunContext, result: StepResult): Step
     }),
   }
 }
-

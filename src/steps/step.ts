@@ -1,9 +1,10 @@
 import { errorCode, errorMessage } from "../errors.ts"
 import type { Fingerprint, FrozenRun } from "../plans/frozen.ts"
-import type { PlanStep, RowExpectation } from "../plans/plan.ts"
+import type { BaselineRules, PlanStep, RowExpectation } from "../plans/plan.ts"
 import type { Values } from "../plans/values.ts"
 import type { Logger } from "../log.ts"
 import type { Confirmation, Failure, RehearsedStep, StepResult } from "../rollback/facts.ts"
+import type { KeptSnapshot } from "./baseline.ts"
 import type { RunKey } from "./ledger.ts"
 import type { Secrets } from "./secrets.ts"
 import type { Target } from "./target.ts"
@@ -19,6 +20,16 @@ export type StepContext = {
   /** Aborted by Stop, by a lost lease and by the end of the process. */
   signal: AbortSignal
   log: Logger
+  /** Null where the state database is not looked at. */
+  baseline?: BaselineContext | null
+}
+
+/** What `restore` needs: the plan's rules (null in a run, which has them frozen), the snapshots, the steps beside it. */
+export type BaselineContext = {
+  rules: BaselineRules | null
+  newest(name: string): Promise<KeptSnapshot | null>
+  find(sha256: string): Promise<KeptSnapshot | null>
+  others: readonly { step: PlanStep; values: Values }[]
 }
 
 export type RunContext = StepContext & {

@@ -29,7 +29,10 @@ function images(table: TableFacts, operation: ImageOperation): string {
 
 /** What a row's state says: `wanted` can be taken back, `already` is as it was, anything else is a conflict. */
 const verdicts: Record<ImageOperation, { wanted: string; already: string }> = {
-  update: { wanted: "t.now_text = o.after_text and t.now_text is distinct from o.row_text", already: "t.now_text = o.row_text" },
+  update: {
+    wanted: "t.now_text = o.after_text and t.now_text is distinct from o.row_text",
+    already: "t.now_text = o.row_text",
+  },
   delete: { wanted: "t.now_text is null", already: "t.now_text = o.row_text" },
   insert: { wanted: "t.now_text = o.row_text", already: "t.now_text is null" },
 }
@@ -50,7 +53,10 @@ export function imageSummary(table: TableFacts, operation: ImageOperation, shown
 export function imageUndo(table: TableFacts, operation: ImageOperation): string {
   const columns = stored(table)
   const names = columns.map(id).join(", ")
-  const keep = (kept: string, from: string) => `insert into stepback_ledger.before_images (rollback_id, step_id, relation, operation, row_text, after_text)
+  const keep = (
+    kept: string,
+    from: string,
+  ) => `insert into stepback_ledger.before_images (rollback_id, step_id, relation, operation, row_text, after_text)
     select $4::uuid, $5::text, $3, '${kept}', ${from} from done`
   if (operation === "update")
     return `with o as (${images(table, "update")}),

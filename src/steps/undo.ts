@@ -10,7 +10,13 @@ import { cutSummary, cutUndo, removedSummary, removedUndo } from "./undo-archive
 import { imageChildren, imageSummary, imageUndo, type ImageOperation } from "./undo-images.ts"
 
 /** One set of rows to take back: how to judge them and how to do it. */
-type Part = { table: TableFacts; did: "changed" | "removed" | "restored"; summary: string; undo: string; operation: ImageOperation | "archive" }
+type Part = {
+  table: TableFacts
+  did: "changed" | "removed" | "restored"
+  summary: string
+  undo: string
+  operation: ImageOperation | "archive"
+}
 type Summary = { wanted: number; already: number; conflicts: number; labels: string[] }
 
 /** Conflicts that are named one by one. */
@@ -25,13 +31,18 @@ export const undoStep: StepType<UndoStep> = {
     try {
       const facts = await looking(pool, step.timeoutMs, async (client): Promise<Partial<RehearsedStep>> => {
         const parts = await findParts(client, step)
-        if (parts.length === 0) return { outcome: "unknown", note: "the target has nothing kept of this step: it was restored or cleaned since, and there is no way back" }
+        if (parts.length === 0)
+          return {
+            outcome: "unknown",
+            note: "the target has nothing kept of this step: it was restored or cleaned since, and there is no way back",
+          }
         const judged = await judge(client, step, parts)
         const conflicts = conflictsOf(judged)
         return {
           rows: sum(judged, "wanted"),
           changed: sum(judged, "wanted"),
-          note: conflicts ?? judged.map(({ part, summary }) => `${summary.wanted} rows of ${part.table.name}`).join(", "),
+          note:
+            conflicts ?? judged.map(({ part, summary }) => `${summary.wanted} rows of ${part.table.name}`).join(", "),
           warnings: conflicts === null ? [] : [conflicts],
         }
       })
@@ -120,7 +131,10 @@ async function tableOf(client: PoolClient, relation: string): Promise<TableFacts
 async function judge(client: PoolClient, step: UndoStep, parts: Part[]): Promise<{ part: Part; summary: Summary }[]> {
   const judged: { part: Part; summary: Summary }[] = []
   for (const part of parts) {
-    const values = part.operation === "archive" ? [step.ofRollback, step.ofStep] : [step.ofRollback, step.ofStep, part.table.relation]
+    const values =
+      part.operation === "archive"
+        ? [step.ofRollback, step.ofStep]
+        : [step.ofRollback, step.ofStep, part.table.relation]
     judged.push({ part, summary: (await statement(client, part.summary, values)).rows[0] as Summary })
   }
   return judged
@@ -141,7 +155,10 @@ function conflictsOf(judged: readonly { part: Part; summary: Summary }[]): strin
 async function act(client: PoolClient, step: UndoStep, context: RunContext): Promise<StepResult> {
   const parts = await findParts(client, step)
   if (parts.length === 0)
-    return stepResult({ outcome: "failed", failure: failure("nothing_kept", "the target has nothing kept of this step: it was restored or cleaned since") })
+    return stepResult({
+      outcome: "failed",
+      failure: failure("nothing_kept", "the target has nothing kept of this step: it was restored or cleaned since"),
+    })
   const judged = await judge(client, step, parts)
   const affected: StepResult["affected"] = []
   let rows = 0
@@ -172,9 +189,14 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext): Pro
 /** Rows that somebody has added since and that would go with what is taken back. */
 async function childrenAtRisk(client: PoolClient, step: UndoStep, part: Part): Promise<string | null> {
   for (const child of part.table.children) {
-    const { rows } = await statement(client, imageChildren(part.table, child), [step.ofRollback, step.ofStep, part.table.relation])
+    const { rows } = await statement(client, imageChildren(part.table, child), [
+      step.ofRollback,
+      step.ofStep,
+      part.table.relation,
+    ])
     const count = (rows[0] as { rows: number }).rows
-    if (count > 0) return `${count} rows of ${child.table} refer to rows that undo would remove: remove or move them first`
+    if (count > 0)
+      return `${count} rows of ${child.table} refer to rows that undo would remove: remove or move them first`
   }
   return null
 }

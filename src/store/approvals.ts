@@ -1,4 +1,4 @@
-import type { Pool } from "pg"
+import type { Pool, PoolClient } from "pg"
 import type { Approval } from "../rollback/facts.ts"
 import { inTransaction } from "./database.ts"
 import { parseRollback } from "./rollbacks.ts"
@@ -28,7 +28,12 @@ export function approvalStore(pool: Pool) {
          where rollback_id = $1 and round = $2 and voided_at is null order by decided_at`,
         [rollbackId, round],
       )
-      return rows.map((row) => ({ userId: row.user_id, decidedAt: row.decided_at.toISOString(), teamId: row.team_id, digest: row.digest }))
+      return rows.map((row) => ({
+        userId: row.user_id,
+        decidedAt: row.decided_at.toISOString(),
+        teamId: row.team_id,
+        digest: row.digest,
+      }))
     },
 
     /** Takes back approvals of people who may no longer give them. */
@@ -44,47 +49,48 @@ export function approvalStore(pool: Pool) {
      * One click, one transaction: state, digest, round, expiry and the requester are checked under the rollback's lock,
      * on the database's clock, together with the approval itself and, when it was the last, the release of the run.
      */
-    approve: (click: ApprovalClick): Promise<Approved> =>
-      inTransaction(pool, async (client) => {
-        const { rows } = await client.query(
-          `select ${rollbackColumns}, expires_at > clock_timestamp() as in_time
-           from stepback.rollbacks where id = $1 for update`,
-          [click.rollbackId],
-        )
-        const rollback = parseRollback(rows[0])
-        const inTime = (rows[0] as { in_time: boolean | null }).in_time === true
-        if (rollback.requester_id === click.userId) return { kind: "requester", rollback }
-        const current = rollback.round === click.round && rollback.digest === click.digest
-        if (rollback.state !== "awaiting_approval" || !current || !inTime) return { kind: "too_late", rollback }
-        // One that was taken back, because its giver could not give it any more, may be given anew.
-        const inserted = await client.query(
-          `insert into stepback.approvals (rollback_id, round, user_id, team_id, requester_id, digest)
-           values ($1, $2, $3, $4, $5, $6)
-           on conflict (rollback_id, round, user_id) do update set
-             digest = excluded.digest, team_id = excluded.team_id, decided_at = now(), voided_at = null, void_reason = null
-           where approvals.voided_at is not null`,
-          [click.rollbackId, click.round, click.userId, click.teamId, rollback.requester_id, click.digest],
-        )
-        if (inserted.rowCount === 0) return { kind: "already_yours", rollback }
-        const counted = await client.query<{ have: number }>(
-          `select count(*)::int as have from stepback.approvals
-           where rollback_id = $1 and round = $2 and digest = $3 and voided_at is null`,
-          [click.rollbackId, click.round, click.digest],
-        )
-        const have = counted.rows[0]?.have ?? 0
-        const enough = have >= rollback.approvals_needed
-        if (enough)
-          await client.query(
-            `update stepback.rollbacks set state = 'approved', approved_at = clock_timestamp(), due_at = now() where id = $1`,
-            [click.rollbackId],
-          )
-        await client.query("select stepback.append_audit($1, 'approval', $2, $3)", [
-          click.rollbackId,
-          click.userId,
-          storable({ digest: click.digest, round: click.round, have, needed: rollback.approvals_needed }),
-        ])
-        await client.query("select stepback.redraw_card($1)", [click.rollbackId])
-        return enough ? { kind: "approved", rollback } : { kind: "counted", rollback, have }
-      }),
+    approve: (click: ApprovalClick): Promise<Approved> => inTransaction(pool, (client) => decide(client, click)),
   }
+}
+
+async function decide(client: PoolClient, click: ApprovalClick): Promise<Approved> {
+  const { rows } = await client.query(
+    `select ${rollbackColumns}, expires_at > clock_timestamp() as in_time
+     from stepback.rollbacks where id = $1 for update`,
+    [click.rollbackId],
+  )
+  const rollback = parseRollback(rows[0])
+  const inTime = (rows[0] as { in_time: boolean | null }).in_time === true
+  if (rollback.requester_id === click.userId) return { kind: "requester", rollback }
+  const current = rollback.round === click.round && rollback.digest === click.digest
+  if (rollback.state !== "awaiting_approval" || !current || !inTime) return { kind: "too_late", rollback }
+  // One that was taken back, because its giver could not give it any more, may be given anew.
+  const inserted = await client.query(
+    `insert into stepback.approvals (rollback_id, round, user_id, team_id, requester_id, digest)
+     values ($1, $2, $3, $4, $5, $6)
+     on conflict (rollback_id, round, user_id) do update set
+       digest = excluded.digest, team_id = excluded.team_id, decided_at = now(), voided_at = null, void_reason = null
+     where approvals.voided_at is not null`,
+    [click.rollbackId, click.round, click.userId, click.teamId, rollback.requester_id, click.digest],
+  )
+  if (inserted.rowCount === 0) return { kind: "already_yours", rollback }
+  const counted = await client.query<{ have: number }>(
+    `select count(*)::int as have from stepback.approvals
+     where rollback_id = $1 and round = $2 and digest = $3 and voided_at is null`,
+    [click.rollbackId, click.round, click.digest],
+  )
+  const have = counted.rows[0]?.have ?? 0
+  const enough = have >= rollback.approvals_needed
+  if (enough)
+    await client.query(
+      `update stepback.rollbacks set state = 'approved', approved_at = clock_timestamp(), due_at = now() where id = $1`,
+      [click.rollbackId],
+    )
+  await client.query("select stepback.append_audit($1, 'approval', $2, $3)", [
+    click.rollbackId,
+    click.userId,
+    storable({ digest: click.digest, round: click.round, have, needed: rollback.approvals_needed }),
+  ])
+  await client.query("select stepback.redraw_card($1)", [click.rollbackId])
+  return enough ? { kind: "approved", rollback } : { kind: "counted", rollback, have }
 }

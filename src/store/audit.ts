@@ -1,7 +1,17 @@
 import { createHash } from "node:crypto"
 import type { Pool } from "pg"
 
-export type AuditEntry = { rollbackId: string; number: number | null; entry: number; at: string; kind: string; actor: string; facts: string; previous: string; hash: string }
+export type AuditEntry = {
+  rollbackId: string
+  number: number | null
+  entry: number
+  at: string
+  kind: string
+  actor: string
+  facts: string
+  previous: string
+  hash: string
+}
 
 export type AuditVerdict = { intact: true; entries: number } | { intact: false; entries: number; broken: string }
 
@@ -56,7 +66,9 @@ function firstBroken(
       return `${where}: it does not follow the entry before it`
     if (auditHash(entry) !== entry.hash) return `${where}: its content was changed`
   }
-  if (entries.length !== rollback.entries) return `${rollback.name}: ${rollback.entries} entries written, ${entries.length} found`
-  if ((entries.at(-1)?.hash ?? "") !== rollback.head && entries.length > 0) return `${rollback.name}: its head was changed`
+  if (entries.length !== rollback.entries)
+    return `${rollback.name}: ${rollback.entries} entries written, ${entries.length} found`
+  if ((entries.at(-1)?.hash ?? "") !== rollback.head && entries.length > 0)
+    return `${rollback.name}: its head was changed`
   return null
 }

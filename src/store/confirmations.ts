@@ -44,10 +44,10 @@ function keyOf(rollbackId: string, stepId: string, attempt: number): string {
 
 /** Its message is drawn again, without buttons. */
 async function redraw(client: PoolClient, row: Row): Promise<void> {
-  await client.query("update stepback.outbox set state = 'pending' where key = $1 and state = 'sent'", [
+  await client.query("select stepback.edit_messages($1, $2)", [
+    row.rollback_id,
     keyOf(row.rollback_id, row.step_id, row.attempt),
   ])
-  await client.query("update stepback.rollbacks set deliver_at = least(deliver_at, now()) where id = $1", [row.rollback_id])
 }
 
 /** Questions to people about what they are to do by hand. */

@@ -1,9 +1,17 @@
 import type { Pool } from "pg"
 import type { Message } from "../rollback/facts.ts"
-import { inOneGo, inTransaction } from "./database.ts"
+import { inOneGo } from "./database.ts"
 import { storable } from "./rows.ts"
 
-export type OutboxRow = { seq: number; key: string; body: Message; state: "pending" | "sending"; channel: string | null; ts: string | null }
+export type OutboxRow = {
+  seq: number
+  key: string
+  body: Message
+  state: "pending" | "sending"
+  channel: string | null
+  ts: string | null
+  revision: number
+}
 
 /** What one rollback still has to say. */
 export type Lane = { rollbackId: string; cardDue: boolean; rows: OutboxRow[] }
@@ -41,7 +49,7 @@ export function outboxStore(pool: Pool) {
 
     async listUnsent(rollbackId: string): Promise<OutboxRow[]> {
       const { rows } = await pool.query<OutboxRow>(
-        `select seq, key, body, state, channel, ts from stepback.outbox
+        `select seq, key, body, state, channel, ts, revision from stepback.outbox
          where rollback_id = $1 and state in ('pending', 'sending') order by seq limit 50`,
         [rollbackId],
       )
@@ -51,7 +59,10 @@ export function outboxStore(pool: Pool) {
     /** Gives the lane back: with nothing left it rests; otherwise it is due again after `waitMs`. */
     async releaseLane(rollbackId: string, owner: string, waitMs: number | null): Promise<void> {
       // Locked first: a message whose transaction is just committing is seen by a statement that begins after it.
-      const lock = { text: "select 1 from stepback.rollbacks where id = $1 and lane_owner = $2 for update", values: [rollbackId, owner] }
+      const lock = {
+        text: "select 1 from stepback.rollbacks where id = $1 and lane_owner = $2 for update",
+        values: [rollbackId, owner],
+      }
       const release = {
         text: `update stepback.rollbacks set lane_owner = null, lane_until = null,
            delivery_attempts = case when $3::float8 is null then 0 else delivery_attempts + 1 end,
@@ -67,27 +78,44 @@ export function outboxStore(pool: Pool) {
     },
 
     async deliveryAttempts(rollbackId: string): Promise<number> {
-      const { rows } = await pool.query<{ n: number }>("select delivery_attempts as n from stepback.rollbacks where id = $1", [rollbackId])
+      const { rows } = await pool.query<{ n: number }>(
+        "select delivery_attempts as n from stepback.rollbacks where id = $1",
+        [rollbackId],
+      )
       return rows[0]?.n ?? 0
     },
 
     /** Before a message goes out: from here on its fate is unknown until it is marked sent. */
     async markSending(rollbackId: string, seq: number): Promise<void> {
-      await pool.query("update stepback.outbox set state = 'sending' where rollback_id = $1 and seq = $2", [rollbackId, seq])
+      await pool.query("update stepback.outbox set state = 'sending' where rollback_id = $1 and seq = $2", [
+        rollbackId,
+        seq,
+      ])
     },
 
-    async markSent(rollbackId: string, seq: number, sent: { channel: string | null; ts: string | null; refused?: boolean }): Promise<void> {
+    async markSent(
+      rollbackId: string,
+      seq: number,
+      sent: { channel: string | null; ts: string | null; revision: number; refused?: boolean },
+    ): Promise<void> {
       await pool.query(
-        `update stepback.outbox set state = $5, sent_at = now(), channel = $3, ts = $4 where rollback_id = $1 and seq = $2`,
-        [rollbackId, seq, sent.channel, sent.ts, sent.refused === true ? "refused" : "sent"],
+        `update stepback.outbox set sent_at = now(), channel = $3, ts = $4,
+           state = case when $5 then 'refused' when revision > $6 then 'pending' else 'sent' end
+         where rollback_id = $1 and seq = $2`,
+        [rollbackId, seq, sent.channel, sent.ts, sent.refused === true, sent.revision],
       )
     },
 
     async markCardSending(rollbackId: string): Promise<void> {
-      await pool.query("update stepback.rollbacks set card_state = 'sending' where id = $1 and card_state = 'none'", [rollbackId])
+      await pool.query("update stepback.rollbacks set card_state = 'sending' where id = $1 and card_state = 'none'", [
+        rollbackId,
+      ])
     },
 
-    async markCardSent(rollbackId: string, sent: { version: number; channel: string; ts: string; permalink: string | null }): Promise<void> {
+    async markCardSent(
+      rollbackId: string,
+      sent: { version: number; channel: string; ts: string; permalink: string | null },
+    ): Promise<void> {
       await pool.query(
         `update stepback.rollbacks set card_state = 'sent', card_sent_version = greatest(card_sent_version, $2), card_channel = $3,
            card_ts = $4, permalink = coalesce($5, permalink) where id = $1`,
@@ -97,28 +125,10 @@ export function outboxStore(pool: Pool) {
 
     /** The channel will never take this card (left, archived): the rest is not held up by it. */
     async markCardLost(rollbackId: string): Promise<void> {
-      await pool.query("update stepback.rollbacks set card_state = 'lost', card_sent_version = card_version where id = $1", [rollbackId])
-    },
-
-    /** Where a message went, for editing it. */
-    async findSent(key: string): Promise<{ channel: string; ts: string } | null> {
-      const { rows } = await pool.query<{ channel: string | null; ts: string | null }>(
-        "select channel, ts from stepback.outbox where key = $1 and state = 'sent'",
-        [key],
+      await pool.query(
+        "update stepback.rollbacks set card_state = 'lost', card_sent_version = card_version where id = $1",
+        [rollbackId],
       )
-      const row = rows[0]
-      return row?.channel && row.ts ? { channel: row.channel, ts: row.ts } : null
     },
-
-    /** Sends an already sent message again as an edit, when its facts changed. */
-    editAgain: (key: string) =>
-      inTransaction(pool, async (client) => {
-        const { rows } = await client.query<{ rollback_id: string }>(
-          "update stepback.outbox set state = 'pending' where key = $1 and state = 'sent' returning rollback_id",
-          [key],
-        )
-        const row = rows[0]
-        if (row) await client.query("update stepback.rollbacks set deliver_at = least(deliver_at, now()) where id = $1", [row.rollback_id])
-      }),
   }
 }

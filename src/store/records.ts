@@ -7,7 +7,13 @@ export type EscalationFacts = Pick<
   Escalation,
   "trigger" | "stepId" | "headline" | "evidence" | "byHand" | "mention" | "channelId" | "acknowledgeWithinMs"
 >
-export type StoredAnalysis = { facts: unknown; rootCause: string | null; prevention: string | null; followUps: string | null; filledBy: string | null }
+export type StoredAnalysis = {
+  facts: unknown
+  rootCause: string | null
+  prevention: string | null
+  followUps: string | null
+  filledBy: string | null
+}
 
 type EscalationRow = {
   id: string
@@ -61,7 +67,10 @@ export function recordStore(pool: Pool) {
 
     async findEscalation(id: string): Promise<(Escalation & { rollbackId: string }) | null> {
       if (!isUuid(id)) return null
-      const { rows } = await pool.query<EscalationRow>(`select ${escalationColumns} from stepback.escalations where id = $1`, [id])
+      const { rows } = await pool.query<EscalationRow>(
+        `select ${escalationColumns} from stepback.escalations where id = $1`,
+        [id],
+      )
       return rows[0] === undefined ? null : parseEscalation(rows[0])
     },
 
@@ -83,12 +92,12 @@ export function recordStore(pool: Pool) {
         )
         const row = rows[0]
         if (!row) return false
-        await client.query("select stepback.append_audit($1, 'acknowledged', $2, $3)", [row.rollback_id, userId, storable({ key: row.key })])
-        await client.query(
-          `update stepback.outbox set state = 'pending' where key like $1 and state = 'sent'`,
-          [`${row.key.replaceAll(/[%_\\]/g, "\\$&")}/%`],
-        )
-        await client.query("update stepback.rollbacks set deliver_at = least(deliver_at, now()) where id = $1", [row.rollback_id])
+        await client.query("select stepback.append_audit($1, 'acknowledged', $2, $3)", [
+          row.rollback_id,
+          userId,
+          storable({ key: row.key }),
+        ])
+        await client.query("select stepback.edit_messages($1, $2)", [row.rollback_id, `${row.key}/`])
         return true
       }),
 
@@ -101,8 +110,7 @@ export function recordStore(pool: Pool) {
           [keyPrefix],
         )
         for (const row of rows) {
-          await client.query("update stepback.outbox set state = 'pending' where starts_with(key, $1) and state = 'sent'", [`${row.key}/`])
-          await client.query("update stepback.rollbacks set deliver_at = least(deliver_at, now()) where id = $1", [row.rollback_id])
+          await client.query("select stepback.edit_messages($1, $2)", [row.rollback_id, `${row.key}/`])
         }
         return rows.length
       }),
@@ -132,14 +140,26 @@ export function recordStore(pool: Pool) {
         prevention: string | null
         follow_ups: string | null
         filled_by: string | null
-      }>("select facts, root_cause, prevention, follow_ups, filled_by from stepback.analyses where rollback_id = $1", [rollbackId])
+      }>("select facts, root_cause, prevention, follow_ups, filled_by from stepback.analyses where rollback_id = $1", [
+        rollbackId,
+      ])
       const row = rows[0]
       return row === undefined
         ? null
-        : { facts: row.facts, rootCause: row.root_cause, prevention: row.prevention, followUps: row.follow_ups, filledBy: row.filled_by }
+        : {
+            facts: row.facts,
+            rootCause: row.root_cause,
+            prevention: row.prevention,
+            followUps: row.follow_ups,
+            filledBy: row.filled_by,
+          }
     },
 
-    fillAnalysis: (rollbackId: string, userId: string, filled: Pick<Analysis, "rootCause" | "prevention" | "followUps">) =>
+    fillAnalysis: (
+      rollbackId: string,
+      userId: string,
+      filled: Pick<Analysis, "rootCause" | "prevention" | "followUps">,
+    ) =>
       inTransaction(pool, async (client) => {
         await client.query(
           `update stepback.analyses set root_cause = $2, prevention = $3, follow_ups = $4, filled_by = $5, filled_at = now(),
@@ -147,8 +167,7 @@ export function recordStore(pool: Pool) {
           [rollbackId, clean(filled.rootCause), clean(filled.prevention), clean(filled.followUps), userId],
         )
         await client.query("select stepback.append_audit($1, 'analysis_filled', $2, '{}')", [rollbackId, userId])
-        await client.query("update stepback.outbox set state = 'pending' where key = $1 and state = 'sent'", [`${rollbackId}/analysis`])
-        await client.query("update stepback.rollbacks set deliver_at = least(deliver_at, now()) where id = $1", [rollbackId])
+        await client.query("select stepback.edit_messages($1, $2)", [rollbackId, `${rollbackId}/analysis`])
       }),
 
     /** Analyses that still wait for people, each given once per reminder. */
@@ -170,8 +189,12 @@ export function recordStore(pool: Pool) {
           [rollbackId, note.requestKey, note.userId, clean(note.text)],
         )
         if (inserted.rowCount === 0) return false
-        await client.query("select stepback.append_audit($1, 'noted', $2, $3)", [rollbackId, note.userId, storable({ text: note.text })])
-        await client.query("update stepback.outbox set state = 'pending' where key = $1 and state = 'sent'", [`${rollbackId}/analysis`])
+        await client.query("select stepback.append_audit($1, 'noted', $2, $3)", [
+          rollbackId,
+          note.userId,
+          storable({ text: note.text }),
+        ])
+        await client.query("select stepback.edit_messages($1, $2)", [rollbackId, `${rollbackId}/analysis`])
         await client.query("select stepback.redraw_card($1)", [rollbackId])
         return true
       }),

@@ -41,9 +41,15 @@ export function rollbackStore(pool: Pool) {
     find: async (id: string) => (isUuid(id) ? one(pool, "id = $1", [id]) : null),
     findByNumber: (number: number) => one(pool, "number = $1", [number]),
     findLive: (environment: string) =>
-      one(pool, `environment = $1 and kind <> 'rehearsal' and state in ('preparing', 'awaiting_approval', 'approved', 'running')`, [environment]),
+      one(
+        pool,
+        `environment = $1 and kind <> 'rehearsal' and state in ('preparing', 'awaiting_approval', 'approved', 'running')`,
+        [environment],
+      ),
     newest: (environment: string | null) =>
-      one(pool, `($1::text is null or environment = $1) and number is not null order by number desc limit 1`, [environment]),
+      one(pool, `($1::text is null or environment = $1) and number is not null order by number desc limit 1`, [
+        environment,
+      ]),
 
     async get(id: string): Promise<StoredRollback> {
       const found = await one(pool, "id = $1", [id])
@@ -61,7 +67,9 @@ export function rollbackStore(pool: Pool) {
     },
 
     /** Which rollback, and which round of it, a card's token belongs to; null for a token that was never ours. */
-    async findCard(token: string): Promise<{ rollback: StoredRollback; round: number; digest: string; current: boolean } | null> {
+    async findCard(
+      token: string,
+    ): Promise<{ rollback: StoredRollback; round: number; digest: string; current: boolean } | null> {
       if (!isUuid(token)) return null
       const { rows } = await pool.query<{ rollback_id: string; round: number; digest: string }>(
         "select rollback_id, round, digest from stepback.cards where token = $1",
@@ -70,13 +78,16 @@ export function rollbackStore(pool: Pool) {
       const card = rows[0]
       if (!card) return null
       const rollback = await one(pool, "id = $1", [card.rollback_id])
-      return rollback === null ? null : { rollback, round: card.round, digest: card.digest, current: rollback.token === token }
+      return rollback === null
+        ? null
+        : { rollback, round: card.round, digest: card.digest, current: rollback.token === token }
     },
 
     create: (request: NewRollback) => create(pool, request),
 
     /** One guarded move with its audit entry and a new drawing of the card. */
-    move: (id: string, to: RollbackState, facts: MoveFacts) => inTransaction(pool, (client) => move(client, id, to, facts)),
+    move: (id: string, to: RollbackState, facts: MoveFacts) =>
+      inTransaction(pool, (client) => move(client, id, to, facts)),
 
     async requestStop(id: string, userId: string): Promise<Moved> {
       return inTransaction(pool, async (client) => {
@@ -174,11 +185,17 @@ async function prepareAgain(
   return { kind: "moved", rollback: parseRollback(rows[0]) }
 }
 
-async function reopen(client: PoolClient, id: string, actor: string, skips: StoredRollback["skips"] | null): Promise<Moved> {
+async function reopen(
+  client: PoolClient,
+  id: string,
+  actor: string,
+  skips: StoredRollback["skips"] | null,
+): Promise<Moved> {
   if (skips !== null) {
     const moved = Object.entries(skips).map(([step, { reason }]) => `step ${step} will be skipped: ${reason}`)
     const again = await prepareAgain(client, id, ["failed", "stopped"], moved, null)
-    if (again.kind === "moved") await client.query("update stepback.rollbacks set skips = $2 where id = $1", [id, storable(skips)])
+    if (again.kind === "moved")
+      await client.query("update stepback.rollbacks set skips = $2 where id = $1", [id, storable(skips)])
     return again
   }
   const { rows } = await client.query(
@@ -199,7 +216,11 @@ async function create(pool: Pool, request: NewRollback): Promise<Created> {
       const numbered = request.kind !== "rehearsal"
       // The counter's row is locked until commit, so a number is used or was never taken.
       const number = numbered
-        ? (await client.query<{ value: number }>("update stepback.counters set value = value + 1 where name = 'rollback' returning value")).rows[0]?.value
+        ? (
+            await client.query<{ value: number }>(
+              "update stepback.counters set value = value + 1 where name = 'rollback' returning value",
+            )
+          ).rows[0]?.value
         : null
       const { rows } = await client.query(
         `insert into stepback.rollbacks (id, number, kind, environment, title, state, requester_id, team_id, channel_id, reason,
@@ -226,7 +247,12 @@ async function create(pool: Pool, request: NewRollback): Promise<Created> {
       await client.query("select stepback.append_audit($1, 'requested', $2, $3)", [
         request.id,
         request.requesterId,
-        storable({ environment: request.environment, reason: request.reason, selection: request.selection, kind: request.kind }),
+        storable({
+          environment: request.environment,
+          reason: request.reason,
+          selection: request.selection,
+          kind: request.kind,
+        }),
       ])
       await client.query("select stepback.redraw_card($1)", [request.id])
       return { kind: "created", rollback: parseRollback(rows[0]) }

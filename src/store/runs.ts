@@ -26,7 +26,7 @@ export function runStore(pool: Pool) {
     try {
       const guard = { text: "select stepback.guard_epoch($1, $2) as stop", values: [id, epoch] }
       const [first] = await inOneGo(pool, [guard, ...queries])
-      return { stop: (first?.rows[0] as { stop: boolean }).stop }
+      return { stop: (first?.rows[0] as { stop: boolean } | undefined)?.stop ?? false }
     } catch (error) {
       if (errorCode(error) === "SB001") throw new LostLeaseError(id)
       throw error
@@ -50,7 +50,11 @@ export function runStore(pool: Pool) {
     },
 
     /** False when the lease is lost. Also tells whether Stop was pressed. */
-    async renew(id: string, epoch: number, leaseMs: number): Promise<{ held: boolean; stop: boolean; runningMs: number | null }> {
+    async renew(
+      id: string,
+      epoch: number,
+      leaseMs: number,
+    ): Promise<{ held: boolean; stop: boolean; runningMs: number | null }> {
       const { rows } = await pool.query<{ stop: boolean; running: number | null }>(
         `update stepback.rollbacks set lease_until = now() + $3 * interval '1 millisecond'
          where id = $1 and epoch = $2 and state in ('preparing', 'running') returning
@@ -105,7 +109,10 @@ export function runStore(pool: Pool) {
         },
         {
           text: "select stepback.append_audit($1, 'rehearsed', 'stepback', $2)",
-          values: [id, storable({ digest: outcome.digest, risk: outcome.risk, approvalsNeeded: outcome.approvalsNeeded })],
+          values: [
+            id,
+            storable({ digest: outcome.digest, risk: outcome.risk, approvalsNeeded: outcome.approvalsNeeded }),
+          ],
         },
         { text: "select stepback.redraw_card($1)", values: [id] },
       ]),
@@ -163,23 +170,30 @@ export function runStore(pool: Pool) {
     },
 
     /** The step's result, its audit entry, its reply and a new drawing of the card, at once. */
-    async recordStep(id: string, epoch: number, step: { id: string; attempt: number; result: StepResult }): Promise<{ stop: boolean }> {
+    async recordStep(
+      id: string,
+      epoch: number,
+      step: { id: string; attempt: number; result: StepResult },
+    ): Promise<{ stop: boolean }> {
       const { result, attempt } = step
       const facts = { step: step.id, attempt, outcome: result.outcome, affected: result.affected }
       const message: Message = { kind: "step", stepId: step.id, attempt }
       try {
-        const { rows } = await pool.query<{ stop: boolean }>("select stepback.record_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) as stop", [
-          id,
-          epoch,
-          step.id,
-          attempt,
-          result.ms,
-          result.outcome,
-          storable(result),
-          storable(facts),
-          `${id}/${step.id}/${attempt}`,
-          storable(message),
-        ])
+        const { rows } = await pool.query<{ stop: boolean }>(
+          "select stepback.record_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) as stop",
+          [
+            id,
+            epoch,
+            step.id,
+            attempt,
+            result.ms,
+            result.outcome,
+            storable(result),
+            storable(facts),
+            `${id}/${step.id}/${attempt}`,
+            storable(message),
+          ],
+        )
         return { stop: rows[0]?.stop ?? false }
       } catch (error) {
         throw errorCode(error) === "SB001" ? new LostLeaseError(id) : error
@@ -187,7 +201,18 @@ export function runStore(pool: Pool) {
     },
 
     /** The end: state, release of the environment, the analysis and its message, one transaction. */
-    finish: (id: string, epoch: number, end: { state: "succeeded" | "failed" | "stopped"; reason: string | null; by: string; analysis: unknown; remindMs: number; watchMs?: number | null }) =>
+    finish: (
+      id: string,
+      epoch: number,
+      end: {
+        state: "succeeded" | "failed" | "stopped"
+        reason: string | null
+        by: string
+        analysis: unknown
+        remindMs: number
+        watchMs?: number | null
+      },
+    ) =>
       guarded(id, epoch, [
         {
           text: `update stepback.rollbacks set state = $2, end_reason = $3, ended_by = $4, ended_at = clock_timestamp(),
@@ -209,7 +234,7 @@ export function runStore(pool: Pool) {
           values: [id, end.watchMs ?? null],
         },
         // Posted once; after a Retry it is edited.
-        { text: "update stepback.outbox set state = 'pending' where key = $1 and state = 'sent'", values: [`${id}/analysis`] },
+        { text: "select stepback.edit_messages($1, $2)", values: [id, `${id}/analysis`] },
         {
           text: "select stepback.enqueue($1, $2, $3)",
           values: [id, `${id}/analysis`, storable({ kind: "analysis" } satisfies Message)],

@@ -1,6 +1,7 @@
 import type { Pool } from "pg"
 import { approvalStore } from "./approvals.ts"
 import { auditStore } from "./audit.ts"
+import { baselineStore } from "./baselines.ts"
 import { confirmationStore } from "./confirmations.ts"
 import { figureStore } from "./figures.ts"
 import { outboxStore } from "./outbox.ts"
@@ -20,6 +21,7 @@ export function createStore(pool: Pool) {
     confirmations: confirmationStore(pool),
     audit: auditStore(pool),
     figures: figureStore(pool),
+    baselines: baselineStore(pool),
     watches: watchStore(pool),
     /** Resolves when the database answers. */
     ping: async () => {

@@ -10,7 +10,12 @@ export function watchStore(pool: Pool) {
   return {
     /** Takes a watch whose time has come; for `holdMs` nobody else does. */
     async take(holdMs: number): Promise<DueWatch | null> {
-      const { rows } = await pool.query<{ rollback_id: string; over: boolean; probes: number; seen: Record<string, WatchSeen> }>(
+      const { rows } = await pool.query<{
+        rollback_id: string
+        over: boolean
+        probes: number
+        seen: Record<string, WatchSeen>
+      }>(
         `update stepback.watches set next_at = now() + $1 * interval '1 millisecond' where rollback_id = (
            select rollback_id from stepback.watches where ended_at is null and next_at <= now()
            order by next_at limit 1 for update skip locked)
@@ -32,19 +37,26 @@ export function watchStore(pool: Pool) {
     /** The end, the word about it and the edit of the analysis, at once. */
     end: (rollbackId: string, text: string) =>
       inTransaction(pool, async (client) => {
-        const ended = await client.query("update stepback.watches set ended_at = now() where rollback_id = $1 and ended_at is null", [rollbackId])
+        const ended = await client.query(
+          "update stepback.watches set ended_at = now() where rollback_id = $1 and ended_at is null",
+          [rollbackId],
+        )
         if (ended.rowCount === 0) return
-        await client.query("select stepback.append_audit($1, 'watched', 'stepback', $2)", [rollbackId, storable({ text })])
+        await client.query("select stepback.append_audit($1, 'watched', 'stepback', $2)", [
+          rollbackId,
+          storable({ text }),
+        ])
         await client.query("select stepback.enqueue($1, $2, $3)", [
           rollbackId,
           `${rollbackId}/watch`,
           storable({ kind: "text", text } satisfies Message),
         ])
-        await client.query("update stepback.outbox set state = 'pending' where key = $1 and state = 'sent'", [`${rollbackId}/analysis`])
-        await client.query("update stepback.rollbacks set deliver_at = least(deliver_at, now()) where id = $1", [rollbackId])
+        await client.query("select stepback.edit_messages($1, $2)", [rollbackId, `${rollbackId}/analysis`])
       }),
 
-    async find(rollbackId: string): Promise<{ probes: number; seen: Record<string, WatchSeen>; ended: boolean } | null> {
+    async find(
+      rollbackId: string,
+    ): Promise<{ probes: number; seen: Record<string, WatchSeen>; ended: boolean } | null> {
       const { rows } = await pool.query<{ probes: number; seen: Record<string, WatchSeen>; ended: boolean }>(
         "select probes, seen, ended_at is not null as ended from stepback.watches where rollback_id = $1",
         [rollbackId],

@@ -64,6 +64,8 @@ test("Stop while it runs: the step on its way ends, the next does not begin, the
   const titles = stage.slack.replies("staging", card.ts).map(wordsOf).join("\n")
   expect(titles).toContain("Before")
   expect(titles).not.toContain("After")
+  // What a person stopped is no trouble to call anybody for.
+  expect(stage.slack.messages("staging").filter((message) => message.text.includes("needs you"))).toEqual([])
 })
 
 test.each([

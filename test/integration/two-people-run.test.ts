@@ -35,7 +35,11 @@ async function tamper(card: StoredRollback, edit: (run: FrozenRun) => void, with
   const run = JSON.parse(card.frozen ?? "") as FrozenRun
   edit(run)
   const frozen = canonicalJson(run)
-  await sql("update stepback.rollbacks set frozen = $2, digest = $3 where id = $1", [card.id, frozen, withDigest ? sha256(frozen) : card.digest])
+  await sql("update stepback.rollbacks set frozen = $2, digest = $3 where id = $1", [
+    card.id,
+    frozen,
+    withDigest ? sha256(frozen) : card.digest,
+  ])
 }
 
 const raise = (run: FrozenRun) => {
@@ -44,16 +48,28 @@ const raise = (run: FrozenRun) => {
 
 describe("what is changed between the approval and the run", () => {
   it.each<[string, () => Promise<unknown>, string]>([
-    ["the script", () => writeFile(join(town.repo, "deploy.sh"), "#!/bin/sh\necho owned > deployed.txt\n"), "a file that a command runs"],
+    [
+      "the script",
+      () => writeFile(join(town.repo, "deploy.sh"), "#!/bin/sh\necho owned > deployed.txt\n"),
+      "a file that a command runs",
+    ],
     ["the target's variable", async () => (town.environment["SHOP_DATABASE_URL"] = town.otherUrl), "another database"],
-    ["the host's variable", async () => (town.environment["SHOP_URL"] = "http://127.0.0.2:1"), "another database or host"],
+    [
+      "the host's variable",
+      async () => (town.environment["SHOP_URL"] = "http://127.0.0.2:1"),
+      "another database or host",
+    ],
   ])("%s: nothing runs, the approvers are asked again", async (_what, change, moved) => {
     const before = { ...town.environment }
     const card = await approved({ with: ["service"] })
     await change()
     await town.work(card.id)
     Object.assign(town.environment, before)
-    expect(await get(card)).toMatchObject({ state: "preparing", approved_at: null, moved: [expect.stringContaining(moved) as string] })
+    expect(await get(card)).toMatchObject({
+      state: "preparing",
+      approved_at: null,
+      moved: [expect.stringContaining(moved) as string],
+    })
     expect(await town.store.approvals.list(card.id, card.round)).toEqual([])
     expect(await town.version()).toBe("2")
   })
@@ -97,16 +113,36 @@ describe("somebody with the password of the state database", () => {
   it.each<[string, (card: StoredRollback) => Promise<unknown>]>([
     ["state := approved", (card) => sql("update stepback.rollbacks set state = 'approved' where id = $1", [card.id])],
     ["state := running", (card) => sql("update stepback.rollbacks set state = 'running' where id = $1", [card.id])],
-    ["an approval by the requester", (card) =>
-      sql("insert into stepback.approvals (rollback_id, round, user_id, requester_id, digest) values ($1, $2, 'U0ALICE', 'U0ALICE', $3)", [card.id, card.round, card.digest])],
-    ["an approval under a wrong requester", (card) =>
-      sql("insert into stepback.approvals (rollback_id, round, user_id, requester_id, digest) values ($1, $2, 'U0ALICE', 'U0BOB', $3)", [card.id, card.round, card.digest])],
-    ["a row that is inserted as running", (card) =>
-      sql(
-        `insert into stepback.rollbacks (id, number, kind, environment, title, state, requester_id, channel_id, reason, selection, round, frozen, digest)
+    [
+      "an approval by the requester",
+      (card) =>
+        sql(
+          "insert into stepback.approvals (rollback_id, round, user_id, requester_id, digest) values ($1, $2, 'U0ALICE', 'U0ALICE', $3)",
+          [card.id, card.round, card.digest],
+        ),
+    ],
+    [
+      "an approval under a wrong requester",
+      (card) =>
+        sql(
+          "insert into stepback.approvals (rollback_id, round, user_id, requester_id, digest) values ($1, $2, 'U0ALICE', 'U0BOB', $3)",
+          [card.id, card.round, card.digest],
+        ),
+    ],
+    [
+      "a row that is inserted as running",
+      (card) =>
+        sql(
+          `insert into stepback.rollbacks (id, number, kind, environment, title, state, requester_id, channel_id, reason, selection, round, frozen, digest)
          select gen_random_uuid(), 1000000 + number, 'rollback', environment || '2', title, 'running', requester_id, channel_id, reason, selection, round,
-           frozen, digest from stepback.rollbacks where id = $1`, [card.id])],
-    ["no approvals needed", (card) => sql("update stepback.rollbacks set approvals_needed = 0 where id = $1", [card.id])],
+           frozen, digest from stepback.rollbacks where id = $1`,
+          [card.id],
+        ),
+    ],
+    [
+      "no approvals needed",
+      (card) => sql("update stepback.rollbacks set approvals_needed = 0 where id = $1", [card.id]),
+    ],
     ["an edited audit", (card) => sql("update stepback.audit set actor = 'U0BOB' where rollback_id = $1", [card.id])],
   ])("%s is refused by the database itself", async (_what, statement) => {
     const card = await town.card()
@@ -117,18 +153,27 @@ describe("somebody with the password of the state database", () => {
   })
 
   it.each<[string, (card: StoredRollback) => Promise<unknown>]>([
-    ["a rollback that calls itself a rehearsal", (card) => sql("update stepback.rollbacks set kind = 'rehearsal', state = 'running' where id = $1", [card.id])],
-    ["one approval where two are asked for", async (card) => {
-      await press(card)
-      await sql("update stepback.rollbacks set approvals_needed = 1 where id = $1", [card.id])
-      await sql("update stepback.rollbacks set state = 'approved' where id = $1", [card.id])
-    }],
+    [
+      "a rollback that calls itself a rehearsal",
+      (card) => sql("update stepback.rollbacks set kind = 'rehearsal', state = 'running' where id = $1", [card.id]),
+    ],
+    [
+      "one approval where two are asked for",
+      async (card) => {
+        await press(card)
+        await sql("update stepback.rollbacks set approvals_needed = 1 where id = $1", [card.id])
+        await sql("update stepback.rollbacks set state = 'approved' where id = $1", [card.id])
+      },
+    ],
   ])("%s is refused by the worker", async (_what, statement) => {
     const card = await town.card({ with: ["data"] })
     await statement(card)
     await town.work(card.id)
     expect(await town.version()).toBe("2")
-    expect(await get(card)).toMatchObject({ state: "failed", end_reason: expect.stringContaining("approvals") as string })
+    expect(await get(card)).toMatchObject({
+      state: "failed",
+      end_reason: expect.stringContaining("approvals") as string,
+    })
   })
 
   it("frozen bytes that were swapped after the approval do not run", async () => {
@@ -158,11 +203,14 @@ describe("parameters", () => {
     expect(await town.version()).toBe(good)
   })
 
-  it.each(["$(touch pwned)", "`id`", "a;b", "../../etc/passwd", "*", "-rf"])("%s reaches a program as one argument", async (good) => {
-    const card = await approved({ with: ["service"], parameters: { good } })
-    await town.work(card.id)
-    expect((await deployed()).trim()).toBe(`${good} ${await town.git("rev-parse", "good")}`)
-  })
+  it.each(["$(touch pwned)", "`id`", "a;b", "../../etc/passwd", "*", "-rf"])(
+    "%s reaches a program as one argument",
+    async (good) => {
+      const card = await approved({ with: ["service"], parameters: { good } })
+      await town.work(card.id)
+      expect((await deployed()).trim()).toBe(`${good} ${await town.git("rev-parse", "good")}`)
+    },
+  )
 
   it.each(["--upload-pack=x", "-x", "a b", "$(id)", "HEAD;ls", "x\u0000"])("the ref %s is refused", async (ref) => {
     await expect(town.card({ with: ["service"], parameters: { ref } })).rejects.toThrow("bad_parameter")
@@ -173,20 +221,26 @@ describe("parameters", () => {
     await expect(town.card({ parameters })).rejects.toThrow("unknown_parameter")
   })
 
-  it.each(["${SHOP_OTHER_SECRET}", "$${SHOP_OTHER_SECRET}", "$good${SHOP_OTHER_SECRET}"])("%s reads no variable of the worker, in no argument and no header", async (good) => {
-    const card = await approved({ with: ["service", "answer"], parameters: { good } })
-    await town.work(card.id)
-    expect(await deployed()).toContain(good)
-    expect(town.site.seen.at(-1)?.headers["x-label"]).toBe(good)
-    expect(JSON.stringify(town.site.seen)).not.toContain("another-team")
-  })
+  it.each(["${SHOP_OTHER_SECRET}", "$${SHOP_OTHER_SECRET}", "$good${SHOP_OTHER_SECRET}"])(
+    "%s reads no variable of the worker, in no argument and no header",
+    async (good) => {
+      const card = await approved({ with: ["service", "answer"], parameters: { good } })
+      await town.work(card.id)
+      expect(await deployed()).toContain(good)
+      expect(town.site.seen.at(-1)?.headers["x-label"]).toBe(good)
+      expect(JSON.stringify(town.site.seen)).not.toContain("another-team")
+    },
+  )
 
-  it.each(["/evil.example/x", "\\evil.example", "@evil.example", "/@evil.example", "..//evil.example"])("%s in a path leads to no other host", async (good) => {
-    const card = await town.card({ with: ["answer"], parameters: { good } })
-    const [, answer] = (JSON.parse(card.frozen ?? "") as FrozenRun).rehearsal.steps
-    expect(town.site.seen.every(({ url }) => url.startsWith("/"))).toBe(true)
-    expect(town.site.seen.length === 1 || answer?.note?.includes("own target only")).toBe(true)
-  })
+  it.each(["/evil.example/x", "\\evil.example", "@evil.example", "/@evil.example", "..//evil.example"])(
+    "%s in a path leads to no other host",
+    async (good) => {
+      const card = await town.card({ with: ["answer"], parameters: { good } })
+      const [, answer] = (JSON.parse(card.frozen ?? "") as FrozenRun).rehearsal.steps
+      expect(town.site.seen.every(({ url }) => url.startsWith("/"))).toBe(true)
+      expect(town.site.seen.length === 1 || answer?.note?.includes("own target only")).toBe(true)
+    },
+  )
 })
 
 describe("what a target answers", () => {
@@ -233,14 +287,25 @@ describe("what a target answers", () => {
     Object.assign(town.site.answer, { status: 403, body })
     const card = await approved({ with: ["answer"] })
     await town.work(card.id)
-    const everything = JSON.stringify([await loadView(town.store, await get(card)), (await sql("select * from stepback.step_runs", [])).rows])
+    const everything = JSON.stringify([
+      await loadView(town.store, await get(card)),
+      (await sql("select * from stepback.step_runs", [])).rows,
+    ])
     expect(everything).toContain("403")
     for (const trace of ["nobody", "key-t", "key t", "key%20"]) expect(everything).not.toContain(trace)
   })
 })
 
 describe("words of people", () => {
-  it.each(["\\u0000", "\u0000", "\ud800", "a\udc00b", "\u202e\u200b", "x".repeat(10_000), "'; drop table stepback.rollbacks; --"])("the reason %j is taken", async (reason) => {
+  it.each([
+    "\\u0000",
+    "\u0000",
+    "\ud800",
+    "a\udc00b",
+    "\u202e\u200b",
+    "x".repeat(10_000),
+    "'; drop table stepback.rollbacks; --",
+  ])("the reason %j is taken", async (reason) => {
     const card = await town.card({ reason })
     expect(card.state).toBe("awaiting_approval")
     expect(Array.from(card.reason).length).toBeLessThan(520)
@@ -261,6 +326,9 @@ describe("a worker's environment that is wrong", () => {
 
   it("a variable that is missing ends the request with its name", async () => {
     delete town.environment["SHOP_DATABASE_URL"]
-    expect(await town.card()).toMatchObject({ state: "cancelled", end_reason: expect.stringContaining("SHOP_DATABASE_URL is not set") as string })
+    expect(await town.card()).toMatchObject({
+      state: "cancelled",
+      end_reason: expect.stringContaining("SHOP_DATABASE_URL is not set") as string,
+    })
   })
 })

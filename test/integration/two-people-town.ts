@@ -84,7 +84,8 @@ export async function startTown(postgresUrl: string) {
   const state = createPool(stateUrl as string, { log, max: 12 })
   await migrate(state)
   const target = new pg.Pool({ connectionString: targetUrl, max: 2 })
-  const makeShop = "create table config (key text primary key, value text); create table quotes (id int primary key, version text)"
+  const makeShop =
+    "create table config (key text primary key, value text); create table quotes (id int primary key, version text)"
   await target.query(`${makeShop}; insert into config values ('version', '2')`)
   const other = new pg.Client({ connectionString: otherUrl })
   await other.connect()
@@ -109,7 +110,11 @@ export async function startTown(postgresUrl: string) {
     plans: {
       load: async () => {
         const checked = await checkPlanSource("plans/shop.yaml", written.source)
-        if (!checked.plan) return { plans: new Map(), invalid: [{ file: "plans/shop.yaml", environment: "shop", problems: checked.problems }] }
+        if (!checked.plan)
+          return {
+            plans: new Map(),
+            invalid: [{ file: "plans/shop.yaml", environment: "shop", problems: checked.problems }],
+          }
         return { plans: new Map([["shop", checked.plan]]), invalid: [] }
       },
     },
@@ -124,7 +129,14 @@ export async function startTown(postgresUrl: string) {
   }
   const workshop = createWorkshop({ ...deps, targets, environment, log, stillAllowed }, "worker")
   return {
-    state, store, deps, workspace, written, environment, site, repo,
+    state,
+    store,
+    deps,
+    workspace,
+    written,
+    environment,
+    site,
+    repo,
     otherUrl: otherUrl as string,
     work: (id: string) => workshop.work(id),
     git: (...parts: string[]) => git(repo, parts),
@@ -143,7 +155,9 @@ export async function startTown(postgresUrl: string) {
       )
     },
     /** A rollback with its card: asked for, rehearsed, waiting. */
-    async card(words: { with?: string[]; parameters?: Record<string, string>; reason?: string; by?: string } = {}): Promise<StoredRollback> {
+    async card(
+      words: { with?: string[]; parameters?: Record<string, string>; reason?: string; by?: string } = {},
+    ): Promise<StoredRollback> {
       const asked = await requestRollback(
         {
           environment: "shop",
@@ -161,7 +175,13 @@ export async function startTown(postgresUrl: string) {
     },
     async stop() {
       await workshop.close(0)
-      await Promise.all([targets.close(), target.end(), state.end(), site.close(), rm(repo, { recursive: true, force: true })])
+      await Promise.all([
+        targets.close(),
+        target.end(),
+        state.end(),
+        site.close(),
+        rm(repo, { recursive: true, force: true }),
+      ])
     },
   }
 }
@@ -171,7 +191,13 @@ export function as(userId: string, teamId: string | null = "T0HOME"): Actor {
 }
 
 const person = (id: string, facts: Partial<Person> = {}): Person => ({
-  id, teamId: "T0HOME", isBot: false, isGuest: false, isStranger: false, isDeactivated: false, ...facts,
+  id,
+  teamId: "T0HOME",
+  isBot: false,
+  isGuest: false,
+  isStranger: false,
+  isDeactivated: false,
+  ...facts,
 })
 
 function startWorkspace() {

@@ -19,10 +19,12 @@ beforeAll(async () => {
 beforeEach(() => town.reset())
 afterAll(() => town.stop())
 
-const press = (card: Pick<StoredRollback, "token">, actor: Actor) => approve({ token: card.token ?? "", actor }, town.deps)
+const press = (card: Pick<StoredRollback, "token">, actor: Actor) =>
+  approve({ token: card.token ?? "", actor }, town.deps)
 const refusalOf = (outcome: { kind: string; refusal?: { reason: string } }) => outcome.refusal?.reason ?? outcome.kind
 const stateOf = async (id: string) => (await town.store.rollbacks.get(id)).state
-const approvalsOf = async (card: StoredRollback) => (await town.store.approvals.list(card.id, card.round)).map(({ userId }) => userId)
+const approvalsOf = async (card: StoredRollback) =>
+  (await town.store.approvals.list(card.id, card.round)).map(({ userId }) => userId)
 
 describe("one press of Approve by the wrong person", () => {
   it.each<[string, Actor, string]>([
@@ -86,20 +88,27 @@ describe("tokens", () => {
     expect(refusalOf(await press(old, as("U0BOB")))).toBe("not_ready")
     await town.work(old.id)
     expect(refusalOf(await press(old, as("U0BOB")))).toBe("old_card")
-    expect(refusalOf(await deny({ token: old.token ?? "", actor: as("U0BOB"), reason: "" }, town.deps))).toBe("old_card")
+    expect(refusalOf(await deny({ token: old.token ?? "", actor: as("U0BOB"), reason: "" }, town.deps))).toBe(
+      "old_card",
+    )
     expect(await stateOf(old.id)).toBe("awaiting_approval")
   })
 
-  it.each(["denied", "cancelled", "expired"] as const)("a click after it was %s says so and changes nothing", async (end) => {
-    const card = await town.card()
-    await town.store.rollbacks.move(card.id, end, { actor: "U0CAROL" })
-    expect(refusalOf(await press(card, as("U0BOB")))).toBe("already_decided")
-    expect(await stateOf(card.id)).toBe(end)
-  })
+  it.each(["denied", "cancelled", "expired"] as const)(
+    "a click after it was %s says so and changes nothing",
+    async (end) => {
+      const card = await town.card()
+      await town.store.rollbacks.move(card.id, end, { actor: "U0CAROL" })
+      expect(refusalOf(await press(card, as("U0BOB")))).toBe("already_decided")
+      expect(await stateOf(card.id)).toBe(end)
+    },
+  )
 
   it("a click after its time is too late, swept or not", async () => {
     const card = await town.card()
-    await town.state.query("update stepback.rollbacks set expires_at = now() - interval '1 ms' where id = $1", [card.id])
+    await town.state.query("update stepback.rollbacks set expires_at = now() - interval '1 ms' where id = $1", [
+      card.id,
+    ])
     expect(await press(card, as("U0BOB"))).toMatchObject({ refusal: { reason: "already_decided", state: "expired" } })
     expect(await approvalsOf(card)).toEqual([])
   })
@@ -175,7 +184,8 @@ describe("races", () => {
     ["its expiry", () => town.store.runs.expire(), "expired"],
   ])("an approval beside %s is one decision, not two", async (what, rival, end) => {
     const card = await town.card()
-    if (what === "its expiry") await town.state.query("update stepback.rollbacks set expires_at = clock_timestamp() where id = $1", [card.id])
+    if (what === "its expiry")
+      await town.state.query("update stepback.rollbacks set expires_at = clock_timestamp() where id = $1", [card.id])
     await Promise.all([press(card, as("U0BOB")), rival(card)])
     // The sweep leaves a row that a click has locked for its next turn.
     await town.store.runs.expire()
@@ -198,14 +208,28 @@ describe("races", () => {
 describe("a plan that moved after the card", () => {
   it.each<[string, (source: string) => string, string]>([
     ["a statement", (source) => source.replace("where key = 'version'", "where key <> ''"), "step set: sql"],
-    ["a parameter", (source) => source.replace('good: { type: string, default: "1" }', 'good: { type: string, default: "0" }'), "parameter good: 1 → 0"],
+    [
+      "a parameter",
+      (source) => source.replace('good: { type: string, default: "1" }', 'good: { type: string, default: "0" }'),
+      "parameter good: 1 → 0",
+    ],
     ["the target", (source) => source.replace("${SHOP_DATABASE_URL}", "${SHOP_OTHER_URL}"), "the target"],
-    ["a looser policy", (source) => source.replace("low: { count: 1, from: anyone }", "low: { count: 1, from: [U0DAVE] }"), "who approves"],
-    ["a new step", (source) => source.replace("  data:", "      - { id: look, check: select 1 as one }\n  data:"), "step look is new"],
+    [
+      "a looser policy",
+      (source) => source.replace("low: { count: 1, from: anyone }", "low: { count: 1, from: [U0DAVE] }"),
+      "who approves",
+    ],
+    [
+      "a new step",
+      (source) => source.replace("  data:", "      - { id: look, check: select 1 as one }\n  data:"),
+      "step look is new",
+    ],
   ])("%s: the click approves nothing and says what moved", async (_what, edit, moved) => {
     const card = await town.card()
     town.written.source = edit(plan)
-    expect(await press(card, as("U0BOB"))).toMatchObject({ refusal: { reason: "changed", moved: expect.arrayContaining([moved]) as string[] } })
+    expect(await press(card, as("U0BOB"))).toMatchObject({
+      refusal: { reason: "changed", moved: expect.arrayContaining([moved]) as string[] },
+    })
     expect(await stateOf(card.id)).toBe("preparing")
     expect(await approvalsOf(card)).toEqual([])
   })
@@ -215,20 +239,35 @@ describe("a plan that moved after the card", () => {
     town.written.source = "environment: ["
     expect(refusalOf(await press(card, as("U0BOB")))).toBe("changed")
     await town.work(card.id)
-    expect(await town.store.rollbacks.get(card.id)).toMatchObject({ state: "cancelled", end_reason: expect.stringContaining("the plan is invalid") as string })
+    expect(await town.store.rollbacks.get(card.id)).toMatchObject({
+      state: "cancelled",
+      end_reason: expect.stringContaining("the plan is invalid") as string,
+    })
   })
 })
 
 describe("everything but Approve", () => {
   it.each<[string, (card: StoredRollback) => Promise<{ kind: string }>, string]>([
-    ["deny, by the requester", (card) => deny({ token: card.token ?? "", actor: as("U0ALICE"), reason: "" }, town.deps), "requester_cannot_approve"],
-    ["deny, by a guest with the form", (card) => deny({ token: card.token ?? "", actor: as("U0GUEST"), reason: "" }, town.deps), "guest"],
+    [
+      "deny, by the requester",
+      (card) => deny({ token: card.token ?? "", actor: as("U0ALICE"), reason: "" }, town.deps),
+      "requester_cannot_approve",
+    ],
+    [
+      "deny, by a guest with the form",
+      (card) => deny({ token: card.token ?? "", actor: as("U0GUEST"), reason: "" }, town.deps),
+      "guest",
+    ],
     ["cancel, by somebody who may not approve", (card) => cancel(card, as("U0DAVE"), town.deps), "not_in_audience"],
     ["cancel, by a stranger", (card) => cancel(card, as("U0STRANGER"), town.deps), "stranger"],
     ["stop, before anything runs", (card) => stop(card, as("U0BOB"), town.deps), "not_in_state"],
     ["a note, by a guest", (card) => note(card, "hello", as("U0GUEST"), town.deps), "guest"],
     ["a note, of nothing but NUL", (card) => note(card, "\u0000 \u0000", as("U0BOB"), town.deps), "missing_text"],
-    ["the analysis, by a guest", (card) => fillAnalysis(card.id, { rootCause: "x", prevention: "y", followUps: "" }, as("U0GUEST"), town.deps), "guest"],
+    [
+      "the analysis, by a guest",
+      (card) => fillAnalysis(card.id, { rootCause: "x", prevention: "y", followUps: "" }, as("U0GUEST"), town.deps),
+      "guest",
+    ],
     ["I'm on it, for an escalation that is none", (card) => acknowledge(card.id, as("U0BOB"), town.deps), "old_card"],
   ])("%s is refused", async (_what, act, reason) => {
     const card = await town.card({ with: ["data"] })
@@ -240,7 +279,14 @@ describe("everything but Approve", () => {
     const card = await town.card()
     const id = randomUUID()
     await town.store.records.raise(card.id, `${card.id}/test`, id, {
-      trigger: "step_failed", stepId: null, headline: "x", evidence: [], byHand: null, mention: [], channelId: null, acknowledgeWithinMs: 60_000,
+      trigger: "step_failed",
+      stepId: null,
+      headline: "x",
+      evidence: [],
+      byHand: null,
+      mention: [],
+      channelId: null,
+      acknowledgeWithinMs: 60_000,
     })
     expect(refusalOf(await acknowledge(id, as("U0GUEST"), town.deps))).toBe("guest")
     expect((await town.store.records.findEscalation(id))?.acknowledgedAt).toBeNull()

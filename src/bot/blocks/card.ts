@@ -18,7 +18,9 @@ export function drawCard(view: RollbackView, now: Date, actions: readonly EndAct
 function actionsOf(view: RollbackView): EndAction[] {
   const offered: EndAction[] = view.state === "succeeded" ? [] : ["retry"]
   if (troubleOf(view) !== null) offered.push("skip")
-  const didSomething = view.stepRuns.some((run) => (run.result?.affected.length ?? 0) > 0 || (run.result?.changed ?? 0) > 0)
+  const didSomething = view.stepRuns.some(
+    (run) => (run.result?.affected.length ?? 0) > 0 || (run.result?.changed ?? 0) > 0,
+  )
   return didSomething ? [...offered, "undo", "analysis"] : [...offered, "analysis"]
 }
 

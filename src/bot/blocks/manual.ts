@@ -13,11 +13,18 @@ export function drawManual(view: RollbackView, asked: Confirmation): Drawn {
     null,
     lines.map((line): Line => [line]),
   )
-  if (asked.answer !== null) return draw([list(null, [joined([[...outcomeMark(asked), ...title], outcome(asked)])]), instruction])
+  if (asked.answer !== null)
+    return draw([list(null, [joined([[...outcomeMark(asked), ...title], outcome(asked)])]), instruction])
   const people = [...new Set([view.requesterId, ...view.approvals.map(({ userId }) => userId)])]
-  const until = joined([[`waits until ${timeOfDay(asked.expiresAt)}`], ["any full member of this workspace may answer, the first answer counts"]])
+  const until = joined([
+    [`waits until ${timeOfDay(asked.expiresAt)}`],
+    ["any full member of this workspace may answer, the first answer counts"],
+  ])
   return draw([
-    { kind: "call", line: [...mentions(people), `: ${nameOf(view) ?? view.environment} waits for somebody to do this by hand`] },
+    {
+      kind: "call",
+      line: [...mentions(people), `: ${nameOf(view) ?? view.environment} waits for somebody to do this by hand`],
+    },
     list(null, [title]),
     instruction,
     ...footer(until),

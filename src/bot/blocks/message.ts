@@ -9,7 +9,12 @@ import { titleOf } from "./progress.ts"
 import { drawNudge, drawReminder } from "./reminders.ts"
 import { drawStep } from "./step-reply.ts"
 
-export type Extras = { confirmation?: Confirmation; escalation?: Escalation; analysis?: Analysis; actions?: readonly EndAction[] }
+export type Extras = {
+  confirmation?: Confirmation
+  escalation?: Escalation
+  analysis?: Analysis
+  actions?: readonly EndAction[]
+}
 
 /** Draws a message of the outbox from what is known when it is sent. */
 export function drawMessage(message: Message, view: RollbackView, extras: Extras, now: Date): Drawn {
@@ -33,7 +38,8 @@ export function drawMessage(message: Message, view: RollbackView, extras: Extras
         throw new Error(`escalation ${message.escalationId} was not given to be drawn`)
       return drawEscalation(view, extras.escalation, now)
     case "manual":
-      if (extras.confirmation === undefined) throw new Error(`question ${message.confirmationId} was not given to be drawn`)
+      if (extras.confirmation === undefined)
+        throw new Error(`question ${message.confirmationId} was not given to be drawn`)
       return drawManual(view, extras.confirmation)
     case "analysis":
       if (extras.analysis === undefined) throw new Error(`the analysis of ${view.id} was not given to be drawn`)

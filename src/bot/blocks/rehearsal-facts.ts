@@ -60,7 +60,9 @@ function laterLine(steps: StepView[]): Line[] {
 function readLines(steps: StepView[], seen: Seen): Line[] {
   return steps.flatMap((step): Line[] => {
     const found = seen.get(step.id)
-    return step.informative === true && found?.holds === true && found.note !== null ? [[step.title, `: ${found.note}`]] : []
+    return step.informative === true && found?.holds === true && found.note !== null
+      ? [[step.title, `: ${found.note}`]]
+      : []
   })
 }
 

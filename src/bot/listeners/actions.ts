@@ -108,7 +108,9 @@ const presses: Record<string, Press> = {
       if (notMember) return refuse(null, notMember)
       const view = await loadView(context.deps.store, rollback)
       const analysis = await loadAnalysis(context.deps.store, rollback, view)
-      return analysis === null ? "Its analysis follows when it has ended." : `_Shown again:_ ${drawAnalysis(view, analysis).text}`
+      return analysis === null
+        ? "Its analysis follows when it has ended."
+        : `_Shown again:_ ${drawAnalysis(view, analysis).text}`
     }),
 
   fill_analysis: (click, context) =>
@@ -131,7 +133,10 @@ export function registerActions(app: App, context: BotContext): void {
       const press = Object.hasOwn(presses, action.action_id) ? presses[action.action_id] : undefined
       if (!press) return refuse(null, { reason: "old_card", number: null })
       const key = `action/${body.trigger_id}`
-      return press({ value: action.value ?? "", actor: actorOf(body, key), triggerId: body.trigger_id, channelId }, context)
+      return press(
+        { value: action.value ?? "", actor: actorOf(body, key), triggerId: body.trigger_id, channelId },
+        context,
+      )
     })
   })
 }
@@ -145,7 +150,11 @@ function answered(outcome: Confirmed | Refused): Answer {
     : "Nobody waits for this answer any more: the step has ended. Your click changed nothing."
 }
 
-async function onRollback(click: Click, { deps }: BotContext, work: (rollback: StoredRollback) => Promise<Answer>): Promise<Answer> {
+async function onRollback(
+  click: Click,
+  { deps }: BotContext,
+  work: (rollback: StoredRollback) => Promise<Answer>,
+): Promise<Answer> {
   const rollback = /^[0-9a-f-]{36}$/.test(click.value) ? await deps.store.rollbacks.find(click.value) : null
   return rollback ? work(rollback) : refuse(null, { reason: "old_card", number: null })
 }

@@ -1,4 +1,5 @@
 import type { App, SlashCommand } from "@slack/bolt"
+import { askForBaseline, listBaselines } from "../../commands/baseline.ts"
 import { cancel, stop } from "../../commands/cancel.ts"
 import { findRollback } from "../../commands/find.ts"
 import { loadAnalysis } from "../../commands/analysis.ts"
@@ -11,6 +12,7 @@ import { nearest, resolveParameters } from "../../plans/select.ts"
 import { planViews } from "../../plans/step-view.ts"
 import { refuse, type Refused } from "../../rollback/refusals.ts"
 import { drawAnalysis } from "../blocks/analysis.ts"
+import { baselineList } from "../blocks/baseline.ts"
 import { planText } from "../blocks/plan-text.ts"
 import { helpText, historyText, statusText } from "../blocks/words.ts"
 import { answering, type BotContext } from "../context.ts"
@@ -37,15 +39,39 @@ async function run(command: SlashCommand, context: BotContext): Promise<Answer> 
     case "incomplete":
       return refuse(null, { reason: "missing_text", usage: typed.usage })
     case "bad_option":
-      return refuse("request", { reason: "bad_option", given: typed.given, usage: "/rollback <environment> [--only a,b] [--with c] [reason]" })
+      return refuse("request", {
+        reason: "bad_option",
+        given: typed.given,
+        usage: "/rollback <environment> [--only a,b] [--with c] [reason]",
+      })
     case "not_yet":
       return refuse(null, { reason: "not_yet", what: typed.what })
     case "request":
     case "rehearse":
       return ask(typed, command, actor, context)
+    case "baseline":
+      return baseline(typed, actor, command.channel_id, context)
     default:
       return look(typed, actor, command.channel_id, context)
   }
+}
+
+/** What there is, at once; captures and differences follow in the channel, from a worker: only they may see a target. */
+async function baseline(
+  { environment, what, name }: Extract<Typed, { kind: "baseline" }>,
+  actor: Actor,
+  channelId: string,
+  { deps }: BotContext,
+): Promise<Answer> {
+  if (what === null) {
+    const kept = await listBaselines(environment, actor, deps)
+    return "refusal" in kept ? kept : baselineList(environment, kept)
+  }
+  const outcome = await askForBaseline({ environment, what, name, channelId, actor }, deps)
+  if (outcome.kind === "refuse") return outcome
+  if (outcome.kind === "repeated") return null
+  if (outcome.kind === "no_baseline") return `The plan of ${environment} names no tables under \`baseline\`: there is nothing to capture or to compare.`
+  return what === "capture" ? `Capturing ${environment}: the result follows in the channel.` : `Comparing ${environment}: the result follows in the channel.`
 }
 
 async function ask(
@@ -127,7 +153,8 @@ async function overview(typed: Extract<Typed, { kind: "status" | "history" }>, {
     const list = await deps.store.rollbacks.list(environment, 10)
     return historyText(await Promise.all(list.map((rollback) => loadView(deps.store, rollback))))
   }
-  const newest = environment === null ? await deps.store.rollbacks.newest(null) : await deps.store.rollbacks.newest(environment)
+  const newest =
+    environment === null ? await deps.store.rollbacks.newest(null) : await deps.store.rollbacks.newest(environment)
   return statusText(newest === null ? null : await loadView(deps.store, newest), environment)
 }
 

@@ -12,7 +12,11 @@ export function registerViews(app: App, context: BotContext): void {
     await ack()
     answering(context, "deny_form", replyTo(body, context), async () => {
       const outcome = await deny(
-        { token: body.view.private_metadata, actor: actorOf(body, `view/${body.view.id}`), reason: field(body, "reason") },
+        {
+          token: body.view.private_metadata,
+          actor: actorOf(body, `view/${body.view.id}`),
+          reason: field(body, "reason"),
+        },
         context.deps,
       )
       return outcome.kind === "refuse" ? outcome : null
@@ -35,7 +39,11 @@ export function registerViews(app: App, context: BotContext): void {
     answering(context, "analysis_form", replyTo(body, context), async () => {
       const outcome = await fillAnalysis(
         body.view.private_metadata,
-        { rootCause: field(body, "root_cause"), prevention: field(body, "prevention"), followUps: field(body, "follow_ups") },
+        {
+          rootCause: field(body, "root_cause"),
+          prevention: field(body, "prevention"),
+          followUps: field(body, "follow_ups"),
+        },
         actorOf(body, `view/${body.view.id}`),
         context.deps,
       )

@@ -197,6 +197,8 @@ create table stepback.outbox (
   key text not null unique,
   body jsonb not null,
   state text not null default 'pending' check (state in ('pending', 'sending', 'sent', 'refused')),
+  -- Grows when its facts change: what is on its way meanwhile is sent once more, as an edit.
+  revision integer not null default 0,
   created_at timestamptz not null default now(),
   sent_at timestamptz,
   channel text,
@@ -216,6 +218,13 @@ begin
     where id = p_rollback returning message_seq into v_seq;
   insert into stepback.outbox (rollback_id, seq, key, body) values (p_rollback, v_seq, p_key, p_body);
 end $$;
+
+-- Messages whose key begins so are drawn again: those that were sent are edited.
+create function stepback.edit_messages(p_rollback uuid, p_prefix text) returns void language sql as $$
+  update stepback.outbox set revision = revision + 1, state = case when state = 'sent' then 'pending' else state end
+    where rollback_id = p_rollback and starts_with(key, p_prefix);
+  update stepback.rollbacks set deliver_at = least(deliver_at, now()) where id = p_rollback;
+$$;
 
 create function stepback.redraw_card(p_rollback uuid) returns void language sql as $$
   update stepback.rollbacks set card_version = card_version + 1, deliver_at = least(deliver_at, now())

@@ -4,7 +4,8 @@ import { describe, expect, it } from "vitest"
 import { parseCommand, verbs, type Typed } from "../../../src/bot/parse-command.ts"
 
 const parameters: Record<string, readonly string[]> = { staging: ["good", "since"] }
-const parse = (text: string): Typed => parseCommand(text, (environment) => (Object.hasOwn(parameters, environment) ? parameters[environment]! : []))
+const parse = (text: string): Typed =>
+  parseCommand(text, (environment) => (Object.hasOwn(parameters, environment) ? parameters[environment]! : []))
 const request = (text: string) => {
   const typed = parse(text)
   if (typed.kind !== "request") throw new Error(`${text} is ${typed.kind}`)
@@ -36,10 +37,15 @@ describe("what is typed behind /rollback", () => {
     expect(request(text).selection).toEqual({ only, with: added, parameters: {} })
   })
 
-  it.each(["staging --only", "staging --only ,", "staging --with=", "staging --force", "staging --yes now", "staging --approve", "staging --no-approval"])(
-    "%s is refused, not guessed",
-    (text) => expect(parse(text)).toMatchObject({ kind: "bad_option" }),
-  )
+  it.each([
+    "staging --only",
+    "staging --only ,",
+    "staging --with=",
+    "staging --force",
+    "staging --yes now",
+    "staging --approve",
+    "staging --no-approval",
+  ])("%s is refused, not guessed", (text) => expect(parse(text)).toMatchObject({ kind: "bad_option" }))
 
   it("takes name=value in front of the reason, and known names anywhere", () => {
     expect(request("staging good=v1 it=broke now good=v2 a=b")).toMatchObject({
@@ -48,13 +54,26 @@ describe("what is typed behind /rollback", () => {
     })
   })
 
-  it.each(["__proto__", "constructor", "toString", "hasOwnProperty"])("%s=x is a parameter like any other, and pollutes nothing", (name) => {
-    const typed = request(`staging ${name}=x`)
-    expect(Object.entries(typed.selection.parameters)).toEqual([[name, "x"]])
-    expect(({} as Record<string, unknown>)["x"]).toBeUndefined()
-  })
+  it.each(["__proto__", "constructor", "toString", "hasOwnProperty"])(
+    "%s=x is a parameter like any other, and pollutes nothing",
+    (name) => {
+      const typed = request(`staging ${name}=x`)
+      expect(Object.entries(typed.selection.parameters)).toEqual([[name, "x"]])
+      expect(({} as Record<string, unknown>)["x"]).toBeUndefined()
+    },
+  )
 
-  it.each(["__proto__", "constructor", "../x", "..", "staging/../x", "$(id)", "'; drop table x", "<!channel>", "<@U0BOB>"])("the environment %s is only a word", (word) => {
+  it.each([
+    "__proto__",
+    "constructor",
+    "../x",
+    "..",
+    "staging/../x",
+    "$(id)",
+    "'; drop table x",
+    "<!channel>",
+    "<@U0BOB>",
+  ])("the environment %s is only a word", (word) => {
     expect(parse(word)).toMatchObject({ kind: "request", environment: word.split(" ")[0]!.toLowerCase() })
   })
 
@@ -62,9 +81,12 @@ describe("what is typed behind /rollback", () => {
     expect(request("staging a &lt;b&gt; &amp;lt;c").reason).toBe("a <b> &lt;c")
   })
 
-  it.each(verbs.filter((verb) => !["help", "status", "history"].includes(verb)))("%s alone never asks for a rollback", (verb) => {
-    expect(["incomplete", "not_yet"]).toContain(parse(verb).kind)
-  })
+  it.each(verbs.filter((verb) => !["help", "status", "history"].includes(verb)))(
+    "%s alone never asks for a rollback",
+    (verb) => {
+      expect(["incomplete", "not_yet"]).toContain(parse(verb).kind)
+    },
+  )
 
   it("an emoji, ten thousand words, unbalanced quotes, bidi: all are words", () => {
     expect(parse("🔥🔥")).toMatchObject({ kind: "request", environment: "🔥🔥" })
@@ -77,7 +99,10 @@ describe("what is typed behind /rollback", () => {
     fc.assert(
       fc.property(fc.string({ unit: "binary" }), (text) => {
         const typed = parse(text)
-        if (typed.kind === "request") expect(text.toLowerCase().replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&")).toContain(typed.environment)
+        if (typed.kind === "request")
+          expect(text.toLowerCase().replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&")).toContain(
+            typed.environment,
+          )
       }),
     )
   })

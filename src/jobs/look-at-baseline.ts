@@ -1,0 +1,104 @@
+import { errorMessage } from "../errors.ts"
+import type { Plan, PlanComponent } from "../plans/plan.ts"
+import { findNamed, readSnapshot, schemaDifference, type KeptSnapshot } from "../steps/baseline.ts"
+import { splitName } from "../steps/purge.ts"
+import type { Secrets } from "../steps/secrets.ts"
+import type { BaselineContext } from "../steps/step.ts"
+import { looking, type Target } from "../steps/target.ts"
+import type { Store } from "../store/store.ts"
+
+/** What the card says of the baseline, and why it raises the risk. */
+export type BaselineFacts = { warnings: string[]; reasons: string[] }
+
+type Snapshots = Pick<Store["baselines"], "newest" | "find">
+
+const lookTimeoutMs = 10_000
+
+/** The snapshots as steps get at them; null where the state database is not looked at. */
+export function baselineContext(
+  plan: Plan,
+  store: { baselines: Snapshots } | undefined,
+  others: BaselineContext["others"],
+): BaselineContext | null {
+  if (!store) return null
+  const { baselines } = store
+  return {
+    rules: plan.baseline,
+    newest: (name) => baselines.newest(plan.environment, name),
+    find: (sha256) => baselines.find(sha256),
+    others,
+  }
+}
+
+/** How old the plan's baseline is, and whether tables that this run touches have changed their shape since. */
+export async function lookAtBaseline(
+  {
+    plan,
+    components,
+    target,
+    secrets,
+  }: { plan: Plan; components: readonly PlanComponent[]; target: Target; secrets: Secrets },
+  store: { baselines: Snapshots } | undefined,
+): Promise<BaselineFacts> {
+  const facts: BaselineFacts = { warnings: [], reasons: [] }
+  const rules = plan.baseline
+  if (!rules || !store) return facts
+  const kept = await store.baselines.newest(plan.environment, "baseline")
+  if (!kept) {
+    facts.warnings.push(`no baseline has been captured: /rollback baseline ${plan.environment} capture`)
+    if (rules.maxAgeMs !== null) facts.reasons.push("there is no baseline to compare with")
+    return facts
+  }
+  facts.warnings.push(`baseline: ${ageText(kept.ageMs)} old, captured ${kept.capturedAt}`)
+  if (rules.maxAgeMs !== null && kept.ageMs > rules.maxAgeMs)
+    facts.reasons.push(
+      `the baseline is ${ageText(kept.ageMs)} old, and the plan allows ${ageText(rules.maxAgeMs)}: capture it again`,
+    )
+  facts.reasons.push(...(await schemaMoves(kept, components, target, secrets)))
+  return facts
+}
+
+async function schemaMoves(
+  kept: KeptSnapshot,
+  components: readonly PlanComponent[],
+  target: Target,
+  secrets: Secrets,
+): Promise<string[]> {
+  const touched = new Set(components.flatMap((component) => component.steps.flatMap(tablesOf)))
+  const parts = (readSnapshot(kept)?.tables ?? []).filter(({ table }) => touched.has(splitName(table).name))
+  if (!target.pool || parts.length === 0) return []
+  try {
+    return await looking(target.pool, lookTimeoutMs, async (client) => {
+      const moved: string[] = []
+      for (const part of parts) {
+        const table = await findNamed(client, part.table)
+        const difference = table === null ? "it is gone" : schemaDifference(part.columns, table.columns)
+        if (difference !== null) moved.push(`the schema of ${part.table} has changed since the baseline: ${difference}`)
+      }
+      return moved
+    })
+  } catch (error) {
+    return [
+      `whether the schema has changed since the baseline could not be looked at: ${secrets.redact(errorMessage(error))}`,
+    ]
+  }
+}
+
+/** Names of the tables that a step writes to, without their schemas: one too many raises the risk, one too few does not. */
+function tablesOf(step: PlanComponent["steps"][number]): string[] {
+  if (step.kind === "sql") return step.facts.table === null ? [] : [step.facts.table.name]
+  if (step.kind === "restore") return [splitName(step.table).name]
+  return step.kind === "purge" ? [step.table, ...step.cascade].map((table) => splitName(table).name) : []
+}
+
+/** "3 h", "12 days": for people, in whole units. */
+function ageText(ms: number): string {
+  const units = [
+    ["day", 86_400_000],
+    ["h", 3_600_000],
+    ["min", 60_000],
+  ] as const
+  const [unit, size] = units.find(([, length]) => ms >= length) ?? (["s", 1_000] as const)
+  const count = Math.max(0, Math.floor(ms / size))
+  return unit === "day" && count !== 1 ? `${count} days` : `${count} ${unit}`
+}

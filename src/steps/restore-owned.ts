@@ -1,0 +1,67 @@
+import { escapeIdentifier, type PoolClient } from "pg"
+import type { PlanStep, PurgeStep, SqlStep } from "../plans/plan.ts"
+import type { Values } from "../plans/values.ts"
+import { keyId } from "./baseline.ts"
+import { findTable, type TableFacts } from "./catalog.ts"
+import { splitName } from "./purge.ts"
+import { bindUsed } from "./sql-text.ts"
+import { statement } from "./target.ts"
+
+/** Keys of a table that other steps of the run set, each with whose it is; or why that cannot be told. */
+export type Owned = { keys: Map<string, { key: string[]; title: string }> } | { unknown: string }
+
+/**
+ * Asked of the target, not read off what those steps show: a row that is already as its step wants it belongs to that
+ * step no less.
+ */
+export async function findOwned(
+  client: PoolClient,
+  table: TableFacts,
+  key: readonly string[],
+  others: readonly { step: PlanStep; values: Values }[],
+): Promise<Owned> {
+  const keys: Extract<Owned, { keys: unknown }>["keys"] = new Map()
+  for (const { step, values } of others) {
+    if (step.kind !== "sql" && step.kind !== "purge") continue
+    if (!(await writesTo(client, step, table))) continue
+    const missing = step.params.find((name) => !(name in values))
+    const query = step.kind === "sql" ? keysOfStatement(step, table, key) : keysOfPurge(step, table, key)
+    if (missing !== undefined || query === null)
+      return { unknown: `which rows "${step.title}" sets is known only when it runs` }
+    const used = bindUsed(
+      query,
+      step.params.map((name) => values[name] ?? ""),
+    )
+    const { rows } = await statement(client, used.text, used.values)
+    for (const row of rows as { key: string[] }[]) keys.set(keyId(row.key), { key: row.key, title: step.title })
+  }
+  return { keys }
+}
+
+async function writesTo(client: PoolClient, step: SqlStep | PurgeStep, table: TableFacts): Promise<boolean> {
+  const named = step.kind === "sql" ? step.facts.table : splitName(step.table)
+  if (named === null) return false
+  return (await findTable(client, named.schema, named.name))?.relation === table.relation
+}
+
+function keyArray(owner: string, key: readonly string[]): string {
+  return `array[${key.map((name) => `${owner}.${escapeIdentifier(name)}::text`).join(", ")}]::text[] as key`
+}
+
+function keysOfStatement({ facts }: SqlStep, table: TableFacts, key: readonly string[]): string | null {
+  const head = facts.with === null ? "" : `${facts.with} `
+  if (facts.verb !== "insert")
+    return facts.matching === null
+      ? null
+      : `${head}select ${keyArray(escapeIdentifier(facts.table?.alias ?? table.name), key)} ${facts.matching}`
+  if (facts.source === null) return null
+  const columns = facts.insertColumns.length > 0 ? facts.insertColumns : table.columns.map((column) => column.name)
+  // A key that the server makes up is nobody's yet.
+  if (key.some((name) => !columns.includes(name))) return `${head}select null::text[] as key where false`
+  return `${head}select ${keyArray("stepback_source", key)} from (${facts.source}) as stepback_source (${columns.map(escapeIdentifier).join(", ")})`
+}
+
+function keysOfPurge(step: PurgeStep, table: TableFacts, key: readonly string[]): string {
+  const owner = escapeIdentifier(table.name)
+  return `select ${keyArray(owner, key)} from ${table.relation} as ${owner} where (${step.where})`
+}

@@ -1,0 +1,97 @@
+import { escapeIdentifier, type PoolClient } from "pg"
+import type { TableFacts } from "./catalog.ts"
+import type { Going } from "./restore-plan.ts"
+import { statement } from "./target.ts"
+
+const id = escapeIdentifier
+
+export type Applying = {
+  table: TableFacts
+  key: readonly string[]
+  compared: readonly string[]
+  rollbackId: string
+  stepId: string
+}
+export type Applied = { updated: number; removed: number; inserted: number }
+
+/**
+ * Puts rows back and keeps what they replace. Removals first, so that their values are free again; undo goes the other
+ * way. A row that is no longer as it was read is not touched: the counts then say so.
+ */
+export async function applyGoing(client: PoolClient, going: readonly Going[], applying: Applying): Promise<Applied> {
+  const { table, rollbackId, stepId } = applying
+  const run = async (sql: string, lists: string[][]) =>
+    lists[0]?.length === 0
+      ? 0
+      : ((await statement(client, sql, [...lists, rollbackId, stepId, table.relation])).rowCount ?? 0)
+  const nowTexts = (rows: readonly Going[]) => rows.map((row) => row.now?.row ?? "")
+  const baseTexts = (rows: readonly Going[]) => rows.map((row) => row.base?.row ?? "")
+  const [gone, changed, missing] = [
+    going.filter((row) => row.base === null),
+    going.filter((row) => row.base !== null && row.now !== null),
+    going.filter((row) => row.now === null),
+  ]
+  return {
+    removed: await run(removal(applying), [nowTexts(gone)]),
+    updated: await run(update(applying), [baseTexts(changed), nowTexts(changed)]),
+    inserted: await run(insertion(applying), [baseTexts(missing)]),
+  }
+}
+
+function keep(operation: string, values: string, first: number): string {
+  return `insert into stepback_ledger.before_images (rollback_id, step_id, relation, operation, row_text, after_text)
+    select $${first}::uuid, $${first + 1}::text, $${first + 2}::text, '${operation}', ${values} from done`
+}
+
+const onKey = (key: readonly string[]) => key.map((name) => `stepback_t.${id(name)} = (o.r).${id(name)}`).join(" and ")
+
+/** Params: rows as they are; rollback, step, relation. */
+function removal({ table: { relation }, key }: Applying): string {
+  return `with o as (select u.r::${relation} as r, u.r as now_text from unnest($1::text[]) u (r)),
+    done as (delete from ${relation} stepback_t using o where ${onKey(key)} and (stepback_t.*)::text = o.now_text
+      returning (stepback_t.*)::text as old_text)
+    ${keep("delete", "old_text, null", 2)}`
+}
+
+/** Params: rows as they were, rows as they are; rollback, step, relation. */
+function update({ table: { relation }, key, compared }: Applying): string {
+  return `with o as (select u.base::${relation} as r, u.now_text from unnest($1::text[], $2::text[]) u (base, now_text)),
+    done as (update ${relation} stepback_t set ${compared.map((name) => `${id(name)} = (o.r).${id(name)}`).join(", ")}
+      from o where ${onKey(key)} and (stepback_t.*)::text = o.now_text
+      returning o.now_text as old_text, (stepback_t.*)::text as new_text)
+    ${keep("update", "old_text, new_text", 3)}`
+}
+
+/** Params: rows as they were; rollback, step, relation. */
+function insertion({ table: { relation, columns }, key }: Applying): string {
+  const stored = columns.filter((column) => !column.generated).map((column) => id(column.name))
+  return `with o as (select u.r::${relation} as r from unnest($1::text[]) u (r)),
+    done as (insert into ${relation} as stepback_t (${stored.join(", ")}) overriding system value
+      select ${stored.map((name) => `(o.r).${name}`).join(", ")} from o
+      where not exists (select 1 from ${relation} stepback_t where ${onKey(key)}) returning (stepback_t.*)::text as new_text)
+    ${keep("insert", "new_text, null", 2)}`
+}
+
+/** Why rows cannot be removed: others refer to them and would go along unkept. Null when they can. */
+export async function childrenProblem(
+  client: PoolClient,
+  table: TableFacts,
+  going: readonly Going[],
+): Promise<string | null> {
+  const gone = going.flatMap((row) => (row.base === null && row.now !== null ? [row.now.row] : []))
+  if (gone.length === 0) return null
+  for (const child of table.children) {
+    const theirs = child.columns.map((name) => `c.${id(name)}`).join(", ")
+    const ours = child.parentColumns.map((name) => `(o.r).${id(name)}`).join(", ")
+    const { rows } = await statement(
+      client,
+      `select count(*)::int as rows from ${child.relation} c
+       where (${theirs}) in (select ${ours} from (select u.r::${table.relation} as r from unnest($1::text[]) u (r) offset 0) o)`,
+      [gone],
+    )
+    const count = (rows[0] as { rows: number }).rows
+    if (count > 0)
+      return `${count} rows of ${child.table} refer to rows that would be removed: they would go along without being kept`
+  }
+  return null
+}

@@ -1,0 +1,217 @@
+import type { PoolClient } from "pg"
+import { sha256 } from "../plans/frozen.ts"
+import type { RestoreStep } from "../plans/plan.ts"
+import type { RehearsedRestore } from "../rollback/baseline-facts.ts"
+import type { Change, RehearsedStep, StepResult } from "../rollback/facts.ts"
+import type { KeptSnapshot } from "./baseline.ts"
+import { closeStep, openStep } from "./ledger.ts"
+import { findOwned } from "./restore-owned.ts"
+import { changesOf, judge, labelOf, type Going, type Judged } from "./restore-plan.ts"
+import { applyGoing, childrenProblem } from "./restore-sql.ts"
+import { openTable, readNow, showingOf, type OpenTable } from "./restore-table.ts"
+import { settleStep } from "./settle.ts"
+import {
+  elapsed,
+  failure,
+  rehearsed,
+  sqlFailure,
+  stepResult,
+  type RunContext,
+  type StepContext,
+  type StepType,
+} from "./step.ts"
+import { looking } from "./target.ts"
+
+/** What a card can list one by one: two-way, what it does not list does not go back. */
+const mostListed = 20
+const mostLines = 30
+const mostGoing = 1_000
+
+/** Rows of a baseline table go back to what the snapshot has; what changed after it was shown is named and left. */
+export const restoreStep: StepType<RestoreStep> = {
+  async rehearse(step, context) {
+    const started = performance.now()
+    const { pool } = context.target
+    if (!pool) return rehearsed(step.id, { outcome: "unknown", note: "the target database is not reachable" })
+    try {
+      const facts = await looking(pool, step.timeoutMs, (client) => look(client, step, context))
+      return rehearsed(step.id, { ...facts, ms: elapsed(started) })
+    } catch (error) {
+      const seen = sqlFailure(error, "", context.secrets)
+      return rehearsed(step.id, { outcome: "unknown", note: `${seen.code} ${seen.message}`, ms: elapsed(started) })
+    }
+  },
+
+  run: (step, context) =>
+    settleStep({ id: step.id, sql: "", retries: step.retries }, context, async (client, started) => {
+      const done = await openStep(client, context.key, step.id, { timeoutMs: step.timeoutMs })
+      if (done) {
+        await client.query("rollback")
+        return done.result
+      }
+      const result = { ...(await act(client, step, context)), attempts: context.attempt, ms: elapsed(started) }
+      if (result.outcome === "succeeded") await closeStep(client, context.key, step.id, result)
+      else await client.query("rollback")
+      return result
+    }),
+}
+
+/** Keys and rows in a frozen run are hashes: enough to know them again, no value of a redacted column. */
+const hashOfRow = (row: { compared: string } | null) => (row === null ? null : sha256(row.compared))
+
+async function look(client: PoolClient, step: RestoreStep, context: StepContext): Promise<Partial<RehearsedStep>> {
+  const unknown = (note: string) => ({ outcome: "unknown" as const, note })
+  const { baseline } = context
+  const rule = baseline?.rules?.tables.find((each) => each.table === step.table)
+  if (!baseline || !rule) return unknown("the baseline is in the state database, which was not looked at")
+  const kept = await baseline.newest("baseline")
+  if (!kept)
+    return unknown(`there is no baseline yet: capture one with /rollback baseline ${context.environment} capture`)
+  const after = step.after === null ? null : await baseline.newest(step.after)
+  if (step.after !== null && !after)
+    return unknown(
+      `there is no snapshot "${step.after}": stepback baseline capture ${context.environment} --as ${step.after}`,
+    )
+  const opened = await openTable(client, step, { kept, after, key: rule.key, ignore: rule.ignore })
+  if ("problem" in opened) return unknown(opened.problem)
+  const owned = await findOwned(client, opened.table, rule.key, baseline.others)
+  if ("unknown" in owned) return unknown(owned.unknown)
+  const judged = judge({
+    ...opened.snapshots,
+    now: await readNow(client, opened),
+    keys: step.keys,
+    left: new Set(owned.keys.keys()),
+  })
+  const { going } = judged
+  const showing = showingOf(opened, context)
+  const changes = going.slice(0, mostListed).flatMap((row) => changesOf(row, showing))
+  const problem = tooMany(going, changes, step) ?? (await childrenProblem(client, opened.table, going))
+  const left = [...owned.keys.values()].filter(
+    ({ key }) => opened.keys.has(key.join("/")) && (step.keys?.includes(key.join("/")) ?? true),
+  )
+  return {
+    rows: going.length,
+    changed: going.length,
+    changes,
+    note: problem ?? noteOf(kept, after, going),
+    warnings: [
+      ...conflictLines(judged, opened, context),
+      ...left.map(({ key, title }) => `${labelOf(key, showing)} is left to "${title}"`),
+      ...(step.keys ?? [])
+        .filter((key) => !opened.keys.has(key))
+        .map((key) => `no row is called "${key}", neither now nor in the baseline`),
+      ...opened.table.triggers.map((name) => `trigger ${name} on ${opened.table.name} fires`),
+    ],
+    ...(problem ? { outcome: "unknown" as const } : {}),
+    ...(problem ? {} : { restore: freezeShown(judged, opened, { kept, after, left: [...owned.keys.keys()] }) }),
+  }
+}
+
+function freezeShown(
+  { going }: Judged,
+  { key, ignore }: OpenTable,
+  from: { kept: KeptSnapshot; after: KeptSnapshot | null; left: string[] },
+): RehearsedRestore {
+  const named = ({ sha256: hash, capturedAt }: KeptSnapshot) => ({ sha256: hash, capturedAt })
+  return {
+    baseline: named(from.kept),
+    after: from.after === null ? null : named(from.after),
+    key: [...key],
+    ignore: [...ignore],
+    rows: going.map((row) => ({ key: sha256(row.id), now: hashOfRow(row.now) })),
+    left: from.left.map((id) => sha256(id)),
+  }
+}
+
+function tooMany(going: readonly Going[], changes: readonly Change[], step: RestoreStep): string | null {
+  const [rows, lines] = step.after === null ? [mostListed, mostLines] : [mostGoing, Infinity]
+  if (going.length <= rows && changes.length <= lines) return null
+  return `${going.length} rows differ, more than can be shown and go back at once: name those that are meant with keys`
+}
+
+function noteOf(kept: KeptSnapshot, after: KeptSnapshot | null, going: readonly Going[]): string {
+  const from = `baseline of ${kept.capturedAt}`
+  if (going.length === 0) return `nothing of it to put back: as in the ${from}`
+  const more = going.length > mostListed ? `, ${mostListed} of them listed` : ""
+  return `to the ${from}${after === null ? "" : `, what changed by ${after.capturedAt}`}${more}`
+}
+
+function conflictLines({ conflicts }: Pick<Judged, "conflicts">, opened: OpenTable, context: StepContext): string[] {
+  if (conflicts.length === 0) return []
+  const showing = showingOf(opened, context)
+  const named = conflicts.slice(0, mostListed).map((key) => labelOf(key, showing))
+  const more = conflicts.length > named.length ? ` and ${conflicts.length - named.length} more` : ""
+  return [`${conflicts.length} changed again since and left as they are: ${named.join(", ")}${more}`]
+}
+
+async function act(client: PoolClient, step: RestoreStep, context: RunContext): Promise<StepResult> {
+  const refuse = (code: string, message: string) => stepResult({ outcome: "failed", failure: failure(code, message) })
+  const shown = context.rehearsed?.restore
+  if (!shown)
+    return refuse(
+      "not_rehearsed",
+      "which rows would go back was not known when this was approved: ask again when it can be looked at",
+    )
+  const kept = (await context.baseline?.find(shown.baseline.sha256)) ?? null
+  const after = shown.after === null ? null : ((await context.baseline?.find(shown.after.sha256)) ?? null)
+  if (!kept || (shown.after !== null && !after))
+    return refuse("baseline_gone", "the snapshot that was approved is no longer in the state database")
+  const opened = await openTable(client, step, { kept, after, key: shown.key, ignore: shown.ignore })
+  if ("problem" in opened) return refuse("cannot_restore", opened.problem)
+  const judged = judge({ ...opened.snapshots, now: await readNow(client, opened), keys: step.keys, left: new Set() })
+  const { going, conflicts, unseen } = compareWithShown(judged, shown)
+  const problem = await childrenProblem(client, opened.table, going)
+  if (problem) return refuse("children", problem)
+  const done = await applyGoing(client, going, { ...opened, rollbackId: context.rollbackId, stepId: step.id })
+  const rows = done.updated + done.removed + done.inserted
+  if (rows !== going.length)
+    return refuse("40001", `rows changed while they were being put back: ${rows} of ${going.length}`)
+  const showing = showingOf(opened, context)
+  const issues = [
+    ...conflictLines({ conflicts }, opened, context),
+    ...(unseen.length === 0
+      ? []
+      : [
+          `${unseen.length} differ that were not shown, and are left: ${unseen
+            .slice(0, mostListed)
+            .map((key) => labelOf(key, showing))
+            .join(", ")}`,
+        ]),
+  ]
+  return stepResult({
+    rows,
+    changed: rows,
+    changes: going.slice(0, mostListed).flatMap((row) => changesOf(row, showing)),
+    affected: [
+      ...(done.updated + done.inserted > 0
+        ? [{ table: opened.table.name, did: "restored" as const, rows: done.updated + done.inserted }]
+        : []),
+      ...(done.removed > 0 ? [{ table: opened.table.name, did: "removed" as const, rows: done.removed }] : []),
+    ],
+    issues,
+    evidence: [evidenceOf(rows, opened.table.name, shown), ...issues],
+  })
+}
+
+function evidenceOf(rows: number, table: string, { baseline }: RehearsedRestore): string {
+  const from = `the baseline of ${baseline.capturedAt} (${baseline.sha256.slice(0, 8)})`
+  return rows === 0
+    ? `${table} has nothing to put back from ${from}`
+    : `${rows} ${rows === 1 ? "row" : "rows"} of ${table} as in ${from}`
+}
+
+/** Of what would go back now: what was shown and is still so, what changed since, and what nobody has seen. */
+function compareWithShown(judged: Judged, shown: RehearsedRestore) {
+  const known = new Map(shown.rows.map((row) => [row.key, row.now]))
+  const left = new Set(shown.left)
+  const [going, conflicts, unseen]: [Going[], string[][], string[][]] = [[], [], []]
+  for (const row of judged.going) {
+    const key = sha256(row.id)
+    if (left.has(key)) continue
+    if (!known.has(key)) unseen.push(row.key)
+    else if (known.get(key) !== hashOfRow(row.now)) conflicts.push(row.key)
+    else going.push(row)
+  }
+  const others = judged.conflicts.filter((key) => !left.has(sha256(JSON.stringify(key))))
+  return { going, conflicts: [...others, ...conflicts], unseen }
+}
