@@ -23,7 +23,10 @@ const keptLines = 5_000
  * Starts `src/main.ts` with this environment and nothing else of ours, and waits until it says that it has started.
  * `nodeArguments` stand before it: a preload that makes it fail, for example.
  */
-export async function startStepback(environment: Record<string, string>, nodeArguments: string[] = []): Promise<StepbackProcess> {
+export async function startStepback(
+  environment: Record<string, string>,
+  nodeArguments: string[] = [],
+): Promise<StepbackProcess> {
   const child = spawn(process.execPath, [...nodeArguments, main], {
     env: { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "", PORT: "0", ...environment },
     stdio: ["ignore", "pipe", "pipe"],
@@ -39,6 +42,10 @@ export async function startStepback(environment: Record<string, string>, nodeArg
   })
   createInterface({ input: child.stderr }).on("line", (text) => errors.push(text))
   const ended = exit(child)
+  // What ends without stopping its stage leaves nothing running.
+  const last = () => void child.kill("SIGKILL")
+  process.once("exit", last)
+  void ended.then(() => process.off("exit", last))
   const logged = (holds: (line: Record<string, unknown>) => boolean) =>
     new Promise<Record<string, unknown>>((resolve, reject) => {
       const known = lines.find(holds)
@@ -49,7 +56,16 @@ export async function startStepback(environment: Record<string, string>, nodeArg
         resolve(line)
       }
       waiting.add(look)
-      void ended.then((code) => reject(new Error(`stepback ended (${code}): ${errors.join("\n")}\n${lines.slice(-5).map((line) => JSON.stringify(line)).join("\n")}`)))
+      void ended.then((code) =>
+        reject(
+          new Error(
+            `stepback ended (${code}): ${errors.join("\n")}\n${lines
+              .slice(-5)
+              .map((line) => JSON.stringify(line))
+              .join("\n")}`,
+          ),
+        ),
+      )
     })
   const started = await logged((line) => line["msg"] === "started")
   return {

@@ -68,7 +68,8 @@ export async function startCrashLane(postgres: Postgres, redis: Redis | null, n:
   return {
     run: (at) => crashOnce(parts, at),
     async stop() {
-      await Promise.all([bot, ...(await Promise.all(parts.started))].map((each) => each?.stop()))
+      const started = (await Promise.all(parts.started)).filter((each) => each !== null)
+      await Promise.all([bot, ...started].map((each) => each.stop()))
       await Promise.all([slack.stop(), world.stop(), state.end(), target.end()])
       await rm(folder, { recursive: true, force: true })
     },

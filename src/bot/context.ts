@@ -1,3 +1,4 @@
+import { isPassing } from "../errors.ts"
 import type { Actor, Deps } from "../commands/ports.ts"
 import type { Refused } from "../rollback/refusals.ts"
 import type { Logger } from "../log.ts"
@@ -41,7 +42,10 @@ export function answering(
       await context.reply(to, text)
     } catch (error) {
       context.log.error({ err: error, slackUserId: to.userId, what }, "a request failed")
-      await context.reply(to, refusalWords(refuse(null, { reason: "state_unreachable" })))
+      await context.reply(
+        to,
+        refusalWords(refuse(null, { reason: isPassing(error) ? "state_unreachable" : "unexpected" })),
+      )
     }
   }
   context.track(context.inTurn(answer))

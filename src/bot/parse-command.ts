@@ -92,8 +92,14 @@ function parseBaseline(words: string[]): Typed {
   if (environment === undefined || more.length > 0) return incomplete
   const wanted = what?.toLowerCase() ?? null
   if (wanted !== null && wanted !== "capture" && wanted !== "diff") return incomplete
-  if (option !== undefined && (!/^(?:--|—|–)as$/i.test(option) || !/^[a-z0-9][a-z0-9_-]{0,39}$/i.test(name ?? ""))) return incomplete
-  return { kind: "baseline", environment: environment.toLowerCase(), what: wanted, name: name?.toLowerCase() ?? "baseline" }
+  if (option !== undefined && (!/^(?:--|—|–)as$/i.test(option) || !/^[a-z0-9][a-z0-9_-]{0,39}$/i.test(name ?? "")))
+    return incomplete
+  return {
+    kind: "baseline",
+    environment: environment.toLowerCase(),
+    what: wanted,
+    name: name?.toLowerCase() ?? "baseline",
+  }
 }
 
 function parseRequest(

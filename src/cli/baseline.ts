@@ -18,7 +18,13 @@ import { createRedactor, missingVariables } from "./secrets.ts"
 import { getDatabaseUrl } from "./state.ts"
 import { CommandError, exitCodes, forTerminal, type Command, type CommandContext } from "./terminal.ts"
 
-type Work = (parts: { loaded: LoadedPlan; name: string; store: Store; targets: TargetPools; secrets: Secrets }) => Promise<string>
+type Work = (parts: {
+  loaded: LoadedPlan
+  name: string
+  store: Store
+  targets: TargetPools
+  secrets: Secrets
+}) => Promise<string>
 
 /** `baseline capture ENV [--as NAME]`: keeps a snapshot in the state database and, for the baseline that a plan names a file for, there. */
 export const baselineCapture: Command = (context) =>
@@ -51,7 +57,11 @@ function named(file: string, name: string): string {
   return join(dirname(file), `${basename(file, end)}.${name}${end}`)
 }
 
-async function withBaseline({ words, env, out }: CommandContext, verb: "capture" | "diff", work: Work): Promise<number> {
+async function withBaseline(
+  { words, env, out }: CommandContext,
+  verb: "capture" | "diff",
+  work: Work,
+): Promise<number> {
   const { environment, name } = readWords(words, `stepback baseline ${verb} ENV [--as NAME]`)
   const loaded = await getPlan(environment, env)
   const missing = missingVariables({ target: { ...loaded.plan.target, http: null }, components: [] }, env)
@@ -66,7 +76,9 @@ async function withBaseline({ words, env, out }: CommandContext, verb: "capture"
     return exitCodes.good
   } catch (error) {
     if (["42P01", "3F000"].includes(errorCode(error)))
-      throw new CommandError("The state database has no place for baselines yet: Stepback creates it when it starts. Is DATABASE_URL the right one?")
+      throw new CommandError(
+        "The state database has no place for baselines yet: Stepback creates it when it starts. Is DATABASE_URL the right one?",
+      )
     throw new CommandError(redact(error instanceof Error ? error.message : String(error)))
   } finally {
     await Promise.all([targets.close(), pool.end()])

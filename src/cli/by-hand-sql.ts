@@ -94,6 +94,9 @@ export function keepAndWrite(environment: string, step: Write, values: Values, o
   const cascade = `array[${written.cascade.map(sqlLiteral).join(", ")}]::text[]`
   const bounds = `${orFewer ? 0 : written.fewest}, ${written.most}, ${written.mostShare}`
   return [
+    // Nobody writes in between: what is kept is what is changed. An isolation level would do as well, but not in editors
+    // that send everything in one go.
+    `lock table ${table} in share row exclusive mode;`,
     `create table if not exists ${kept} as select now() as stepback_kept_at, kept.* from ${table} as kept with no data;`,
     pasteable(selected, step.params, values),
     ...(step.expectRows.kind === "rehearsed"

@@ -90,8 +90,7 @@ function transaction(environment: string, steps: Write[], values: Values, behind
     ...(behindOutside
       ? ["-- Fewer rows are taken too: there are none to find while the shell lines above were not run."]
       : []),
-    // One snapshot: what is kept is what is changed, and who interferes makes it fail instead of slipping through.
-    "begin isolation level repeatable read;",
+    "begin;",
     "set local lock_timeout = '5s';",
     "set local row_security = off;",
     ...steps.flatMap((step) => ["", heading(step, values), ...keepAndWrite(environment, step, values, behindOutside)]),

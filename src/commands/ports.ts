@@ -41,7 +41,9 @@ export type Actor = { userId: string; teamId: string | null; requestKey: string 
 
 /** Whether this person is a full member and, when the plan names people, one of them. Asked now, fails closed. */
 export async function mayAct(people: People, userId: string, audience: Audience): Promise<Refusal | null> {
-  const [lookup, home] = await Promise.all([people.find(userId), people.homeTeams()])
+  // First whose workspace this is: on a Grid it tells which of a person's teams counts.
+  const home = await people.homeTeams()
+  const lookup = await people.find(userId)
   if (home.length === 0) return { reason: "could_not_check_person" }
   const notMember = fullMember(lookup, home)
   if (notMember) return notMember

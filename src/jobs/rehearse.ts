@@ -127,7 +127,12 @@ export async function prepareRun(
     parameters,
     commits,
     files,
-    target: { postgres: plan.target.postgres, http: plan.target.http, fingerprint },
+    target: {
+      postgres: plan.target.postgres,
+      http: plan.target.http,
+      database: plan.target.expect.database,
+      fingerprint,
+    },
     policy: { risk, riskReasons: reasons, count: rule.count, from: rule.from, expiresMs: plan.approve.expiresMs },
     request: plan.request,
     rtoMs: plan.rtoMs,

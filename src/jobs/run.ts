@@ -65,6 +65,21 @@ async function thawOrFail(rollback: StoredRollback, deps: WorkDeps): Promise<Fro
       ? "what would run is not what was approved: its digest differs"
       : "it lacks approvals: nothing runs without those that its policy asks for"
   deps.log.error({ reason }, "frozen run refused")
+  const { mention, channel, acknowledgeWithinMs } = run?.escalate ?? {
+    mention: [],
+    channel: null,
+    acknowledgeWithinMs: 300_000,
+  }
+  await deps.store.records.raise(rollback.id, `${rollback.id}/refused/${rollback.round}`, deps.newId(), {
+    trigger: "data_inconsistent",
+    stepId: null,
+    headline: reason,
+    evidence: ["nothing of it ran; somebody or something wrote into Stepback's own database"],
+    byHand: null,
+    mention,
+    channelId: channel,
+    acknowledgeWithinMs,
+  })
   await deps.store.rollbacks.move(rollback.id, "failed", { actor: "stepback", reason, epoch: rollback.epoch })
   deps.wakeOutbox()
   return null
@@ -161,7 +176,11 @@ async function whatMoved(state: RunState, begun: boolean, deps: WorkDeps): Promi
     const shown = run.target.fingerprint
     if (shown !== null && canonicalJson(shown) !== canonicalJson(fingerprint))
       moved.push("the target is another database or host")
-  }
+    // Where nothing could be looked at, the plan's own word still holds.
+    else if (run.target.database !== null && run.target.database !== fingerprint.database)
+      moved.push(`the target is database "${fingerprint.database}", and the plan expects "${run.target.database}"`)
+  } else if (run.target.fingerprint !== null && run.target.fingerprint.httpOrigin !== (target.httpBase?.origin ?? null))
+    moved.push("the target is another host")
   if (canonicalJson(files) !== canonicalJson(run.files)) moved.push("a file that a command runs")
   const approvedAt = rollback.approved_at
   if (!begun && approvedAt !== null && Date.now() - Date.parse(approvedAt) > approvalFreshMs) {

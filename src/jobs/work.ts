@@ -1,7 +1,8 @@
-import { LostLeaseError } from "../errors.ts"
+import { errorMessage, isPassing, LostLeaseError } from "../errors.ts"
 import type { Logger } from "../log.ts"
 import type { Plans } from "../commands/ports.ts"
 import type { TargetPools } from "../steps/target.ts"
+import type { StoredRollback } from "../store/rows.ts"
 import type { Store } from "../store/store.ts"
 import { holdLease, leaseMs, type Lease } from "./lease.ts"
 import { rehearseRollback } from "./rehearse.ts"
@@ -21,6 +22,9 @@ export type WorkDeps = {
   stillAllowed(userIds: string[], from: "anyone" | string[]): Promise<boolean | null>
   log: Logger
 }
+
+/** Takeovers count too, so it is far more than a bad day has. */
+const takenUpAtMost = 30
 
 /** Does what there is to do for a rollback, if nobody else does: the same call for a first run and for a takeover. */
 export function createWorkshop(deps: WorkDeps, workerId: string) {
@@ -44,7 +48,10 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
       else await runRollback(claimed, lease, () => closing, { ...deps, log })
     } catch (error) {
       if (error instanceof LostLeaseError || lease.lost()) log.info("rollback handed over")
-      else log.error({ err: error }, "work on a rollback was interrupted")
+      else {
+        log.error({ err: error }, "work on a rollback was interrupted")
+        await giveUp(claimed, error)
+      }
     } finally {
       lease.end()
       inHand.delete(rollbackId)
@@ -52,6 +59,17 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
       await deps.store.runs.release(rollbackId, claimed.epoch).catch(() => undefined)
       settle()
     }
+  }
+
+  /** What fails in the same way each time it is taken up is ended, with its reason, instead of taken up for good. */
+  async function giveUp(claimed: StoredRollback, error: unknown): Promise<void> {
+    if (isPassing(error) || claimed.epoch < takenUpAtMost) return
+    const to = claimed.state === "preparing" ? "cancelled" : "failed"
+    const reason = `it could not be worked on: ${errorMessage(error)}`.slice(0, 500)
+    await deps.store.rollbacks
+      .move(claimed.id, to, { actor: "stepback", reason, epoch: claimed.epoch })
+      .catch(() => undefined)
+    deps.wakeOutbox()
   }
 
   return {

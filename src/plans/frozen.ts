@@ -22,7 +22,13 @@ export type FrozenRun = {
   commits: Record<string, Record<string, string>>
   /** step -> file that its command names -> sha256 */
   files: Record<string, Record<string, string>>
-  target: { postgres: string | null; http: string | null; fingerprint: Fingerprint | null }
+  target: {
+    postgres: string | null
+    http: string | null
+    /** The database's name that the plan insists on. */
+    database: string | null
+    fingerprint: Fingerprint | null
+  }
   policy: { risk: Risk; riskReasons: string[]; count: number; from: Audience; expiresMs: number }
   request: Audience
   rtoMs: number | null

@@ -72,11 +72,23 @@ function affected(view: RollbackView): Analysis["affected"] {
       if (sum) sum.rows += item.rows
       else sums.set(key, { ...item })
     }
-  return [...sums.values()]
+  return [...sums.values()].filter((sum) => !cameAndWent(sum, sums))
+}
+
+/** Rows that the run made and removed again, as those of a test session, are nobody's data. */
+function cameAndWent(
+  { table, did, rows }: Analysis["affected"][number],
+  sums: Map<string, Analysis["affected"][number]>,
+): boolean {
+  const other = did === "inserted" ? "removed" : did === "removed" ? "inserted" : null
+  return other !== null && sums.get(`${table} ${other}`)?.rows === rows
 }
 
 /** A criterion holds when all of its steps succeeded, fails when one failed, and is otherwise not checked. */
 export function criteria(view: RollbackView, runs: Map<string, StepRun>): CriterionResult[] {
+  const titles = new Map(
+    view.components.flatMap((component) => component.steps.map((step) => [step.id, step.title] as const)),
+  )
   return view.criteria.map(({ text, from }) => {
     const seen = from.map((id) => runs.get(id))
     const failed = seen.find((run) => run?.result?.outcome === "failed")
@@ -86,7 +98,11 @@ export function criteria(view: RollbackView, runs: Map<string, StepRun>): Criter
     if (left.length > 0) return { text, outcome: "fails", evidence: left.join("; ") }
     const all = seen.length > 0 && seen.every((run) => run?.result?.outcome === "succeeded")
     if (!all) return { text, outcome: "not_checked", evidence: "" }
-    const evidence = seen.flatMap((run) => run?.result?.evidence.slice(0, 1) ?? [])
+    const evidence = seen.flatMap((run) => {
+      const [first] = run?.result?.evidence ?? []
+      if (first === undefined) return []
+      return seen.length > 1 ? [`${titles.get(run?.stepId ?? "") ?? run?.stepId ?? ""}: ${first}`] : [first]
+    })
     const at = seen.at(-1)?.endedAt?.slice(11, 19)
     return { text, outcome: "holds", evidence: [...evidence, ...(at === undefined ? [] : [`at ${at}`])].join(" · ") }
   })

@@ -48,6 +48,8 @@ export type Refusal =
   | { reason: "missing_text"; usage: string }
   | { reason: "too_many_requests"; waitSeconds: number }
   | { reason: "state_unreachable" }
+  /** A defect of ours. */
+  | { reason: "unexpected" }
 
 export type Refused = { kind: "refuse"; verb: Verb | null; refusal: Refusal }
 

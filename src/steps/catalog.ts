@@ -7,7 +7,8 @@ export type TableFacts = {
   schema: string
   name: string
   primaryKey: string[]
-  columns: { name: string; type: string; generated: boolean; identity: boolean }[]
+  /** `always`: an identity that an INSERT may override and an UPDATE may not set. */
+  columns: { name: string; type: string; generated: boolean; always: boolean }[]
   /** Foreign keys of other tables (or itself) that a DELETE here would act on. */
   children: { table: string; relation: string; columns: string[]; parentColumns: string[]; action: "c" | "n" | "d" }[]
   /** Triggers that are ours to mention, not the system's own. */
@@ -22,7 +23,7 @@ select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as i
     join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
     where i.indrelid = c.oid and i.indisprimary), '{}') as primary_key,
   (select jsonb_agg(jsonb_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
-      'generated', a.attgenerated <> '', 'identity', a.attidentity <> '') order by a.attnum)
+      'generated', a.attgenerated <> '', 'always', a.attidentity = 'a') order by a.attnum)
     from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as columns,
   coalesce((select jsonb_agg(jsonb_build_object('table', f.conrelid::regclass::text, 'action', f.confdeltype,
       'columns', (select jsonb_agg(a.attname order by k.n) from unnest(f.conkey) with ordinality as k (attnum, n)

@@ -15,11 +15,11 @@ export function columnsOf({ columns }: { columns: TableFacts["columns"] }): stri
 
 /**
  * Columns that are compared and put back: not the key, by which rows are found; not what the plan ignores; not what the
- * server makes itself, as a surrogate of the primary key, an identity or a generated column.
+ * server makes itself: a surrogate of the primary key, a generated column, an identity that no UPDATE may set.
  */
 export function comparedColumns(table: TableFacts, key: readonly string[], ignore: readonly string[]): string[] {
   return table.columns
-    .filter((column) => !column.generated && !column.identity)
+    .filter((column) => !column.generated && !column.always)
     .map((column) => column.name)
     .filter((name) => !key.includes(name) && !ignore.includes(name) && !table.primaryKey.includes(name))
 }

@@ -63,7 +63,10 @@ export function imageUndo(table: TableFacts, operation: ImageOperation): string 
       held as materialized (select o.r, (t.*)::text as old_text from o join ${table.relation} t on ${keys(table)}
         where (t.*)::text = o.after_text and (t.*)::text is distinct from o.row_text for update of t),
       done as (update ${table.relation} t set ${columns
-        .filter((name) => !table.primaryKey.includes(name))
+        .filter(
+          (name) =>
+            !table.primaryKey.includes(name) && !table.columns.some((column) => column.name === name && column.always),
+        )
         .map((name) => `${id(name)} = (o.r).${id(name)}`)
         .join(", ")} from held o where ${keys(table)} returning o.old_text, (t.*)::text as new_text)
       ${keep("update", "old_text, new_text")}`

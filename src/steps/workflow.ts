@@ -42,7 +42,7 @@ export const workflowStep: StepType<WorkflowStep> = {
       const begun = await begin(call, step, context)
       return "outcome" in begun
         ? begun
-        : { ...(await awaitRun({ ...begun, ...call }, step, context)), ms: elapsed(started) }
+        : { ...(await awaitRun({ ...call, ...begun }, step, context)), ms: elapsed(started) }
     } catch (error) {
       if (!(error instanceof GitHubProblem)) throw error
       return stepResult({ outcome: "failed", ms: elapsed(started), failure: failure(error.code, error.message) })
@@ -89,7 +89,7 @@ function unnamed(step: WorkflowStep): string {
   return `${step.file} does not name its runs by what they are given: write "run-name: … \${{ inputs.${idInput} }}", else its run cannot be found again after a crash`
 }
 
-type Begun = Pick<Awaited, "runId" | "issues">
+type Begun = Pick<Awaited, "runId" | "issues" | "nameChecked">
 
 /** Starts the workflow, once: what may have been started before is looked for first. */
 async function begin(call: Call, step: WorkflowStep, context: RunContext): Promise<Begun | StepResult> {
@@ -103,9 +103,10 @@ async function begin(call: Call, step: WorkflowStep, context: RunContext): Promi
     context.interrupted === true ? "the worker was interrupted while it started the workflow" : null
   for (;;) {
     if (doubt !== null) {
-      const found = await findAgain(call, context)
+      const named = await namesItsRuns(call)
+      const found = named === false ? null : await findAgain(call, context)
       if (found) return found
-      if (!(await isFindable(call))) return unknown(`${doubt}, and whether it runs is not known: ${unnamed(step)}`)
+      if (named !== true) return unknown(`${doubt}, and whether it runs is not known: ${unnamed(step)}`)
     }
     if (context.signal.aborted) {
       await context.checkpoint()
@@ -115,7 +116,7 @@ async function begin(call: Call, step: WorkflowStep, context: RunContext): Promi
     if (moved !== null) return stepResult({ outcome: "failed", failure: failure("moved", moved) })
     try {
       const runId = await call.actions.dispatch(call.ref, inputs)
-      if (runId !== null) return { runId, issues: [] }
+      if (runId !== null) return { runId, issues: [], nameChecked: false }
       return (
         (await findAgain(call, context)) ??
         unknown(`the workflow was started, and its run cannot be found: ${unnamed(step)}`)

@@ -43,7 +43,7 @@ function stepFor(facts: { file?: string; ref?: string; timeout?: string } = {}):
 `)
 }
 
-function context(facts: Partial<RunContext> = {}): Promise<RunContext> {
+function context(facts: Parameters<typeof contextOf>[0] = {}): Promise<RunContext> {
   return contextOf({ values: { word: "7.3" }, since: new Date().toISOString(), workerEnvironment: { GH_TOKEN: github.token }, ...facts })
 }
 

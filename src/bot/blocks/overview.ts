@@ -17,7 +17,7 @@ const commands: [usage: string, does: string][] = [
   ["/rollback status [ENVIRONMENT]", "what is going on now"],
   ["/rollback history [ENVIRONMENT]", "what was done before"],
   ["/rollback cancel R-7", "takes back a request that nobody has approved yet"],
-  ["/rollback stop R-7", "ends a run after its current step"],
+  ["/rollback stop R-7", "ends a run: no further step begins"],
   ["/rollback note R-7 TEXT", "notes an issue for the analysis"],
   ["/rollback analysis R-7", "shows the post-rollback analysis"],
   ["/rollback help", "this"],

@@ -42,6 +42,8 @@ export function refusalWords(refused: Refused): string {
       return `${capital(rollbackText(refusal.number))} is ${stateWords[refusal.state]}, so that is not possible. What you can do: ${safe(refusal.can)}.`
     case "environment_busy":
       return busyWords(refusal)
+    case "unexpected":
+      return "Something went wrong on my side; my log has it. Nothing was decided: please try again, and tell whoever runs me."
     case "state_unreachable":
       return "My database does not answer, so I cannot do anything safely. Nothing was changed: please try again in a minute. In a hurry: `stepback plan show ENVIRONMENT --sql` prints the statements to paste."
     default:

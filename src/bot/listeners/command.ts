@@ -70,8 +70,11 @@ async function baseline(
   const outcome = await askForBaseline({ environment, what, name, channelId, actor }, deps)
   if (outcome.kind === "refuse") return outcome
   if (outcome.kind === "repeated") return null
-  if (outcome.kind === "no_baseline") return `The plan of ${environment} names no tables under \`baseline\`: there is nothing to capture or to compare.`
-  return what === "capture" ? `Capturing ${environment}: the result follows in the channel.` : `Comparing ${environment}: the result follows in the channel.`
+  if (outcome.kind === "no_baseline")
+    return `The plan of ${environment} names no tables under \`baseline\`: there is nothing to capture or to compare.`
+  return what === "capture"
+    ? `Capturing ${environment}: the result follows in the channel.`
+    : `Comparing ${environment}: the result follows in the channel.`
 }
 
 async function ask(
@@ -122,7 +125,9 @@ async function look(typed: LookAt, actor: Actor, channelId: string, context: Bot
     }
     case "stop": {
       const outcome = await stop(rollback, actor, deps)
-      return outcome.kind === "refuse" ? outcome : `${name} stops before its next step.`
+      return outcome.kind === "refuse"
+        ? outcome
+        : `${name} stops: the step on its way ends or is ended, no other begins.`
     }
     case "note": {
       const outcome = await note(rollback, typed.text, actor, deps)

@@ -1,0 +1,138 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { afterAll, beforeAll, expect, test } from "vitest"
+import { hasButton, startPlay, wordsOf, type Play } from "../../playground/scenarios/play.ts"
+import type { Message } from "../../playground/slack/local-slack.ts"
+import { startStage, type Stage } from "../../playground/stage.ts"
+import type { StepbackProcess } from "../../playground/stepback-process.ts"
+
+let stage: Stage
+let plans: string
+let worker: StepbackProcess
+const play = (): Play => startPlay(stage, () => undefined)
+
+const plan = (environment: string, timeout: string) => `version: 1
+environment: ${environment}
+title: With a hand
+target: { http: "\${STAGING_URL}" }
+params:
+  good: { type: string, default: v1.2.0 }
+approve:
+  low: { count: 1, from: anyone }
+  medium: { count: 1, from: anyone }
+  high: { count: 1, from: anyone }
+components:
+  service:
+    title: Service
+    risk: low
+    steps:
+      - id: flag
+        title: Turn the flag off
+        manual: |
+          Open the console & set the flag to $good.
+          Then wait for <!channel> green.
+        timeout: ${timeout}
+      - { id: after, title: Afterwards, effect: keyed, command: [sleep, "0"] }
+success:
+  - { text: The flag is off, from: flag }
+`
+
+beforeAll(async () => {
+  plans = await mkdtemp(join(tmpdir(), "stepback-plans-"))
+  for (const [name, timeout] of [["byhand", "10m"], ["brief", "1s"]] as const) await writeFile(join(plans, `${name}.yaml`), plan(name, timeout))
+  stage = await startStage({ mode: "http", queue: "redis", plans })
+  await stage.start({ STEPBACK_ROLE: "bot" })
+  worker = await stage.start({ STEPBACK_ROLE: "worker" })
+})
+afterAll(async () => {
+  await stage.stop()
+  await rm(plans, { recursive: true, force: true })
+})
+
+async function approved(scene: Play, environment: string): Promise<Message> {
+  await scene.types("alice", `${environment} down`)
+  const card = await scene.waitingCard()
+  await scene.presses("bob", card, "approve")
+  return card
+}
+
+function question(card: Message, holds: (message: Message) => boolean): Promise<Message> {
+  return stage.slack.waitFor(() => stage.slack.replies("staging", card.ts).find(holds), { what: "the question in the thread", timeoutMs: 20_000 })
+}
+
+const ended = (scene: Play) => scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
+
+test("a person is asked in the thread, the first answer counts, and who and when is evidence", async () => {
+  const scene = play()
+  const card = await approved(scene, "byhand")
+  const asked = await question(card, (message) => hasButton(message, "manual_done"))
+  expect(wordsOf(asked)).toContain("set the flag to v1.2.0")
+  expect(asked.text).toMatch(/<@U0ALICE>, <@U0BOB>: R-\d+ waits for somebody/)
+  expect(asked.text).not.toContain("<!channel>")
+  expect(stage.slack.replies("staging", card.ts)).toHaveLength(1)
+  await scene.presses("guest", asked, "manual_done")
+  await scene.isTold("guest", "only full members of this workspace may say whether this is done".slice(5))
+  await Promise.all([scene.presses("bob", asked, "manual_done"), scene.presses("alice", asked, "manual_not_done").catch(() => undefined)])
+  await ended(scene)
+  const told = await question(card, (message) => message.ts === asked.ts && /done, says/.test(message.text))
+  expect(hasButton(told, "manual_done")).toBe(false)
+  const { rows } = await audit()
+  expect(rows).toEqual([{ n: 1 }])
+})
+
+async function audit(): Promise<{ rows: { n: number }[] }> {
+  const { default: pg } = await import("pg")
+  const client = new pg.Client({ connectionString: stage.environment["DATABASE_URL"] })
+  await client.connect()
+  try {
+    return await client.query<{ n: number }>("select count(*)::int as n from stepback.audit where kind = 'confirmed'")
+  } finally {
+    await client.end()
+  }
+}
+
+test("a killed worker, a drained one: the question stays one, the answer counts whoever waits", { timeout: 120_000 }, async () => {
+  const scene = play()
+  const card = await approved(scene, "byhand")
+  const asked = await question(card, (message) => hasButton(message, "manual_done"))
+  worker.kill("SIGKILL")
+  await worker.ended
+  worker = await stage.start({ STEPBACK_ROLE: "worker" })
+  await worker.logged((line) => line["msg"] === "run taken")
+  worker.kill("SIGTERM")
+  expect(await worker.ended).toBe(0)
+  await scene.presses("carol", asked, "manual_done")
+  worker = await stage.start({ STEPBACK_ROLE: "worker" })
+  const analysis = await ended(scene)
+  expect(wordsOf(analysis)).toContain("The flag is off")
+  const replies = stage.slack.replies("staging", card.ts)
+  expect(replies.filter((message) => wordsOf(message).includes("Open the console"))).toHaveLength(1)
+  const step = replies.find((message) => /^✓ Turn the flag off/.test(message.text))
+  expect(step?.text).toMatch(/done, confirmed by <@U0CAROL> at \d\d:\d\d:\d\d UTC/)
+})
+
+test("not done fails the step; Retry asks anew; Stop ends the wait", async () => {
+  const scene = play()
+  const card = await approved(scene, "byhand")
+  const first = await question(card, (message) => hasButton(message, "manual_not_done"))
+  await scene.presses("bob", first, "manual_not_done")
+  const failed = await scene.sees("staging", "the end with Retry", (message) => message.ts === card.ts && hasButton(message, "retry"))
+  await scene.presses("alice", failed, "retry")
+  const second = await question(card, (message) => hasButton(message, "manual_done"))
+  expect(second.ts).not.toBe(first.ts)
+  const running = await scene.sees("staging", "the button Stop", (message) => message.ts === card.ts && hasButton(message, "stop"))
+  await scene.presses("alice", running, "stop")
+  const stopped = await scene.sees("staging", "the end", (message) => message.ts === card.ts && /stopped by/.test(message.text))
+  expect(hasButton(stopped, "stop")).toBe(false)
+  const closed = await question(card, (message) => message.ts === second.ts && !hasButton(message, "manual_done"))
+  expect(closed.text).toContain("the rollback was stopped")
+})
+
+test("nobody answers in time: the step fails, and says so", async () => {
+  const scene = play()
+  const card = await approved(scene, "brief")
+  await ended(scene)
+  const told = await question(card, (message) => /^✗ Turn the flag off/.test(message.text) && !hasButton(message, "manual_done"))
+  expect(told.text).toMatch(/nobody (answered|said) in time/)
+})
