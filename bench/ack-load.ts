@@ -4,7 +4,15 @@ import type { AddressInfo } from "node:net"
 import { setTimeout as pause } from "node:timers/promises"
 
 /** Sends signed commands and clicks, some at once, and tells how long each took to be acked. A process of its own. */
-export type AckLoad = { url: string; signingSecret: string; users: string[]; channel: string; teamId: string; requests: number; atOnce: number }
+export type AckLoad = {
+  url: string
+  signingSecret: string
+  users: string[]
+  channel: string
+  teamId: string
+  requests: number
+  atOnce: number
+}
 export type AckTimes = { command: number[]; click: number[]; seconds: number }
 
 /** Where Stepback's later answers to the person go: taken and forgotten. */
@@ -14,7 +22,9 @@ const answers = createServer((request, response) => {
   request.resume()
   request.on("end", () => response.end("ok"))
 })
-const listening = new Promise<string>((resolve) => answers.listen(0, "127.0.0.1", () => resolve(`http://127.0.0.1:${(answers.address() as AddressInfo).port}/answer`)))
+const listening = new Promise<string>((resolve) =>
+  answers.listen(0, "127.0.0.1", () => resolve(`http://127.0.0.1:${(answers.address() as AddressInfo).port}/answer`)),
+)
 
 const words = ["status", "help", "status bench", "history"]
 
@@ -23,7 +33,21 @@ function bodyOf(load: AckLoad, n: number, responseUrl: string): { kind: "command
   const triggerId = `${Date.now()}.${n}.${randomUUID().replaceAll("-", "")}`
   if (n % 2 === 0) {
     const text = words[(n / 2) % words.length] ?? "help"
-    const fields = { token: "x", team_id: load.teamId, team_domain: "local", channel_id: load.channel, channel_name: "staging", user_id: user, user_name: "p", command: "/rollback", text, api_app_id: "A0STEPBACK", is_enterprise_install: "false", response_url: responseUrl, trigger_id: triggerId }
+    const fields = {
+      token: "x",
+      team_id: load.teamId,
+      team_domain: "local",
+      channel_id: load.channel,
+      channel_name: "staging",
+      user_id: user,
+      user_name: "p",
+      command: "/rollback",
+      text,
+      api_app_id: "A0STEPBACK",
+      is_enterprise_install: "false",
+      response_url: responseUrl,
+      trigger_id: triggerId,
+    }
     return { kind: "command", body: new URLSearchParams(fields).toString() }
   }
   const payload = {
@@ -39,7 +63,16 @@ function bodyOf(load: AckLoad, n: number, responseUrl: string): { kind: "command
     channel: { id: load.channel, name: "staging" },
     state: { values: {} },
     response_url: responseUrl,
-    actions: [{ type: "button", action_id: "approve", block_id: "b", value: randomUUID(), text: { type: "plain_text", text: "Approve" }, action_ts: "1.0" }],
+    actions: [
+      {
+        type: "button",
+        action_id: "approve",
+        block_id: "b",
+        value: randomUUID(),
+        text: { type: "plain_text", text: "Approve" },
+        action_ts: "1.0",
+      },
+    ],
   }
   return { kind: "click", body: new URLSearchParams({ payload: JSON.stringify(payload) }).toString() }
 }
@@ -67,7 +100,7 @@ async function run(load: AckLoad): Promise<AckTimes> {
 
 /** What follows the acks of one measurement must not be work beside the next. */
 async function quiet(): Promise<void> {
-  for (let seen = -1; seen !== answered; ) {
+  for (let seen = -1; seen !== answered;) {
     seen = answered
     await pause(400)
   }
@@ -85,7 +118,9 @@ function post(load: AckLoad, body: string, agent: Agent): Promise<void> {
   return new Promise((resolve, reject) => {
     const sent = startRequest(load.url, { method: "POST", headers, agent }, (response) => {
       response.resume()
-      response.on("end", () => (response.statusCode === 200 ? resolve() : reject(new Error(`answered ${response.statusCode}`))))
+      response.on("end", () =>
+        response.statusCode === 200 ? resolve() : reject(new Error(`answered ${response.statusCode}`)),
+      )
     })
     sent.on("error", reject)
     sent.end(body)

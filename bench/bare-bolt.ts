@@ -14,5 +14,7 @@ app.command(/.*/, async ({ ack }) => ack())
 app.action(/.*/, async ({ ack }) => ack())
 
 const server = createServer((request, response) => receiver.requestListener(request, response))
-server.listen(0, "127.0.0.1", () => process.send?.({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/slack/events` }))
+server.listen(0, "127.0.0.1", () =>
+  process.send?.({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/slack/events` }),
+)
 process.on("disconnect", () => process.exit(0))

@@ -42,7 +42,13 @@ export function drawTable(table: Table): string {
     line.holds === null ? "" : line.holds ? "✓" : "✗",
   ])
   const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)))
-  const draw = (cells: string[]) => cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd()
+  const draw = (cells: string[]) =>
+    cells
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join("  ")
+      .trimEnd()
   const rule = widths.map((width) => "─".repeat(width)).join("  ")
-  return [table.title, "", draw(head), rule, ...rows.map(draw), ...table.notes.map((note) => `  ${note}`), ""].join("\n")
+  return [table.title, "", draw(head), rule, ...rows.map(draw), ...table.notes.map((note) => `  ${note}`), ""].join(
+    "\n",
+  )
 }

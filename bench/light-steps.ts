@@ -12,17 +12,26 @@ const requiredRatio = 2.5
 /** A full rollback of eight light steps beside the same statements, call and messages without Stepback, in turns. */
 export async function benchLightSteps(): Promise<Table> {
   const echo = await startEcho()
-  const rig = await startRig({ environments: ["light"], schema: lightSchema, plan: lightPlan, variables: { BENCH_URL: echo.url } })
+  const rig = await startRig({
+    environments: ["light"],
+    schema: lightSchema,
+    plan: lightPlan,
+    variables: { BENCH_URL: echo.url },
+  })
   const bare = startChild("./bare-steps.ts")
   try {
     await rig.startProcess()
     const [environment] = rig.environments
     if (!environment) throw new Error("no environment")
-    await ask(bare, { databaseUrl: environment.url, httpUrl: echo.url, slackUrl: rig.stage.slack.apiUrl, token: rig.stage.slack.botToken })
+    await ask(bare, {
+      databaseUrl: environment.url,
+      httpUrl: echo.url,
+      slackUrl: rig.stage.slack.apiUrl,
+      token: rig.stage.slack.botToken,
+    })
     const seen: { times: Times; bareMs: number; steps: StepEnd[] }[] = []
     for (let n = 0; n < pairs + warmUps; n++) {
       const pair = await onePair(rig, environment, bare)
-      if (process.env["BENCH_DEBUG"]) process.stderr.write(`${n} ${(pair.times.ended - pair.times.approved).toFixed(1)} ${pair.bareMs.toFixed(1)}\n`)
       if (n >= warmUps) seen.push(pair)
     }
     return draw(seen)
@@ -72,13 +81,25 @@ function draw(seen: { times: Times; bareMs: number; steps: StepEnd[] }[]): Table
     }
     note("end", times.ended - before)
   }
-  const breakdown: Line[] = [...parts].map(([part, took]) => ({ what: `  ${part}`, ours: ms(median(took)), plain: "", required: "", holds: null }))
+  const breakdown: Line[] = [...parts].map(([part, took]) => ({
+    what: `  ${part}`,
+    ours: ms(median(took)),
+    plain: "",
+    required: "",
+    holds: null,
+  }))
   return {
     title: `light-steps: update, 5 reads and deletes, HTTP call, check, a message after each; from approval to end, ${pairs} pairs in turns`,
     plainName: "pg and fetch",
     lines: [
       { what: "whole run", ours: spread(ours), plain: spread(bare), required: "", holds: null },
-      { what: "ratio of the medians", ours: ratio.toFixed(2), plain: "1", required: `≤ ${requiredRatio}`, holds: ratio <= requiredRatio },
+      {
+        what: "ratio of the medians",
+        ours: ratio.toFixed(2),
+        plain: "1",
+        required: `≤ ${requiredRatio}`,
+        holds: ratio <= requiredRatio,
+      },
       ...breakdown,
     ],
     notes: [],

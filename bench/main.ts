@@ -54,7 +54,9 @@ const { values } = parseArgs({ options: { only: { type: "string", multiple: true
 const wanted = values.only ?? Object.keys(benchmarks)
 const unknown = wanted.filter((name) => !(name in benchmarks))
 if (unknown.length > 0) {
-  process.stderr.write(`There is no benchmark ${unknown.join(", ")}. There are: ${Object.keys(benchmarks).join(", ")}\n`)
+  process.stderr.write(
+    `There is no benchmark ${unknown.join(", ")}. There are: ${Object.keys(benchmarks).join(", ")}\n`,
+  )
   process.exitCode = 2
 } else {
   process.stdout.write(`${await machineFacts()}\n\n`)

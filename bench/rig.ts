@@ -93,15 +93,25 @@ export async function startRig(options: {
     },
     async ended({ id }) {
       await Promise.race([
-        Promise.any(processes.map((each) => each.logged((line) => line["msg"] === "rollback ended" && line["rollbackId"] === id))),
-        pause(60_000, undefined, { ref: false }).then(() => Promise.reject(new Error(`rollback ${id} did not end in a minute`))),
+        Promise.any(
+          processes.map((each) => each.logged((line) => line["msg"] === "rollback ended" && line["rollbackId"] === id)),
+        ),
+        pause(60_000, undefined, { ref: false }).then(() =>
+          Promise.reject(new Error(`rollback ${id} did not end in a minute`)),
+        ),
       ])
-      const { rows } = await state.query<{ state: string; end_reason: string | null }>("select state, end_reason from stepback.rollbacks where id = $1", [id])
+      const { rows } = await state.query<{ state: string; end_reason: string | null }>(
+        "select state, end_reason from stepback.rollbacks where id = $1",
+        [id],
+      )
       if (rows[0]?.state !== "succeeded") throw new Error(`rollback ${id} ${rows[0]?.state}: ${rows[0]?.end_reason}`)
     },
     async delivered({ id }) {
       for (let waited = 0; waited < 60_000; waited += 10) {
-        const { rows } = await state.query<{ quiet: boolean }>("select deliver_at is null as quiet from stepback.rollbacks where id = $1", [id])
+        const { rows } = await state.query<{ quiet: boolean }>(
+          "select deliver_at is null as quiet from stepback.rollbacks where id = $1",
+          [id],
+        )
         if (rows[0]?.quiet) return
         await pause(10)
       }
@@ -132,15 +142,19 @@ function quietPool(url: string, max: number): pg.Pool {
   return pool
 }
 
-async function waitForApprovable(state: pg.Pool, environment: BenchEnvironment, settled: boolean): Promise<{ id: string; token: string }> {
-  for (let waited = 0; waited < 30_000; waited += 10) {
+async function waitForApprovable(
+  state: pg.Pool,
+  environment: BenchEnvironment,
+  settled: boolean,
+): Promise<{ id: string; token: string }> {
+  for (let waited = 0; waited < 60_000; waited += 25) {
     const { rows } = await state.query<{ id: string; token: string }>(
       `select id, token from stepback.rollbacks where environment = $1 and state = 'awaiting_approval'
          and ($2 = false or (card_sent_version = card_version and deliver_at is null))`,
       [environment.name, settled],
     )
     if (rows[0]) return rows[0]
-    await pause(10)
+    await pause(25)
   }
   throw new Error(`${environment.name} never asked for approval`)
 }

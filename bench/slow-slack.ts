@@ -7,7 +7,13 @@ import { startRig } from "./rig.ts"
 type Fault = Parameters<Stage["slack"]["faults"]["set"]>[0]
 
 /** Everything that the outbox calls. Who somebody is can still be asked: without an answer nobody may approve. */
-const methods = ["chat.postMessage", "chat.update", "chat.getPermalink", "conversations.history", "conversations.replies"]
+const methods = [
+  "chat.postMessage",
+  "chat.update",
+  "chat.getPermalink",
+  "conversations.history",
+  "conversations.replies",
+]
 const moods: { name: string; fault: Fault | null }[] = [
   { name: "answers at once", fault: null },
   { name: "takes 150 ms", fault: { methods, kind: "slow", ms: 150 } },
@@ -21,7 +27,12 @@ const requiredRatio = 1.1
 /** The light steps while Slack ails: from the approval's commit to the last effect's, whatever becomes of the messages. */
 export async function benchSlowSlack(): Promise<Table> {
   const echo = await startEcho()
-  const rig = await startRig({ environments: ["slow"], schema: lightSchema, plan: lightPlan, variables: { BENCH_URL: echo.url } })
+  const rig = await startRig({
+    environments: ["slow"],
+    schema: lightSchema,
+    plan: lightPlan,
+    variables: { BENCH_URL: echo.url },
+  })
   try {
     await rig.startProcess()
     const [environment] = rig.environments
@@ -47,7 +58,13 @@ export async function benchSlowSlack(): Promise<Table> {
       lines: moods.map(({ name, fault }) => {
         const taken = seen.get(name) ?? []
         const ratio = median(taken) / instant
-        return { what: `Slack ${name}`, ours: spread(taken), plain: ratio.toFixed(2), required: fault ? `≤ ${requiredRatio}` : "", holds: fault ? ratio <= requiredRatio : null }
+        return {
+          what: `Slack ${name}`,
+          ours: spread(taken),
+          plain: ratio.toFixed(2),
+          required: fault ? `≤ ${requiredRatio}` : "",
+          holds: fault ? ratio <= requiredRatio : null,
+        }
       }),
       notes: [],
     }

@@ -3,7 +3,7 @@ import { lightPlan, lightSchema, refill, startEcho } from "./light-plan.ts"
 import { startRig, type Rig } from "./rig.ts"
 
 const environments = 20
-const rounds = 6
+const rounds = 3
 const warmUps = 1
 
 /** Twenty environments, approved at once: rollbacks of eight light steps a second, from the first approval to the last end. */
@@ -26,7 +26,12 @@ export async function benchThroughput(): Promise<Table> {
 async function measure(workers: number): Promise<{ rates: number[]; times: number[] }> {
   const echo = await startEcho()
   const names = Array.from({ length: environments }, (_, n) => `many${n + 1}`)
-  const rig = await startRig({ environments: names, schema: lightSchema, plan: lightPlan, variables: { BENCH_URL: echo.url } })
+  const rig = await startRig({
+    environments: names,
+    schema: lightSchema,
+    plan: lightPlan,
+    variables: { BENCH_URL: echo.url },
+  })
   try {
     for (let n = 0; n < workers; n++) await rig.startProcess({ STEPBACK_ROLE: "worker", WORKER_CONCURRENCY: "20" })
     await rig.startProcess({ STEPBACK_ROLE: "bot" })

@@ -8,6 +8,7 @@ import { readConfig, type Config } from "./config.ts"
 import { errorMessage, isPassing } from "./errors.ts"
 import { startHttpServer, type Readiness } from "./http.ts"
 import { createDelivery, type DeliveryDeps } from "./jobs/deliver.ts"
+import { forgetOverdue } from "./jobs/forget.ts"
 import { startLoops } from "./jobs/loops.ts"
 import { answerBell, createBell, type Bell } from "./jobs/queue.ts"
 import { serveBaseline } from "./jobs/serve-baselines.ts"
@@ -79,9 +80,10 @@ async function start(config: Config, environment: Record<string, string | undefi
   const workshop = config.role === "bot" ? null : createWorkshop(workDeps, worker)
   const watch = workshop && (() => watchOnce(workDeps))
   const baselines = workshop && (() => serveBaseline({ ...workDeps, sender: slack.sender, drawBaseline }))
+  const forget = workshop && (() => forgetOverdue(workDeps))
   const draw: DeliveryDeps["draw"] = (message, view, extras) => drawMessage(message, view, extras, new Date())
   const delivery = createDelivery({ store, sender: slack.sender, draw, newId: randomUUID, log })
-  const loops = startLoops({ ...deps, workshop, delivery, watch, baselines, worker, role: config.role, log })
+  const loops = startLoops({ ...deps, workshop, delivery, watch, baselines, forget, worker, role: config.role, log })
   wakeOutbox = loops.wakeOutbox
   const answering =
     workshop && answerBell({ ...bellOptions, concurrency: config.workerConcurrency }, (id) => workshop.work(id))

@@ -105,8 +105,8 @@ export async function startCountingStage(): Promise<CountingStage> {
       return (await rollBack({ slack, state: statePool }, "counting again")).id
     },
     async outcome(id) {
-      const ended = await until("the end of the run", () => endOf(statePool, id), 90_000)
-      await until("the last message", () => allSaid(statePool, id), 90_000)
+      const ended = await until("the end of the run", () => endOf(statePool, id), 120_000)
+      await until("the last message", () => allSaid(statePool, id), 120_000)
       const { rows } = await targetPool.query<{ id: number; n: number }>("select id, n from counters order by id")
       const counts = Object.fromEntries([...rows.map((row) => [`c${row.id}`, row.n]), ["call", calls.effects()]]) as Record<string, number>
       return { state: ended, counts, messages: keysOf(slack, id).map((key) => key.slice(id.length + 1)) }

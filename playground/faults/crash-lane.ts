@@ -106,9 +106,9 @@ async function crashOnce(parts: Parts, at: number): Promise<CrashOutcome> {
 
   const awaitEnd = async () => {
     const { id } = await rollBack(parts)
-    const ended = await until("the end of the run", () => endOf(state, id), 90_000)
+    const ended = await until("the end of the run", () => endOf(state, id), 120_000)
     const endedAt = performance.now()
-    await until("the last message", () => allSaid(state, id), 90_000)
+    await until("the last message", () => allSaid(state, id), 120_000)
     return { id, ended, endedAt, saidAt: performance.now() }
   }
   const { id, ended, endedAt, saidAt } = await awaitEnd().catch(async (error: unknown) => {

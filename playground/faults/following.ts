@@ -17,7 +17,7 @@ export async function rollBack({ slack, state }: Followed, text = "staging scori
     return now !== before && now
   })
   const hasButton = (message: Message) => keyOf(message) === `${id}/card` && JSON.stringify(message.blocks).includes('"approve"')
-  const card = await slack.waitFor(() => slack.messages(channel).find(hasButton), { timeoutMs: 90_000, what: "the approve button" })
+  const card = await slack.waitFor(() => slack.messages(channel).find(hasButton), { timeoutMs: 120_000, what: "the approve button" })
   await slack.click({ user: "bob", channel, ts: card.ts, action: "approve" })
   return { id }
 }

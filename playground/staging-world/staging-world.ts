@@ -26,6 +26,10 @@ export type StagingWorld = {
   state(): Promise<StagingState>
   /** Makes a function fail even after it was redeployed; null mends all. */
   breakFunctions(name: FunctionName | null): void
+  /** What the alignment did to the configuration beside results_version: between a baseline and its `after` snapshot. */
+  alignConfiguration(): Promise<void>
+  /** Somebody sets a key by hand, since then: a conflict, where the alignment had set it too. */
+  setConfiguration(key: string, value: unknown): Promise<void>
   stop(): Promise<void>
 }
 
@@ -64,6 +68,12 @@ export async function startStagingWorld(options: StagingOptions): Promise<Stagin
     repo,
     env: { STAGING_DATABASE_URL: databaseUrl, STAGING_URL: server.url, STAGING_REPO: repo },
     breakFunctions: (name) => server.breakFunctions(name),
+    async alignConfiguration() {
+      await pool.query(alignment)
+    },
+    async setConfiguration(key, value) {
+      await pool.query("update scoring_config set value = $2, updated_at = now() where key = $1", [key, JSON.stringify(value)])
+    },
     async state() {
       const functions = await Promise.all(
         functionNames.map(async (name) => {
@@ -80,6 +90,16 @@ export async function startStagingWorld(options: StagingOptions): Promise<Stagin
     },
   }
 }
+
+/** Keys that v1.2.1 changed, added and no longer wanted. Functions of either version work with both. */
+const alignment = `with changed as (
+    update scoring_config set value = case key
+      when 'prism_engine' then jsonb_set(value, '{spread}', '18')
+      else jsonb_set(value, '{high}', '70') end, updated_at = now()
+    where key in ('prism_engine', 'fit_bands')
+  ), added as (
+    insert into scoring_config (key, value) values ('alignment', '"v1.2.1"')
+  ) delete from scoring_config where key = 'rounding'`
 
 async function createDatabase(postgres: StagingOptions["postgres"], name: string): Promise<string> {
   await execute(postgres.url(), `drop database if exists ${pg.escapeIdentifier(name)} with (force)`)

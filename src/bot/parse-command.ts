@@ -9,7 +9,7 @@ export type Typed =
   | { kind: "cancel" | "stop" | "analysis" | "undo"; rollback: string }
   | { kind: "note"; rollback: string; text: string }
   | { kind: "baseline"; environment: string; what: "capture" | "diff" | null; name: string }
-  | { kind: "not_yet"; what: string }
+  | { kind: "record"; environment: string; text: string }
   | { kind: "incomplete"; usage: string }
   | { kind: "bad_option"; given: string }
 
@@ -22,6 +22,7 @@ export const usage = {
   analysis: "/rollback analysis R-17",
   undo: "/rollback undo R-17",
   note: "/rollback note R-17 what happened",
+  record: "/rollback record <environment> what was done by hand",
   baseline: "/rollback baseline <environment> [capture|diff] [--as after]",
 } as const
 
@@ -75,7 +76,9 @@ export function parseCommand(text: string, parametersOf: (environment: string) =
     case "baseline":
       return parseBaseline(rest)
     case "record":
-      return { kind: "not_yet", what: `/rollback ${verb}` }
+      return rest.length < 2
+        ? { kind: "incomplete", usage: usage.record }
+        : { kind: "record", environment: (rest[0] as string).toLowerCase(), text: rest.slice(1).join(" ") }
     case "rehearse":
       return rest[0] === undefined
         ? { kind: "incomplete", usage: usage.rehearse }

@@ -1,4 +1,4 @@
-import type { CommandStep, HttpStep } from "../plans/plan.ts"
+import type { CommandStep, HttpStep, WorkflowStep } from "../plans/plan.ts"
 import type { Values } from "../plans/values.ts"
 
 /** A piece of a word: a text as it is, or a variable of the shell. */
@@ -35,6 +35,16 @@ export function curlLine(step: HttpStep, base: string | null, values: Values): s
 export function commandLine(step: CommandStep, values: Values): string {
   const line = step.command.map((part) => word(pieces(part, values))).join(" ")
   return step.cwd === null ? line : `(cd ${word(pieces(step.cwd, values))} && ${line})`
+}
+
+/** The dispatch as GitHub's own command line has it; who runs it is logged in there. */
+export function workflowLine(step: WorkflowStep, values: Values): string {
+  const inputs = Object.entries(step.inputs).flatMap(([name, value]) => [
+    "-f",
+    word([{ text: `${name}=` }, ...pieces(value, values)]),
+  ])
+  const [repo, file, ref] = [step.repo, step.file, step.ref].map((text) => word(pieces(text, values)))
+  return ["gh", "workflow", "run", file, "--repo", repo, "--ref", ref, ...inputs].join(" ")
 }
 
 function bodyOf(step: HttpStep, values: Values): string | null {

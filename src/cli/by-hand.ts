@@ -3,7 +3,7 @@ import { pasteable, sqlLiteral } from "../plans/step-view.ts"
 import type { Values } from "../plans/values.ts"
 import { qualified } from "../steps/catalog.ts"
 import { closed, guardProcedure, keepAndWrite, type Write } from "./by-hand-sql.ts"
-import { commandLine, curlLine } from "./by-hand-shell.ts"
+import { commandLine, curlLine, workflowLine } from "./by-hand-shell.ts"
 import { expectation } from "./expectation.ts"
 
 export type ByHand = { plan: Plan; components: PlanComponent[]; parameters: Values; digest: string }
@@ -48,7 +48,7 @@ function comment(text: string): string {
 
 function head(plan: Plan, components: PlanComponent[], digest: string): string[] {
   const outside = components.some((component) =>
-    component.steps.some((step) => step.kind === "http" || step.kind === "command"),
+    component.steps.some((step) => ["http", "command", "workflow"].includes(step.kind)),
   )
   return [
     comment(`${plan.title} (${plan.environment}), by hand`),
@@ -116,8 +116,19 @@ function stepLines(step: PlanStep, plan: Plan, values: Values): string[] {
       ]
     case "command":
       return [heading(step, values), comment(`$ ${commandLine(step, values)}`), ...captured(step.capture)]
+    case "workflow":
+      return [heading(step, values), comment(`$ ${workflowLine(step, values)}`)]
+    case "restore":
+      return [
+        heading(step, values),
+        comment(
+          `what ${step.table} was is in the baseline:  stepback baseline diff ${plan.environment}  says which rows differ`,
+        ),
+      ]
+    case "manual":
+      return [heading(step, values), comment(step.instruction)]
     default:
-      return [heading(step, values), comment(`${step.kind} steps cannot be printed yet`)]
+      return [heading(step, values), comment(`a step of kind ${step.kind} cannot be done by hand`)]
   }
 }
 

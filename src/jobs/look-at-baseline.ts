@@ -30,6 +30,18 @@ export function baselineContext(
   }
 }
 
+/** Why a run with these restores cannot be asked for at all: it would stop in its middle, for want of a snapshot. */
+export async function missingSnapshot(plan: Plan, components: readonly PlanComponent[], store: { baselines: Snapshots } | undefined): Promise<string | null> {
+  const steps = components.flatMap((component) => component.steps).filter((step) => step.kind === "restore")
+  const names = new Set(steps.flatMap((step) => (step.after === null ? ["baseline"] : ["baseline", step.after])))
+  for (const name of names) {
+    if (!store || (await store.baselines.newest(plan.environment, name))) continue
+    const as = name === "baseline" ? "" : ` --as ${name}`
+    return `${steps[0]?.title ?? "restore"} needs the snapshot "${name}", and there is none: \`/rollback baseline ${plan.environment} capture${as}\` makes one of what is there now`
+  }
+  return null
+}
+
 /** How old the plan's baseline is, and whether tables that this run touches have changed their shape since. */
 export async function lookAtBaseline(
   {

@@ -61,6 +61,8 @@ export function startLoops(options: {
   watch: (() => Promise<boolean>) | null
   /** Serves one wish for a baseline; null where no target may be seen. */
   baselines: (() => Promise<boolean>) | null
+  /** Removes archives whose time is over; null where no target may be seen. */
+  forget: (() => Promise<void>) | null
   ring(kind: "rehearse" | "run", rollbackId: string): void
   worker: string
   role: string
@@ -80,7 +82,9 @@ export function startLoops(options: {
     createLoop(
       1_000,
       async () => {
-        if ((await store.runs.expire()).length + (await store.records.tellAgain()) > 0) wakeOutbox()
+        const told =
+          (await store.runs.expire()).length + (await tell.nobodyApproved()) + (await store.records.tellAgain())
+        if (told > 0) wakeOutbox()
       },
       log,
     ),
@@ -96,6 +100,8 @@ export function startLoops(options: {
   ]
   const { watch, baselines } = options
   if (watch) loops.push(createLoop(1_000, watch, log))
+  const { forget } = options
+  if (forget) loops.push(createLoop(600_000, forget, log))
   if (baselines) loops.push(createLoop(1_000, baselines, log))
   if (workshop) loops.push(createLoop(1_000, () => sweep(store, workshop, options.ring, log), log))
   return {

@@ -13,7 +13,7 @@ import { rehearsed, type StepContext } from "../steps/step.ts"
 import { identify, type Target } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { hashFiles, resolveCommits } from "./freeze-run.ts"
-import { baselineContext, lookAtBaseline } from "./look-at-baseline.ts"
+import { baselineContext, lookAtBaseline, missingSnapshot } from "./look-at-baseline.ts"
 import { openTarget } from "./open-target.ts"
 import { prepareUndoRun } from "./prepare-undo.ts"
 import type { WorkDeps } from "./work.ts"
@@ -88,6 +88,8 @@ export async function prepareRun(
   deps: Pick<WorkDeps, "plans" | "targets" | "environment" | "log"> & { store?: Pick<WorkDeps["store"], "baselines"> },
 ): Promise<FrozenRun> {
   const { plan, components, parameters } = await selectRun(rollback, deps)
+  const missing = await missingSnapshot(plan, components, deps.store)
+  if (missing !== null) throw new Refuse(missing)
   const secrets = createSecrets(deps.environment)
   const target = openTarget(plan.target, secrets, deps.targets)
   const problems: string[] = []

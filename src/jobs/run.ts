@@ -287,21 +287,3 @@ async function lostEffects(state: RunState): Promise<string[]> {
   const entries = await listEntries(state.target.pool, state.rollback.id)
   return done.filter((step) => !entries.has(step.id)).map((step) => step.title)
 }
-
-/** Tells once when a run takes longer than its plan allows. */
-export async function breachOfRto(rollback: StoredRollback, runningMs: number | null, deps: WorkDeps): Promise<void> {
-  if (rollback.frozen === null || runningMs === null || rollback.state !== "running") return
-  const run = JSON.parse(rollback.frozen) as FrozenRun
-  if (run.rtoMs === null || runningMs <= run.rtoMs) return
-  const raised = await deps.store.records.raise(rollback.id, `${rollback.id}/rto`, deps.newId(), {
-    trigger: "rto_breached",
-    stepId: null,
-    headline: `it takes longer than its RTO of ${Math.round(run.rtoMs / 1000)} s`,
-    evidence: [`${Math.round(runningMs / 1000)} s since the approval`],
-    byHand: null,
-    mention: run.escalate.mention,
-    channelId: run.escalate.channel,
-    acknowledgeWithinMs: run.escalate.acknowledgeWithinMs,
-  })
-  if (raised) deps.wakeOutbox()
-}

@@ -47,6 +47,13 @@ export function telling({ store, newId, log }: { store: Store; newId(): string; 
       return told
     },
 
+    async nobodyApproved(): Promise<number> {
+      let told = 0
+      for (const id of await store.runs.listExpiredUntold())
+        if (await raise(id, "nobody", "nobody_approved", "nobody approved it in time, nothing was changed")) told++
+      return told
+    },
+
     /** Analyses that still wait for root cause or prevention. */
     async remind(): Promise<number> {
       const ids = await store.records.takeForReminder(86_400_000)

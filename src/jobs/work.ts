@@ -6,7 +6,8 @@ import type { StoredRollback } from "../store/rows.ts"
 import type { Store } from "../store/store.ts"
 import { holdLease, leaseMs, type Lease } from "./lease.ts"
 import { rehearseRollback } from "./rehearse.ts"
-import { breachOfRto, runRollback } from "./run.ts"
+import { watchRto } from "./rto.ts"
+import { runRollback } from "./run.ts"
 
 /** What the jobs need. */
 export type WorkDeps = {
@@ -39,7 +40,7 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
       { id: claimed.id, epoch: claimed.epoch, stop: claimed.stop_requested_at !== null },
       deps.store,
       (runningMs) =>
-        void breachOfRto(claimed, runningMs, deps).catch((err: unknown) => log.warn({ err }, "RTO check failed")),
+        void watchRto(claimed, runningMs, deps).catch((err: unknown) => log.warn({ err }, "RTO check failed")),
     )
     let settle: () => void = () => undefined
     inHand.set(rollbackId, { lease, done: new Promise((resolve) => (settle = resolve)) })

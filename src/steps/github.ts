@@ -125,8 +125,8 @@ async function readSome(response: Response): Promise<string> {
   const parts: Uint8Array[] = []
   let size = 0
   for await (const part of response.body ?? []) {
-    parts.push(part as Uint8Array)
-    size += (part as Uint8Array).byteLength
+    parts.push(part)
+    size += part.byteLength
     if (size > answerLimit) break
   }
   return Buffer.concat(parts).toString("utf8")

@@ -6,7 +6,16 @@ import { GitHubProblem } from "./github.ts"
 import { idInput, type Actions, type WorkflowRun } from "./github-actions.ts"
 import { failure, stepResult, type RunContext } from "./step.ts"
 
-export type Awaited = { actions: Actions; runId: number; ref: string; id: string; deadline: number; issues: string[] }
+export type Awaited = {
+  actions: Actions
+  runId: number
+  ref: string
+  id: string
+  deadline: number
+  issues: string[]
+  /** Found by its name. */
+  nameChecked: boolean
+}
 
 /** Polls slow down: a deployment takes minutes, and requests are counted. */
 const firstPollMs = 250
@@ -47,11 +56,12 @@ function evidenceOf(run: WorkflowRun | null, { ref }: Awaited): string[] {
 }
 
 async function judge(awaited: Awaited, run: WorkflowRun): Promise<StepResult> {
-  const nameless = run.title.includes(awaited.id)
-    ? []
-    : [
-        `the run's name lacks its id: put \${{ inputs.${idInput} }} into the workflow's run-name, so that it is found again after a crash`,
-      ]
+  const nameless =
+    awaited.nameChecked || run.title.includes(awaited.id)
+      ? []
+      : [
+          `the run's name lacks its id: put \${{ inputs.${idInput} }} into the workflow's run-name, so that it is found again after a crash`,
+        ]
   const issues = [...awaited.issues, ...nameless]
   if (run.conclusion === "success") return stepResult({ evidence: evidenceOf(run, awaited), issues })
   const failures = await awaited.actions.listFailures(run.id).catch(() => ["which job failed could not be read"])

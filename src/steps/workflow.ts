@@ -103,10 +103,8 @@ async function begin(call: Call, step: WorkflowStep, context: RunContext): Promi
     context.interrupted === true ? "the worker was interrupted while it started the workflow" : null
   for (;;) {
     if (doubt !== null) {
-      const named = await namesItsRuns(call)
-      const found = named === false ? null : await findAgain(call, context)
-      if (found) return found
-      if (named !== true) return unknown(`${doubt}, and whether it runs is not known: ${unnamed(step)}`)
+      const resolved = await resolve(doubt, call, step, context)
+      if (resolved) return resolved
     }
     if (context.signal.aborted) {
       await context.checkpoint()
@@ -117,10 +115,7 @@ async function begin(call: Call, step: WorkflowStep, context: RunContext): Promi
     try {
       const runId = await call.actions.dispatch(call.ref, inputs)
       if (runId !== null) return { runId, issues: [], nameChecked: false }
-      return (
-        (await findAgain(call, context)) ??
-        unknown(`the workflow was started, and its run cannot be found: ${unnamed(step)}`)
-      )
+      break
     } catch (error) {
       if (!(error instanceof GitHubProblem) || !error.retryable) throw error
       doubt = error.doubtful ? error.message : doubt
@@ -131,6 +126,26 @@ async function begin(call: Call, step: WorkflowStep, context: RunContext): Promi
       await pause(1_000, undefined, { signal: context.signal }).catch(() => undefined)
     }
   }
+  const started = "the workflow was started, and GitHub did not say as which run"
+  return (await resolve(started, call, step, context)) ?? unknown(`${started}; no run has its id in its name`)
+}
+
+/** What became of a start that nobody saw the answer to; null when nothing runs, so that it may be started. */
+async function resolve(
+  doubt: string,
+  call: Call,
+  step: WorkflowStep,
+  context: RunContext,
+): Promise<Begun | StepResult | null> {
+  const named = await namesItsRuns(call)
+  try {
+    const found = named === false ? null : await findAgain(call, context)
+    if (found) return found
+  } catch (error) {
+    if (!(error instanceof GitHubProblem)) throw error
+    return unknown(`${doubt}, and whether it runs is not known: ${error.message}`)
+  }
+  return named === true ? null : unknown(`${doubt}, and whether it runs is not known: ${unnamed(step)}`)
 }
 
 function unknown(message: string): StepResult {
@@ -148,16 +163,27 @@ async function findEarlier(call: Call, step: WorkflowStep, context: RunContext):
       (conclusion === null || conclusion === "success") && (approved === null || headSha === approved),
   )
   return fitting
-    ? { runId: fitting.id, issues: ["a run that an earlier attempt had started was awaited, none was started"] }
+    ? {
+        runId: fitting.id,
+        issues: ["a run that an earlier attempt had started was awaited, none was started"],
+        nameChecked: true,
+      }
     : null
 }
 
+/** Stop does not shorten it: what was started has to be found to be ended. */
 async function findAgain(call: Call, context: RunContext): Promise<Begun | null> {
   for (const wait of looks) {
-    await pause(wait, undefined, { signal: context.signal }).catch(() => undefined)
+    await pause(wait)
+    if (context.signal.aborted) await context.checkpoint()
     const runs = await patiently(call, context, () => call.actions.findRuns([call.id], since(context)))
     const first = runs.at(-1)
-    if (first) return { runId: first.id, issues: runs.length > 1 ? [`it was started ${runs.length} times`] : [] }
+    if (first)
+      return {
+        runId: first.id,
+        issues: runs.length > 1 ? [`it was started ${runs.length} times`] : [],
+        nameChecked: true,
+      }
   }
   return null
 }
@@ -186,13 +212,14 @@ async function patiently<T>(call: Call, context: RunContext, ask: () => Promise<
   }
 }
 
-async function isFindable({ actions, ref }: Call): Promise<boolean> {
+/** Whether its runs can be told by their names; null when that could not be read. */
+async function namesItsRuns({ actions, ref }: Call): Promise<boolean | null> {
   try {
     const [{ path }, commit] = await Promise.all([actions.workflow(), actions.commitOf(ref)])
     return await actions.namesItsRuns(path, commit)
   } catch (error) {
-    if (!(error instanceof GitHubProblem)) throw new Error(errorMessage(error), { cause: error })
-    return false
+    if (!(error instanceof GitHubProblem)) throw error
+    return null
   }
 }
 

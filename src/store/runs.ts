@@ -260,6 +260,15 @@ export function runStore(pool: Pool) {
         return rows.map((row) => row.id)
       }),
 
+    /** Requests that ran out of time and of which the people on call have not heard yet. */
+    async listExpiredUntold(): Promise<string[]> {
+      const { rows } = await pool.query<{ id: string }>(
+        `select r.id from stepback.rollbacks r where r.state = 'expired' and r.ended_at > now() - interval '1 day'
+           and not exists (select 1 from stepback.escalations e where e.key = r.id || '/nobody') limit 20`,
+      )
+      return rows.map((row) => row.id)
+    },
+
     /** Requests that have waited for this long and whose approvers were not called again yet; each is given once. */
     async takeForNudge(afterMs: number): Promise<string[]> {
       const { rows } = await pool.query<{ id: string }>(

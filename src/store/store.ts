@@ -1,8 +1,10 @@
 import type { Pool } from "pg"
 import { approvalStore } from "./approvals.ts"
+import { archiveStore } from "./archives.ts"
 import { auditStore } from "./audit.ts"
 import { baselineStore } from "./baselines.ts"
 import { confirmationStore } from "./confirmations.ts"
+import { byHandStore } from "./by-hand.ts"
 import { figureStore } from "./figures.ts"
 import { outboxStore } from "./outbox.ts"
 import { recordStore } from "./records.ts"
@@ -21,6 +23,8 @@ export function createStore(pool: Pool) {
     confirmations: confirmationStore(pool),
     audit: auditStore(pool),
     figures: figureStore(pool),
+    byHand: byHandStore(pool),
+    archives: archiveStore(pool),
     baselines: baselineStore(pool),
     watches: watchStore(pool),
     /** Resolves when the database answers. */

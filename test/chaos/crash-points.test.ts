@@ -89,5 +89,5 @@ it(
     console.log(`crash points: a run has ${dry.boundaries} boundaries; ${figures(outcomes)}`)
     expect(wrong).toEqual([])
   },
-  storm ? 120 * minute : 3 * minute,
+  storm ? 120 * minute : 5 * minute,
 )

@@ -64,7 +64,6 @@ describe("stepback", () => {
     [["doctr"], "Did you mean doctor?"],
     [["plan"], "stepback plan check, stepback plan show"],
     [["constructor"], 'There is no command "stepback constructor".'],
-    [["baseline", "capture", "staging"], "not supported yet"],
     [["plan", "show"], "An environment is missing."],
     [["plan", "show", "stagin"], 'Did you mean "staging"?'],
     [["plan", "show", "staging", "--onyl", "x"], "Did you mean --only?"],
@@ -172,7 +171,7 @@ components:
   })
 
   it.skipIf(!hasPsql)("prints a script that psql runs as it is, and lines that a shell runs", async () => {
-    const { out } = await stepback(["plan", "show", "staging", "--sql"])
+    const { out } = await stepback(["plan", "show", "staging", "--sql", "--with", "data-cleanup"])
     const psql = spawnSync("psql", [world.databaseUrl, "-X", "-q", "-f", "-"], { input: out, encoding: "utf8" })
     expect(psql).toMatchObject({ status: 0, stderr: expect.not.stringContaining("ERROR") })
     const lines = out.split("\n").flatMap((line) => (line.startsWith("-- $ ") ? [line.slice(5)] : []))
@@ -183,6 +182,12 @@ components:
     const state = await world.state()
     expect(state.resultsVersion).toBe("v1.2.0")
     expect(state.functions.score_fc_session.ref).toBe("v1.1")
+    expect(state.rows).toMatchObject({ badProfiles: 0, badAnswers: 0 })
+    const kept = await database.query(
+      `select (select count(*)::int from stepback_by_hand."staging_remove-bad-profiles") as profiles,
+         (select count(*)::int from stepback_by_hand."staging_remove-bad-profiles_profile_answers") as answers`,
+    )
+    expect(kept.rows).toEqual([{ profiles: 37, answers: 74 }])
   })
 })
 

@@ -20,9 +20,20 @@ export function drawStep(view: RollbackView, run: StepRun): Drawn {
   const said = word === "done" ? null : [word === "not known" ? "not known whether it happened" : word]
   return draw([
     list(null, [joined([title, said, effort(run, result), [duration(result.ms)]])]),
-    ...listOf(null, [...result.evidence.map((line): Line => [line]), ...rowLines(result, titleOf(view, run.stepId))]),
+    ...listOf(null, [
+      ...result.evidence.map((line) => evidenceLine(line, result.confirmedBy)),
+      ...rowLines(result, titleOf(view, run.stepId)),
+    ]),
     ...failureParts(result),
   ])
+}
+
+/** Whose word it is, as a mention; the address of a run, as a link. */
+function evidenceLine(line: string, confirmedBy: string | undefined): Line {
+  const run = /^run (https:\/\/\S+)$/.exec(line)?.[1]
+  if (run !== undefined) return ["run ", { link: run, label: run }]
+  if (confirmedBy === undefined) return [line]
+  return line.split(confirmedBy).flatMap((part, index): Line => (index === 0 ? [part] : [mention(confirmedBy), part]))
 }
 
 function because(reason: string | null): string {

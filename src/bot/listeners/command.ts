@@ -5,6 +5,7 @@ import { findRollback } from "../../commands/find.ts"
 import { loadAnalysis } from "../../commands/analysis.ts"
 import { note } from "../../commands/note.ts"
 import { mayAct, type Actor } from "../../commands/ports.ts"
+import { record } from "../../commands/record.ts"
 import { findPlan, requestRollback } from "../../commands/request.ts"
 import { requestUndo } from "../../commands/undo.ts"
 import { loadView } from "../../commands/view.ts"
@@ -44,8 +45,10 @@ async function run(command: SlashCommand, context: BotContext): Promise<Answer> 
         given: typed.given,
         usage: "/rollback <environment> [--only a,b] [--with c] [reason]",
       })
-    case "not_yet":
-      return refuse(null, { reason: "not_yet", what: typed.what })
+    case "record": {
+      const outcome = await record({ ...typed, channelId: command.channel_id, actor }, context.deps)
+      return outcome.kind === "refuse" ? outcome : null
+    }
     case "request":
     case "rehearse":
       return ask(typed, command, actor, context)

@@ -1,0 +1,19 @@
+import type { Pool } from "pg"
+import { prologue, statement, withClient } from "./target.ts"
+
+/** Removes what a run kept in its target: archives and before-images. Its ledger entries stay. Gives the number of rows. */
+export async function forgetRun(pool: Pool, rollbackId: string): Promise<number> {
+  return withClient(pool, async (client) => {
+    await client.query(prologue({ timeoutMs: 120_000 }))
+    const { rows } = await client.query<{ name: string }>("select name from stepback_ledger.archives")
+    let removed = 0
+    for (const { name } of rows)
+      removed +=
+        (await statement(client, `delete from ${name} where stepback_rollback = $1`, [rollbackId])).rowCount ?? 0
+    const images = await statement(client, "delete from stepback_ledger.before_images where rollback_id = $1", [
+      rollbackId,
+    ])
+    await client.query("commit")
+    return removed + (images.rowCount ?? 0)
+  })
+}
