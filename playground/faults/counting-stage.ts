@@ -100,7 +100,9 @@ export async function startCountingStage(): Promise<CountingStage> {
     slack,
     startWorker: () => start("worker"),
     async rollBack() {
-      await targetPool.query("alter table counters disable trigger all; update counters set n = 0; alter table counters enable trigger all")
+      await targetPool.query(
+        "alter table counters disable trigger all; update counters set n = 0; alter table counters enable trigger all",
+      )
       calls.forget()
       return (await rollBack({ slack, state: statePool }, "counting again")).id
     },
@@ -108,7 +110,10 @@ export async function startCountingStage(): Promise<CountingStage> {
       const ended = await until("the end of the run", () => endOf(statePool, id), 120_000)
       await until("the last message", () => allSaid(statePool, id), 120_000)
       const { rows } = await targetPool.query<{ id: number; n: number }>("select id, n from counters order by id")
-      const counts = Object.fromEntries([...rows.map((row) => [`c${row.id}`, row.n]), ["call", calls.effects()]]) as Record<string, number>
+      const counts = Object.fromEntries([
+        ...rows.map((row) => [`c${row.id}`, row.n]),
+        ["call", calls.effects()],
+      ]) as Record<string, number>
       return { state: ended, counts, messages: keysOf(slack, id).map((key) => key.slice(id.length + 1)) }
     },
     callArrived: () => calls.arrived(),
@@ -148,7 +153,8 @@ async function startCalls() {
     effects: () => keys.size,
     forget: () => keys.clear(),
     hold: () => void (held = []),
-    arrived: () => (held !== null && held.length > 0 ? Promise.resolve() : new Promise<void>((resolve) => (tellArrival = resolve))),
+    arrived: () =>
+      held !== null && held.length > 0 ? Promise.resolve() : new Promise<void>((resolve) => (tellArrival = resolve)),
     release: () => {
       const answers = held ?? []
       held = null

@@ -38,7 +38,15 @@ export type CrashOutcome = {
 
 export type CrashLane = { run(at: number): Promise<CrashOutcome>; stop(): Promise<void> }
 
-type Parts = { slack: LocalSlack; world: StagingWorld; state: pg.Pool; target: pg.Pool; environment: Record<string, string>; folder: string; started: Promise<StepbackProcess | null>[] }
+type Parts = {
+  slack: LocalSlack
+  world: StagingWorld
+  state: pg.Pool
+  target: pg.Pool
+  environment: Record<string, string>
+  folder: string
+  started: Promise<StepbackProcess | null>[]
+}
 
 /** A world, a Slack, a state database and a bot of its own, in which one rollback after the other is disturbed. */
 export async function startCrashLane(postgres: Postgres, redis: Redis | null, n: number): Promise<CrashLane> {
@@ -139,7 +147,9 @@ async function describeTrouble(parts: Parts, log: string, workers: StepbackProce
     "select number, state, epoch, worker, lease_until, due_at, now(), moved, end_reason, stop_requested_at from stepback.rollbacks order by number desc limit 1",
   )
   const lines = workers.flatMap((worker) => worker.lines.slice(-12).map((line) => JSON.stringify(line)))
-  const told = [...parts.slack.ephemerals("bob"), ...parts.slack.ephemerals("alice")].slice(-3).map((message) => message.text)
+  const told = [...parts.slack.ephemerals("bob"), ...parts.slack.ephemerals("alice")]
+    .slice(-3)
+    .map((message) => message.text)
   return [`boundary ${(await namesIn(log)).at(-1)}`, JSON.stringify(rows[0]), ...told, ...lines].join("\n")
 }
 
@@ -149,10 +159,16 @@ async function recorded(state: pg.Pool, id: string): Promise<Pick<CrashOutcome, 
     [id],
   )
   const deploys = rows.filter((row) => row.step.endsWith("-deploy"))
-  return { steps: rows.map((row) => row.step), deployedBefore: Object.fromEntries(deploys.map((row) => [row.step, row.before])) }
+  return {
+    steps: rows.map((row) => row.step),
+    deployedBefore: Object.fromEntries(deploys.map((row) => [row.step, row.before])),
+  }
 }
 
 async function namesIn(log: string): Promise<string[]> {
   const text = await readFile(log, "utf8").catch(() => "")
-  return text.split("\n").filter(Boolean).map((line) => line.replace(/^\d+ /, ""))
+  return text
+    .split("\n")
+    .filter(Boolean)
+    .map((line) => line.replace(/^\d+ /, ""))
 }

@@ -1,6 +1,13 @@
 import type pg from "pg"
 
-const tables = ["scoring_config", "assessment_sessions", "assessment_responses", "profiles", "profile_answers", "fc_scores"]
+const tables = [
+  "scoring_config",
+  "assessment_sessions",
+  "assessment_responses",
+  "profiles",
+  "profile_answers",
+  "fc_scores",
+]
 
 /** Writes down each row that anybody inserts, updates or deletes in the staging world. */
 export async function watchEffects(pool: pg.Pool): Promise<void> {

@@ -7,7 +7,10 @@ const channel = "C0STAGING"
 export type Followed = { slack: LocalSlack; state: pg.Pool }
 
 /** Asks as one person and approves as another; resolves when that is done, with or without a worker. */
-export async function rollBack({ slack, state }: Followed, text = "staging scoring is broken"): Promise<{ id: string }> {
+export async function rollBack(
+  { slack, state }: Followed,
+  text = "staging scoring is broken",
+): Promise<{ id: string }> {
   const newest = async () =>
     (await state.query<{ id: string }>("select id from stepback.rollbacks order by number desc limit 1")).rows[0]?.id
   const before = await newest()
@@ -16,8 +19,12 @@ export async function rollBack({ slack, state }: Followed, text = "staging scori
     const now = await newest()
     return now !== before && now
   })
-  const hasButton = (message: Message) => keyOf(message) === `${id}/card` && JSON.stringify(message.blocks).includes('"approve"')
-  const card = await slack.waitFor(() => slack.messages(channel).find(hasButton), { timeoutMs: 120_000, what: "the approve button" })
+  const hasButton = (message: Message) =>
+    keyOf(message) === `${id}/card` && JSON.stringify(message.blocks).includes('"approve"')
+  const card = await slack.waitFor(() => slack.messages(channel).find(hasButton), {
+    timeoutMs: 120_000,
+    what: "the approve button",
+  })
   await slack.click({ user: "bob", channel, ts: card.ts, action: "approve" })
   return { id }
 }

@@ -64,7 +64,10 @@ export async function startPostgresProxy(serverPort: number): Promise<PostgresPr
     cuts: () => plan.cuts,
     hold(on) {
       plan.held = on
-      for (const { client, server } of links) for (const socket of [client, server]) if (on) socket.pause(); else socket.resume()
+      for (const { client, server } of links)
+        for (const socket of [client, server])
+          if (on) socket.pause()
+          else socket.resume()
     },
     cutAll() {
       for (const { client, server } of links) for (const socket of [client, server]) socket.destroy()

@@ -37,5 +37,7 @@ export function createStatementWatch(): (text: string) => string | null {
 /** What a transaction wrote, shortly; null when it wrote nothing. */
 function named(statements: string[]): string | null {
   const written = statements.filter((text) => !byTheClock.test(text)).flatMap((text) => text.match(inner) ?? [])
-  return written.length === 0 ? null : [...new Set(written.map((part) => part.replace(/\s+/g, " ")))].slice(0, 3).join(" + ")
+  return written.length === 0
+    ? null
+    : [...new Set(written.map((part) => part.replace(/\s+/g, " ")))].slice(0, 3).join(" + ")
 }

@@ -1,7 +1,11 @@
 import { setTimeout as pause } from "node:timers/promises"
 
 /** Asks again until there is an answer: for what a database or a process says, which no event tells. */
-export async function until<T>(what: string, look: () => Promise<T | null | undefined | false>, timeoutMs = 60_000): Promise<T> {
+export async function until<T>(
+  what: string,
+  look: () => Promise<T | null | undefined | false>,
+  timeoutMs = 60_000,
+): Promise<T> {
   const started = performance.now()
   let trouble: unknown = null
   while (performance.now() - started < timeoutMs) {

@@ -19,12 +19,18 @@ export const idInput = "stepback_id"
 const pageSize = 50
 const mostPages = 20
 
+type Paths = { repo: string[]; workflow: string[] }
+
 /** The parts of GitHub's REST API that a workflow step needs, for one workflow. */
 export function actionsOf(github: GitHub, step: Pick<WorkflowStep, "repo" | "file">) {
   const repo = ["repos", ...step.repo.split("/")]
-  const workflow = [...repo, "actions", "workflows", step.file.split("/").at(-1) ?? ""]
-  const runPath = (id: number) => [...repo, "actions", "runs", String(id)]
+  const paths = { repo, workflow: [...repo, "actions", "workflows", step.file.split("/").at(-1) ?? ""] }
+  return { ...workflowOf(github, paths), ...runsOf(github, paths) }
+}
 
+export type Actions = ReturnType<typeof actionsOf>
+
+function workflowOf(github: GitHub, { repo, workflow }: Paths) {
   return {
     async workflow(): Promise<{ state: string; path: string }> {
       const { json } = await github.ask({ path: workflow })
@@ -65,7 +71,12 @@ export function actionsOf(github: GitHub, step: Pick<WorkflowStep, "repo" | "fil
       const id = (json as { workflow_run_id?: unknown } | undefined)?.workflow_run_id
       return typeof id === "number" ? id : null
     },
+  }
+}
 
+function runsOf(github: GitHub, { repo, workflow }: Paths) {
+  const runPath = (id: number) => [...repo, "actions", "runs", String(id)]
+  return {
     /** Runs since then whose name has one of the ids, newest first. */
     async findRuns(ids: readonly string[], since: string | null): Promise<WorkflowRun[]> {
       const found: WorkflowRun[] = []
@@ -121,8 +132,6 @@ export function actionsOf(github: GitHub, step: Pick<WorkflowStep, "repo" | "fil
     },
   }
 }
-
-export type Actions = ReturnType<typeof actionsOf>
 
 function failed({ conclusion }: { conclusion: string | null }): boolean {
   return conclusion !== null && !["success", "skipped", "neutral"].includes(conclusion)

@@ -62,7 +62,7 @@ async function look(client: PoolClient, step: PurgeStep, context: StepContext): 
   if (!family) return { outcome: "unknown", note: `there is no table ${step.table} that this role can see` }
   const values = step.params.map((param) => context.values[param] ?? "")
   const counts = await countFamily(client, family, step, values)
-  const total = await countAll(client, family)
+  const total = await countTable(client, family)
   const problem = family.problems[0] ?? counts.unlisted ?? capProblem(step, counts.rows, total)
   const triggers = listedKin(family).flatMap((kin) =>
     kin.table.triggers.map((trigger) => `trigger ${trigger} on ${kin.table.name} fires`),
@@ -105,7 +105,7 @@ export async function countFamily(client: PoolClient, family: Family, step: Purg
   return { rows, children, unlisted }
 }
 
-async function countAll(client: PoolClient, family: Family): Promise<number> {
+export async function countTable(client: PoolClient, family: Family): Promise<number> {
   const { rows } = await statement(client, `select count(*)::int as rows from ${family.root.table.relation}`, [])
   return (rows[0] as { rows: number }).rows
 }

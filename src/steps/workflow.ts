@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto"
 import { setTimeout as pause } from "node:timers/promises"
-import { errorMessage, StepbackError } from "../errors.ts"
+import { StepbackError } from "../errors.ts"
 import type { WorkflowStep } from "../plans/plan.ts"
 import { fill, missing, namesIn } from "../plans/values.ts"
 import type { StepResult } from "../rollback/facts.ts"

@@ -34,7 +34,8 @@ function pointsOf(boundaries: number): number[] {
 function complaints(outcome: CrashOutcome, dry: CrashOutcome): string[] {
   const wrong: string[] = []
   const same = (what: string, seen: unknown, wanted: unknown) => {
-    if (JSON.stringify(seen) !== JSON.stringify(wanted)) wrong.push(`${what}: ${JSON.stringify(seen)}, expected ${JSON.stringify(wanted)}`)
+    if (JSON.stringify(seen) !== JSON.stringify(wanted))
+      wrong.push(`${what}: ${JSON.stringify(seen)}, expected ${JSON.stringify(wanted)}`)
   }
   const withoutId = (keys: string[]) => keys.map((key) => key.slice(key.indexOf("/"))).sort()
   same("state", outcome.state, "succeeded")
@@ -42,15 +43,21 @@ function complaints(outcome: CrashOutcome, dry: CrashOutcome): string[] {
   same("messages", withoutId(outcome.messageKeys), withoutId(dry.messageKeys))
   same("steps", outcome.steps.toSorted(), dry.steps.toSorted())
   same("version", outcome.world.resultsVersion, "v1.2.0")
-  same("deployed", Object.values(outcome.world.functions).map((served) => served.ref), ["v1.2.0", "v1.2.0", "v1.1"])
-  for (const [step, before] of Object.entries(outcome.deployedBefore)) same(`${step} goes back to`, before, outcome.badCommit)
+  same(
+    "deployed",
+    Object.values(outcome.world.functions).map((served) => served.ref),
+    ["v1.2.0", "v1.2.0", "v1.1"],
+  )
+  for (const [step, before] of Object.entries(outcome.deployedBefore))
+    same(`${step} goes back to`, before, outcome.badCommit)
   return wrong.map((text) => `${outcome.at} (${outcome.boundary ?? "not reached"}): ${text}`)
 }
 
 function figures(outcomes: CrashOutcome[]): string {
   const spread = (times: (number | null)[]) => {
     const sorted = times.filter((time) => time !== null).toSorted((a, b) => a - b)
-    const at = (share: number) => ((sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0) / 1000).toFixed(1)
+    const at = (share: number) =>
+      ((sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0) / 1000).toFixed(1)
     return `median ${at(0.5)} s, 95 % ${at(0.95)} s, most ${at(1)} s`
   }
   const killed = outcomes.filter((outcome) => outcome.boundary !== null && outcome.takeoverMs !== null)

@@ -13,13 +13,16 @@ afterAll(() => stage.stop())
 beforeEach(() => stage.answerCalls())
 
 /** Resolves when the worker has reported this step of this rollback. */
-const reached = (id: string, step: string, by = worker) => by.logged((line) => line["rollbackId"] === id && line["step"] === step && line["msg"] === "step ended")
+const reached = (id: string, step: string, by = worker) =>
+  by.logged((line) => line["rollbackId"] === id && line["step"] === step && line["msg"] === "step ended")
 
 /** Each step took effect once and was told once, and it ended well. */
 async function expectWhole(id: string): Promise<void> {
   const outcome = await stage.outcome(id)
   expect(outcome.counts).toEqual(Object.fromEntries(countingSteps.map((step) => [step, 1])))
-  expect(outcome.messages.filter((key) => key !== "card" && key !== "analysis" && !key.startsWith("lost/"))).toEqual(countingSteps.map((step) => `${step}/1`))
+  expect(outcome.messages.filter((key) => key !== "card" && key !== "analysis" && !key.startsWith("lost/"))).toEqual(
+    countingSteps.map((step) => `${step}/1`),
+  )
   expect(outcome.messages.filter((key) => key === "card" || key === "analysis").sort()).toEqual(["analysis", "card"])
   expect(outcome.state).toBe("succeeded")
 }

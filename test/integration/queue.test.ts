@@ -48,21 +48,28 @@ function listen(options: BellOptions, work: (id: string) => Promise<void> = () =
 describe.each(["redis", "postgres"])("the bell on %s", (backend) => {
   const needed = backend === "postgres" || redisHere
 
-  it.runIf(needed)("is heard by id, whichever worker hears it, and rings that were there before a worker was", async () => {
-    const options = optionsOf(backend)
-    const door = bell(options)
-    const early = randomUUID()
-    door.ring("rehearse", early)
-    await until("the early ring", async () => (await door.waiting()) === 1)
-    const one = listen(options)
-    await one.hears(early)
-    const other = listen(options)
-    const ids = Array.from({ length: 20 }, () => randomUUID())
-    for (const id of ids) door.ring("run", id)
-    await until("all rings", () => Promise.resolve(ids.every((id) => [...one.heard, ...other.heard].includes(id))), 20_000)
-    expect([...one.heard, ...other.heard]).toHaveLength(21)
-    expect(await door.trouble()).toBeNull()
-  })
+  it.runIf(needed)(
+    "is heard by id, whichever worker hears it, and rings that were there before a worker was",
+    async () => {
+      const options = optionsOf(backend)
+      const door = bell(options)
+      const early = randomUUID()
+      door.ring("rehearse", early)
+      await until("the early ring", async () => (await door.waiting()) === 1)
+      const one = listen(options)
+      await one.hears(early)
+      const other = listen(options)
+      const ids = Array.from({ length: 20 }, () => randomUUID())
+      for (const id of ids) door.ring("run", id)
+      await until(
+        "all rings",
+        () => Promise.resolve(ids.every((id) => [...one.heard, ...other.heard].includes(id))),
+        20_000,
+      )
+      expect([...one.heard, ...other.heard]).toHaveLength(21)
+      expect(await door.trouble()).toBeNull()
+    },
+  )
 
   it.runIf(needed)("rings for the same rollback as often as it is rung, also after work that failed", async () => {
     const options = optionsOf(backend)

@@ -37,7 +37,10 @@ const read = (name: string) => readFile(join(folder, name), "utf8")
 describe("a command", () => {
   it("is ended with its whole group when its time is over, also when it ignores the asking", async () => {
     const script = `trap '' TERM; sh -c 'trap "" TERM; echo $$ > grandchild; while :; do sleep 0.1; done' & echo $$ > child; wait; while :; do sleep 0.1; done`
-    const result = await runStep(await shell(script, "effect: keyed, irreversible: it is a test, timeout: 500ms"), await context())
+    const result = await runStep(
+      await shell(script, "effect: keyed, irreversible: it is a test, timeout: 500ms"),
+      await context(),
+    )
     expect(result).toMatchObject({ outcome: "failed", failure: { code: "timed_out" } })
     for (const name of ["child", "grandchild"]) {
       const pid = Number(await read(name))
@@ -46,7 +49,10 @@ describe("a command", () => {
   })
 
   it("whose outcome nobody knows is unknown when it is blind", async () => {
-    const result = await runStep(await shell("sleep 60", "effect: blind, irreversible: it is a test, timeout: 200ms"), await context())
+    const result = await runStep(
+      await shell("sleep 60", "effect: blind, irreversible: it is a test, timeout: 200ms"),
+      await context(),
+    )
     expect(result).toMatchObject({ outcome: "unknown", failure: { code: "timed_out" } })
   })
 
@@ -60,15 +66,24 @@ describe("a command", () => {
   })
 
   it("does not begin when Stop was there first", async () => {
-    const result = await runStep(await shell("sleep 60", "effect: none, timeout: 20s"), await context({ signal: AbortSignal.abort() }))
+    const result = await runStep(
+      await shell("sleep 60", "effect: none, timeout: 20s"),
+      await context({ signal: AbortSignal.abort() }),
+    )
     expect(result).toMatchObject({ outcome: "failed", failure: { code: "not_started" } })
   })
 
   it("sees the variables that the plan names and nothing else of the worker's", async () => {
     const workerEnvironment = { DEPLOY_KEY: "k3y-of-deploy", DATABASE_URL: "postgres://mine", OTHER: "other" }
-    const step = await shell("env | cut -d= -f1 | sort > seen; echo $DEPLOY_KEY > key", "env: [DEPLOY_KEY], effect: keyed, irreversible: it is a test")
+    const step = await shell(
+      "env | cut -d= -f1 | sort > seen; echo $DEPLOY_KEY > key",
+      "env: [DEPLOY_KEY], effect: keyed, irreversible: it is a test",
+    )
     expect(await runStep(step, await context({ workerEnvironment }))).toMatchObject({ outcome: "succeeded" })
-    const names = (await read("seen")).trim().split("\n").filter((name) => !["_", "PWD", "SHLVL", "OLDPWD"].includes(name))
+    const names = (await read("seen"))
+      .trim()
+      .split("\n")
+      .filter((name) => !["_", "PWD", "SHLVL", "OLDPWD"].includes(name))
     expect(names).toEqual(["DEPLOY_KEY", "HOME", "IDEMPOTENCY_KEY", "LANG", "PATH"])
     expect((await read("key")).trim()).toBe("k3y-of-deploy")
   })
@@ -76,14 +91,20 @@ describe("a command", () => {
   it("cannot be given Stepback's own variables", async () => {
     const step = await shell("true")
     if (step.kind !== "command") throw new Error("not a command")
-    const running = runStep({ ...step, env: ["DATABASE_URL"] }, await context({ workerEnvironment: { DATABASE_URL: "postgres://mine" } }))
+    const running = runStep(
+      { ...step, env: ["DATABASE_URL"] },
+      await context({ workerEnvironment: { DATABASE_URL: "postgres://mine" } }),
+    )
     await expect(running).rejects.toMatchObject({ code: "variable_not_for_plans" })
   })
 
   it("shows no secret in its output or its captures, cut though it is", async () => {
     const workerEnvironment = { DEPLOY_KEY: "k3y-of-deploy" }
     const script = `i=0; while [ $i -lt 30000 ]; do echo "line $i $DEPLOY_KEY"; i=$((i + 1)); done; echo "the end" >&2; exit 3`
-    const result = await runStep(await shell(script, "env: [DEPLOY_KEY], effect: none"), await context({ workerEnvironment }))
+    const result = await runStep(
+      await shell(script, "env: [DEPLOY_KEY], effect: none"),
+      await context({ workerEnvironment }),
+    )
     expect(result).toMatchObject({ outcome: "failed", failure: { code: "exit_3", message: "exit code 3, expected 0" } })
     const text = JSON.stringify(result)
     expect(text).toContain("line 0 •••")
@@ -95,15 +116,23 @@ describe("a command", () => {
   })
 
   it("takes its arguments as they are: no shell reads them", async () => {
-    const step = await stepOf(`- { id: a, command: [printf, "%s|", $word, "a b", "; id"], effect: none, expect: { stdout: /./ } }`)
+    const step = await stepOf(
+      `- { id: a, command: [printf, "%s|", $word, "a b", "; id"], effect: none, expect: { stdout: /./ } }`,
+    )
     const result = await runStep(step, await context({ values: { word: "$(id) `id` 'x'", folder } }))
     expect(result.evidence.join()).toContain("$(id) `id` 'x'|a b|")
   })
 
   it("that is not there, or fails, says so", async () => {
     const missing = await stepOf("- { id: a, command: [no-such-program-here], effect: none }")
-    expect(await runStep(missing, await context())).toMatchObject({ outcome: "failed", failure: { code: "not_started" } })
-    expect(await runStep(await shell("kill -9 $$"), await context())).toMatchObject({ outcome: "failed", failure: { code: "exit_signal" } })
+    expect(await runStep(missing, await context())).toMatchObject({
+      outcome: "failed",
+      failure: { code: "not_started" },
+    })
+    expect(await runStep(await shell("kill -9 $$"), await context())).toMatchObject({
+      outcome: "failed",
+      failure: { code: "exit_signal" },
+    })
   })
 })
 
@@ -115,7 +144,11 @@ describe("what was deployed before", () => {
     const step = await stepOf(deploy)
     const facts = await context()
     const rehearsal = await rehearseStep(step, facts)
-    expect(await runStep(step, { ...facts, rehearsed: rehearsal })).toMatchObject({ outcome: "succeeded", deployedBefore: "old", changed: 1 })
+    expect(await runStep(step, { ...facts, rehearsed: rehearsal })).toMatchObject({
+      outcome: "succeeded",
+      deployedBefore: "old",
+      changed: 1,
+    })
     // The first worker died here, before it could write that down.
     const again = await runStep(step, { ...facts, rehearsed: rehearsal, interrupted: true })
     expect(again).toMatchObject({ outcome: "succeeded", deployedBefore: "old", changed: 1 })

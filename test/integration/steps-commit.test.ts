@@ -10,7 +10,9 @@ let proxy: PostgresProxy
 let step: PlanStep
 
 beforeAll(async () => {
-  target = await freshTarget("create table counters (id integer primary key, n integer not null); insert into counters values (1, 0)")
+  target = await freshTarget(
+    "create table counters (id integer primary key, n integer not null); insert into counters values (1, 0)",
+  )
   proxy = await startPostgresProxy(Number(new URL(target.url).port))
   step = await stepOf(`- { id: once, sql: "update counters set n = n + 1 where id = 1", expect: { rows: 1 } }`)
 })
@@ -39,7 +41,10 @@ describe("a link that is cut at COMMIT", () => {
 
   it("under steps side by side, now before and now after: each is there once", async () => {
     const steps = await stepsOf(
-      Array.from({ length: 20 }, (_, n) => `- { id: s${n}, sql: "update counters set n = n + 1 where id = 1", expect: { rows: 1 } }`).join("\n"),
+      Array.from(
+        { length: 20 },
+        (_, n) => `- { id: s${n}, sql: "update counters set n = n + 1 where id = 1", expect: { rows: 1 } }`,
+      ).join("\n"),
     )
     const context = await contextOf({ pool: target.pools.get(proxy.url(target.url)) })
     for (const [n, each] of steps.entries()) {
@@ -71,7 +76,9 @@ describe("a link that is cut in the middle", () => {
 
 async function waitingForLock({ admin }: TargetFixture): Promise<void> {
   for (;;) {
-    const { rows } = await admin.query("select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
+    const { rows } = await admin.query(
+      "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    )
     if (rows.length > 0) return
   }
 }

@@ -13,7 +13,11 @@ import { log } from "./store-fixture.ts"
 
 /** Steps as a plan file writes them: the YAML of a component's `steps`. */
 export async function stepsOf(yaml: string): Promise<PlanStep[]> {
-  const indented = yaml.trim().split("\n").map((line) => `      ${line}`).join("\n")
+  const indented = yaml
+    .trim()
+    .split("\n")
+    .map((line) => `      ${line}`)
+    .join("\n")
   const source = `version: 1
 environment: fixture
 title: Fixture
@@ -34,7 +38,8 @@ components:
 ${indented}
 `
   const { plan, problems } = await checkPlanSource("fixture.yaml", source)
-  if (plan === null) throw new Error(problems.map((problem) => `${problem.line}:${problem.column}: ${problem.message}`).join("\n"))
+  if (plan === null)
+    throw new Error(problems.map((problem) => `${problem.line}:${problem.column}: ${problem.message}`).join("\n"))
   return plan.plan.components.flatMap((component) => component.steps)
 }
 
@@ -70,10 +75,19 @@ export async function freshTarget(schema: string): Promise<TargetFixture> {
   }
 }
 
-type ContextFacts = Partial<Omit<RunContext, "target">> & { pool?: Pool | null; http?: string; workerEnvironment?: Record<string, string> }
+type ContextFacts = Partial<Omit<RunContext, "target">> & {
+  pool?: Pool | null
+  http?: string
+  workerEnvironment?: Record<string, string>
+}
 
 /** What a step is given, as a worker that holds the first epoch would. The fence is raised when there is a database. */
-export async function contextOf({ pool = null, http, workerEnvironment = {}, ...facts }: ContextFacts = {}): Promise<RunContext> {
+export async function contextOf({
+  pool = null,
+  http,
+  workerEnvironment = {},
+  ...facts
+}: ContextFacts = {}): Promise<RunContext> {
   const key: RunKey = facts.key ?? { rollbackId: facts.rollbackId ?? randomUUID(), epoch: 1, digest: "d1" }
   if (pool !== null) await raiseFence(pool, key)
   return {

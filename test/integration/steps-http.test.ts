@@ -14,9 +14,11 @@ let seen: Seen[]
 /** One per request; the last one stays. */
 let answers: Answer[]
 
-const say = (status: number, body: unknown = {}, headers: Record<string, string> = {}): Answer => (_request, response) => {
-  response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(body))
-}
+const say =
+  (status: number, body: unknown = {}, headers: Record<string, string> = {}): Answer =>
+  (_request, response) => {
+    response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(body))
+  }
 const cut: Answer = (request) => void request.socket.destroy()
 const silence: Answer = () => undefined
 
@@ -38,7 +40,13 @@ async function serve(request: IncomingMessage, response: ServerResponse): Promis
   let body = ""
   for await (const part of request) body += String(part)
   const header = (name: string) => (request.headers[name] as string | undefined) ?? null
-  seen.push({ method: request.method ?? "", url: request.url ?? "", key: header("idempotency-key"), authorization: header("authorization"), body })
+  seen.push({
+    method: request.method ?? "",
+    url: request.url ?? "",
+    key: header("idempotency-key"),
+    authorization: header("authorization"),
+    body,
+  })
   const answer = answers.length > 1 ? answers.shift() : answers[0]
   answer?.(request, response)
 }
@@ -47,7 +55,8 @@ async function run(yaml: string, facts: Parameters<typeof contextOf>[0] = {}) {
   return runStep(await stepOf(yaml), await contextOf({ http: base, ...facts }))
 }
 
-const keyed = "{ id: a, http: { method: POST, path: /do, json: { x: 1 }, attempts: 4, every: 10ms }, effect: keyed, timeout: 1s, irreversible: no way back }"
+const keyed =
+  "{ id: a, http: { method: POST, path: /do, json: { x: 1 }, attempts: 4, every: 10ms }, effect: keyed, timeout: 1s, irreversible: no way back }"
 
 describe("a request", () => {
   it("goes to the target, below its path, with parameters and secrets in their places", async () => {
@@ -56,7 +65,9 @@ describe("a request", () => {
       { values: { word: "hi" }, workerEnvironment: { TARGET_KEY: "s3cr3t-key" } },
     )
     expect(result).toMatchObject({ outcome: "succeeded", failure: null })
-    expect(seen).toEqual([{ method: "POST", url: "/base/say/hi", key: null, authorization: "Bearer s3cr3t-key", body: '{"word":"hi"}' }])
+    expect(seen).toEqual([
+      { method: "POST", url: "/base/say/hi", key: null, authorization: "Bearer s3cr3t-key", body: '{"word":"hi"}' },
+    ])
   })
 
   it("is tried again as often as the plan says, and tells how often", async () => {
@@ -66,25 +77,35 @@ describe("a request", () => {
     expect(result.evidence.at(-1)).toMatch(/^3 attempts in /)
     answers = [say(500, { error: "cold" })]
     const failed = await run("- { id: a, http: { path: /, attempts: 3, every: 10ms }, expect: { status: 200 } }")
-    expect(failed).toMatchObject({ outcome: "failed", attempts: 3, failure: { code: "http_500", message: "answered 500, expected 200" } })
+    expect(failed).toMatchObject({
+      outcome: "failed",
+      attempts: 3,
+      failure: { code: "http_500", message: "answered 500, expected 200" },
+    })
     expect(failed.evidence.join()).toContain("cold")
     expect(seen).toHaveLength(6)
   })
 
   it("follows no redirect", async () => {
     answers = [say(302, {}, { location: "http://127.0.0.1:1/" })]
-    expect(await run("- { id: a, http: { path: / } }")).toMatchObject({ outcome: "failed", failure: { code: "http_302" } })
+    expect(await run("- { id: a, http: { path: / } }")).toMatchObject({
+      outcome: "failed",
+      failure: { code: "http_302" },
+    })
     expect(seen).toHaveLength(1)
   })
 
-  it.each(["none", "keyed", "blind"])("of effect %s that would leave the target is not sent, and known not to be", async (effect) => {
-    const more = effect === "none" ? "" : ", irreversible: it is a test"
-    const yaml = `- { id: a, http: { method: POST, path: "/$word" }, effect: ${effect}${more} }`
-    const result = await run(yaml, { values: { word: "/127.0.0.2:1/x" }, http: base.replace("/base", "") })
-    expect(result).toMatchObject({ outcome: "failed", failure: { code: "not_sent" } })
-    expect(result.failure?.message).toContain("requests go to the plan's own target only")
-    expect(seen).toEqual([])
-  })
+  it.each(["none", "keyed", "blind"])(
+    "of effect %s that would leave the target is not sent, and known not to be",
+    async (effect) => {
+      const more = effect === "none" ? "" : ", irreversible: it is a test"
+      const yaml = `- { id: a, http: { method: POST, path: "/$word" }, effect: ${effect}${more} }`
+      const result = await run(yaml, { values: { word: "/127.0.0.2:1/x" }, http: base.replace("/base", "") })
+      expect(result).toMatchObject({ outcome: "failed", failure: { code: "not_sent" } })
+      expect(result.failure?.message).toContain("requests go to the plan's own target only")
+      expect(seen).toEqual([])
+    },
+  )
 
   it("shows no secret that the answer repeats", async () => {
     answers = [(request, response) => response.writeHead(401).end(`bad key ${request.headers["authorization"]}`)]

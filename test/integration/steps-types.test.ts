@@ -21,7 +21,7 @@ const columns: Record<string, [type: string, ...values: string[]]> = {
   c_timestamptz: ["timestamptz", "'2026-10-25 02:30:00+02'", "'2026-10-25 02:30:00+01'"],
   c_interval: ["interval", "'-1 year -2 mons +3 days -04:05:06.7'", "'1 mon -1 day'"],
   c_uuid: ["uuid", "gen_random_uuid()"],
-  c_json: ["json", "'{\"b\": 1,  \"a\":\"\\u00e9\", \"b\":2}'", "'null'"],
+  c_json: ["json", '\'{"b": 1,  "a":"\\u00e9", "b":2}\'', "'null'"],
   c_jsonb: ["jsonb", "'null'", "'\"\"'", "'{\"n\": 1.10}'"],
   c_inet: ["inet", "'10.1.2.3/8'", "'::1'"],
   c_macaddr: ["macaddr", "'08:00:2b:01:02:03'"],
@@ -40,7 +40,8 @@ const names = Object.keys(columns)
 
 function schema(): string {
   const rows = Math.max(...Object.values(columns).map((column) => column.length - 1))
-  const valuesOf = (row: number) => Object.values(columns).map(([type, ...values]) => `(${values[row] ?? "null"})::${type}`)
+  const valuesOf = (row: number) =>
+    Object.values(columns).map(([type, ...values]) => `(${values[row] ?? "null"})::${type}`)
   return `create type mood as enum ('so, so', 'bad "mood"');
     create type pair as (first text, second text);
     create domain positive as integer check (value > 0);
@@ -56,7 +57,13 @@ beforeAll(async () => {
   target = await freshTarget(schema())
   // What a target may be set to, and what makes text ambiguous.
   const { rows } = await target.admin.query<{ name: string }>("select quote_ident(current_database()) as name")
-  for (const setting of ["datestyle = 'SQL, DMY'", "intervalstyle = 'sql_standard'", "timezone = 'Australia/Lord_Howe'", "extra_float_digits = 0", "bytea_output = 'escape'"])
+  for (const setting of [
+    "datestyle = 'SQL, DMY'",
+    "intervalstyle = 'sql_standard'",
+    "timezone = 'Australia/Lord_Howe'",
+    "extra_float_digits = 0",
+    "bytea_output = 'escape'",
+  ])
     await target.admin.query(`alter database ${rows[0]?.name} set ${setting}`)
 })
 afterAll(() => target.stop())

@@ -14,7 +14,14 @@ beforeAll(async () => {
 afterAll(() => pool.end())
 
 const click = (rollback: StoredRollback, userId: string, facts: { digest?: string; round?: number } = {}) =>
-  store.approvals.approve({ rollbackId: rollback.id, round: rollback.round, digest: "d1", userId, teamId: "T1", ...facts })
+  store.approvals.approve({
+    rollbackId: rollback.id,
+    round: rollback.round,
+    digest: "d1",
+    userId,
+    teamId: "T1",
+    ...facts,
+  })
 
 describe("approvals", () => {
   it("of a hundred people at once are one decision", async () => {
@@ -28,7 +35,13 @@ describe("approvals", () => {
   it("of two are two different people", async () => {
     const rollback = await awaiting(store, { approvals: 2 })
     const same = await Promise.all(Array.from({ length: 5 }, () => click(rollback, "U2BOB")))
-    expect(same.map((outcome) => outcome.kind).sort()).toEqual(["already_yours", "already_yours", "already_yours", "already_yours", "counted"])
+    expect(same.map((outcome) => outcome.kind).sort()).toEqual([
+      "already_yours",
+      "already_yours",
+      "already_yours",
+      "already_yours",
+      "counted",
+    ])
     expect((await click(rollback, "U1ALICE")).kind).toBe("requester")
     expect((await click(rollback, "U3CAROL")).kind).toBe("approved")
   })
@@ -43,7 +56,8 @@ describe("approvals", () => {
 })
 
 describe("the database itself, whoever writes", () => {
-  const insert = "insert into stepback.approvals (rollback_id, round, user_id, requester_id, digest) values ($1, $2, $3, $4, $5)"
+  const insert =
+    "insert into stepback.approvals (rollback_id, round, user_id, requester_id, digest) values ($1, $2, $3, $4, $5)"
 
   it("refuses the requester, also under another requester's name", async () => {
     const { id, round } = await awaiting(store)
@@ -68,7 +82,9 @@ describe("the database itself, whoever writes", () => {
     const columns = "id, number, kind, environment, title, state, requester_id, channel_id, reason, selection"
     const values = [randomUUID(), 900_001, "rollback", "born-approved", "t", "approved", "U1ALICE", "C1", "r", {}]
     const places = values.map((_value, index) => `$${index + 1}`).join(", ")
-    await expect(pool.query(`insert into stepback.rollbacks (${columns}) values (${places})`, values)).rejects.toMatchObject({ code: "SB002" })
+    await expect(
+      pool.query(`insert into stepback.rollbacks (${columns}) values (${places})`, values),
+    ).rejects.toMatchObject({ code: "SB002" })
   })
 
   it.each([
@@ -77,6 +93,8 @@ describe("the database itself, whoever writes", () => {
     ["fewer approvals needed, then more", "approvals_needed = 2"],
   ])("refuses %s under a run that goes on", async (_name, change) => {
     const { id } = await running(store)
-    await expect(pool.query(`update stepback.rollbacks set ${change} where id = $1`, [id])).rejects.toMatchObject({ code: "SB002" })
+    await expect(pool.query(`update stepback.rollbacks set ${change} where id = $1`, [id])).rejects.toMatchObject({
+      code: "SB002",
+    })
   })
 })

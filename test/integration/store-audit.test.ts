@@ -19,7 +19,9 @@ afterAll(() => pool.end())
 /** Does as a superuser what the trigger refuses, asks for the verdict, and takes it back. */
 async function tamper(sql: string, values: unknown[] = []): Promise<string | null> {
   const backup = await pool.query<Record<string, unknown>>("select * from stepback.audit")
-  const heads = await pool.query<{ id: string; audit_head: string; audit_entries: number }>("select id, audit_head, audit_entries from stepback.rollbacks")
+  const heads = await pool.query<{ id: string; audit_head: string; audit_entries: number }>(
+    "select id, audit_head, audit_entries from stepback.rollbacks",
+  )
   await pool.query("alter table stepback.audit disable trigger user")
   try {
     const { rowCount } = await pool.query(sql, values)
@@ -33,12 +35,22 @@ async function tamper(sql: string, values: unknown[] = []): Promise<string | nul
   }
 }
 
-async function putBack(client: PoolClient, entries: Record<string, unknown>[], heads: { id: string; audit_head: string; audit_entries: number }[]): Promise<void> {
+async function putBack(
+  client: PoolClient,
+  entries: Record<string, unknown>[],
+  heads: { id: string; audit_head: string; audit_entries: number }[],
+): Promise<void> {
   await client.query("begin")
   await client.query("delete from stepback.audit")
-  await client.query("insert into stepback.audit select * from jsonb_populate_recordset(null::stepback.audit, $1)", [JSON.stringify(entries)])
+  await client.query("insert into stepback.audit select * from jsonb_populate_recordset(null::stepback.audit, $1)", [
+    JSON.stringify(entries),
+  ])
   for (const head of heads)
-    await client.query("update stepback.rollbacks set audit_head = $2, audit_entries = $3 where id = $1", [head.id, head.audit_head, head.audit_entries])
+    await client.query("update stepback.rollbacks set audit_head = $2, audit_entries = $3 where id = $1", [
+      head.id,
+      head.audit_head,
+      head.audit_entries,
+    ])
   await client.query("alter table stepback.audit enable trigger user")
   await client.query("commit")
 }
@@ -46,26 +58,40 @@ async function putBack(client: PoolClient, entries: Record<string, unknown>[], h
 describe("the audit", () => {
   it("is intact, and takes nothing but additions", async () => {
     expect(await store.audit.verify()).toMatchObject({ intact: true })
-    for (const sql of ["update stepback.audit set actor = 'x'", "delete from stepback.audit", "truncate stepback.audit"])
+    for (const sql of [
+      "update stepback.audit set actor = 'x'",
+      "delete from stepback.audit",
+      "truncate stepback.audit",
+    ])
       await expect(pool.query(sql)).rejects.toMatchObject({ code: "SB003" })
   })
 
   it.each(["at", "kind", "actor", "facts"])("shows an edit of %s", async (column) => {
-    expect(await tamper(`update stepback.audit set ${column} = ${column} || ' ' where rollback_id = $1 and entry = 2`, [ids[0]])).toBe(
-      "R-1 entry 2: its content was changed",
-    )
+    expect(
+      await tamper(`update stepback.audit set ${column} = ${column} || ' ' where rollback_id = $1 and entry = 2`, [
+        ids[0],
+      ]),
+    ).toBe("R-1 entry 2: its content was changed")
   })
 
   it("shows a dropped entry, also the first and the last", async () => {
-    expect(await tamper("delete from stepback.audit where rollback_id = $1 and entry = 2", [ids[0]])).toBe("R-1: entry 2 is missing")
-    expect(await tamper("delete from stepback.audit where rollback_id = $1 and entry = 1", [ids[0]])).toBe("R-1: entry 1 is missing")
-    const last = "delete from stepback.audit where rollback_id = $1 and entry = (select max(entry) from stepback.audit where rollback_id = $1)"
+    expect(await tamper("delete from stepback.audit where rollback_id = $1 and entry = 2", [ids[0]])).toBe(
+      "R-1: entry 2 is missing",
+    )
+    expect(await tamper("delete from stepback.audit where rollback_id = $1 and entry = 1", [ids[0]])).toBe(
+      "R-1: entry 1 is missing",
+    )
+    const last =
+      "delete from stepback.audit where rollback_id = $1 and entry = (select max(entry) from stepback.audit where rollback_id = $1)"
     expect(await tamper(last, [ids[0]])).toMatch(/^R-1: \d entries written, \d found$/)
-    expect(await tamper("delete from stepback.audit where rollback_id = $1", [ids[2]])).toMatch(/^R-3: 1 entries written, 0 found$/)
+    expect(await tamper("delete from stepback.audit where rollback_id = $1", [ids[2]])).toMatch(
+      /^R-3: 1 entries written, 0 found$/,
+    )
   })
 
   it("shows entries that changed places", async () => {
-    const swap = "update stepback.audit set entry = case entry when 2 then 3 else 2 end where rollback_id = $1 and entry in (2, 3)"
+    const swap =
+      "update stepback.audit set entry = case entry when 2 then 3 else 2 end where rollback_id = $1 and entry in (2, 3)"
     await pool.query("alter table stepback.audit drop constraint audit_pkey")
     try {
       expect(await tamper(swap, [ids[0]])).toBe("R-1 entry 2: it does not follow the entry before it")

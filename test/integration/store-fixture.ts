@@ -12,7 +12,9 @@ import { createStore, type Store } from "../../src/store/store.ts"
 export const log = createLogger({ level: "silent", role: "worker" })
 
 /** A state database of one's own on the project's Postgres, and the store on it. */
-export async function freshState(options: { migrated?: boolean } = {}): Promise<{ url: string; pool: Pool; store: Store }> {
+export async function freshState(
+  options: { migrated?: boolean } = {},
+): Promise<{ url: string; pool: Pool; store: Store }> {
   const url = await connectPostgres(inject("postgresUrl")).createDatabase(`state_${randomUUID().slice(0, 8)}`)
   const pool = createPool(url, { log })
   if (options.migrated !== false) await migrate(pool)
@@ -45,18 +47,37 @@ export async function created(store: Store, facts: Partial<NewRollback> = {}): P
 }
 
 /** A rollback whose card can be approved. */
-export async function awaiting(store: Store, facts: Partial<NewRollback> & { approvals?: number; expiresMs?: number } = {}): Promise<StoredRollback> {
+export async function awaiting(
+  store: Store,
+  facts: Partial<NewRollback> & { approvals?: number; expiresMs?: number } = {},
+): Promise<StoredRollback> {
   const { approvals = 1, expiresMs = 60_000, ...rest } = facts
   const { id } = await created(store, rest)
   const claimed = await store.runs.claim(id, "rehearser", 60_000)
   if (claimed === null) throw new Error("not claimed")
-  const rehearsal = { frozen: "{}", digest: "d1", token: randomUUID(), fingerprint: null, risk: "low", steps: [] } as const
-  await store.runs.saveRehearsal(id, claimed.epoch, { ...rehearsal, steps: [], approvalsNeeded: approvals, expiresMs }, false)
+  const rehearsal = {
+    frozen: "{}",
+    digest: "d1",
+    token: randomUUID(),
+    fingerprint: null,
+    risk: "low",
+    steps: [],
+  } as const
+  await store.runs.saveRehearsal(
+    id,
+    claimed.epoch,
+    { ...rehearsal, steps: [], approvalsNeeded: approvals, expiresMs },
+    false,
+  )
   return store.rollbacks.get(id)
 }
 
 /** A rollback that a worker has in hand. */
-export async function running(store: Store, facts: Partial<NewRollback> = {}, leaseMs = 60_000): Promise<StoredRollback> {
+export async function running(
+  store: Store,
+  facts: Partial<NewRollback> = {},
+  leaseMs = 60_000,
+): Promise<StoredRollback> {
   const { id, round } = await awaiting(store, facts)
   await store.approvals.approve({ rollbackId: id, round, digest: "d1", userId: "U2BOB", teamId: "T1" })
   const claimed = await store.runs.claim(id, "worker", leaseMs)

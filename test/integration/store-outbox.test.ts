@@ -15,7 +15,9 @@ afterAll(() => pool.end())
 
 /** The state of this file's database as if all cards and messages so far had been sent. */
 async function quiet(): Promise<void> {
-  await pool.query("update stepback.rollbacks set deliver_at = null, card_sent_version = card_version, lane_until = null, lane_owner = null")
+  await pool.query(
+    "update stepback.rollbacks set deliver_at = null, card_sent_version = card_version, lane_until = null, lane_owner = null",
+  )
 }
 
 describe("the outbox", () => {
@@ -35,7 +37,9 @@ describe("the outbox", () => {
   it("is in order under messages from everywhere at once", async () => {
     const { id } = await created(store)
     await Promise.all(
-      Array.from({ length: 40 }, (_, n) => store.outbox.enqueue(id, `${id}/text/${n % 30}`, { kind: "text", text: "…" }).catch(() => undefined)),
+      Array.from({ length: 40 }, (_, n) =>
+        store.outbox.enqueue(id, `${id}/text/${n % 30}`, { kind: "text", text: "…" }).catch(() => undefined),
+      ),
     )
     const rows = await store.outbox.listUnsent(id)
     expect(rows.map((row) => row.seq)).toEqual(rows.map((_row, index) => index + 1))
@@ -80,7 +84,9 @@ describe("the outbox", () => {
 
 async function waitingForLock(on: Pool): Promise<void> {
   for (;;) {
-    const { rows } = await on.query("select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
+    const { rows } = await on.query(
+      "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    )
     if (rows.length > 0) return
   }
 }

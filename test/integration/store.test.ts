@@ -30,11 +30,15 @@ describe("migrations", () => {
 
 describe("requests", () => {
   it("are numbered without gaps, refused ones included, whoever is first", async () => {
-    const asked = Array.from({ length: 60 }, (_, n) => request({ environment: `gapless-${n % 20}`, targetReference: `\${GAPLESS_${n % 20}}` }))
+    const asked = Array.from({ length: 60 }, (_, n) =>
+      request({ environment: `gapless-${n % 20}`, targetReference: `\${GAPLESS_${n % 20}}` }),
+    )
     const outcomes = await Promise.all(asked.map((each) => store.rollbacks.create(each)))
     expect(outcomes.filter((outcome) => outcome.kind === "created")).toHaveLength(20)
     expect(outcomes.filter((outcome) => outcome.kind === "busy")).toHaveLength(40)
-    const { rows } = await pool.query<{ number: number }>("select number from stepback.rollbacks where number is not null order by number")
+    const { rows } = await pool.query<{ number: number }>(
+      "select number from stepback.rollbacks where number is not null order by number",
+    )
     expect(rows.map((row) => row.number)).toEqual(rows.map((_row, index) => index + 1))
   })
 
@@ -85,6 +89,8 @@ describe("claims", () => {
     const { id, epoch } = await running(store)
     await store.rollbacks.requestStop(id, "U1ALICE")
     expect(await store.runs.renew(id, epoch, 60_000)).toMatchObject({ held: true, stop: true })
-    expect(await store.runs.recordStep(id, epoch, { id: "a", attempt: 1, result: stepResult({}) })).toEqual({ stop: true })
+    expect(await store.runs.recordStep(id, epoch, { id: "a", attempt: 1, result: stepResult({}) })).toEqual({
+      stop: true,
+    })
   })
 })

@@ -179,15 +179,6 @@ export const INVALID: [name: string, source: string, place: string, message: str
     'step kind "purge" is not supported yet; supported: sql, check, http, command',
   ],
   [
-    "manual",
-    change(HTTP, "manual: look at it").replace(
-      "        effect: none\n        expect: { status: 200, json: { /version: $good }, under: 800ms }\n",
-      "",
-    ),
-    "42:9",
-    'step kind "manual" is not supported yet',
-  ],
-  [
     "watch",
     change("escalate:", "watch: { for: 10m, steps: [answers] }\nescalate:"),
     "45:1",

@@ -1,0 +1,84 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { afterAll, beforeAll, expect, test } from "vitest"
+import { startLocalGitHub, type LocalGitHub } from "../../playground/github/local-github.ts"
+import { hasButton, startPlay, wordsOf } from "../../playground/scenarios/play.ts"
+import { startStage, type Stage } from "../../playground/stage.ts"
+import type { StepbackProcess } from "../../playground/stepback-process.ts"
+
+const good = "9f8e7d6c5b4a39281706f5e4d3c2b1a098765432"
+const source = `name: Deploy
+run-name: deploy \${{ inputs.stepback_id }}
+on: { workflow_dispatch: { inputs: { version: { required: true }, stepback_id: { required: true } } } }
+jobs: {}
+`
+let github: LocalGitHub
+let stage: Stage
+let plans: string
+let worker: StepbackProcess
+
+const plan = (api: string) => `version: 1
+environment: shop
+title: Shop 7.4 back to 7.3
+target: { http: "\${STAGING_URL}" }
+params: { good: { type: string, default: "7.3" } }
+approve:
+  low: { count: 1, from: anyone }
+  medium: { count: 1, from: anyone }
+  high: { count: 1, from: anyone }
+components:
+  service:
+    risk: low
+    steps:
+      - id: deploy
+        workflow: { repo: acme/shop, file: deploy.yml, ref: main, inputs: { version: $good }, token: "\${GH_TOKEN}", api: "${api}" }
+        undo: { version: "7.4" }
+`
+
+beforeAll(async () => {
+  github = await startLocalGitHub({ repo: "acme/shop", refs: { main: good }, workflows: { "deploy.yml": source } })
+  plans = await mkdtemp(join(tmpdir(), "stepback-plans-"))
+  await writeFile(join(plans, "shop.yaml"), plan(github.url))
+  stage = await startStage({ mode: "http", queue: "postgres", plans })
+  await stage.start({ STEPBACK_ROLE: "bot" })
+  worker = await stage.start({ STEPBACK_ROLE: "worker", GH_TOKEN: github.token })
+})
+afterAll(async () => {
+  await stage.stop()
+  await github.stop()
+  await rm(plans, { recursive: true, force: true })
+})
+
+test("a worker is killed between the dispatch and its answer: the next one awaits the same run, undo dispatches its inputs", { timeout: 120_000 }, async () => {
+  const scene = startPlay(stage, () => undefined)
+  await scene.types("alice", "shop prices are off")
+  const card = await scene.waitingCard()
+  expect(wordsOf(card)).toContain("deploy.yml of acme/shop at main (9f8e7d6)")
+  github.fail({ when: "/dispatches", after: "hold" })
+  await scene.presses("bob", card, "approve")
+  const run = await github.started()
+  worker.kill("SIGKILL")
+  await worker.ended
+  worker = await stage.start({ STEPBACK_ROLE: "worker", GH_TOKEN: github.token })
+  await github.asked(`/actions/runs/${run.id}`)
+  github.finish(run, "success")
+  await scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
+  expect(github.runs()).toHaveLength(1)
+  expect(run.inputs["version"]).toBe("7.3")
+  const reply = stage.slack.replies("staging", card.ts).find((message) => message.text.startsWith("✓ Deploy"))
+  expect(reply?.text).toContain(`/actions/runs/${run.id}`)
+  expect(stage.slack.transcript()).not.toContain(github.token)
+
+  const ended = await scene.sees("staging", "the end", (message) => message.ts === card.ts && hasButton(message, "undo"))
+  await scene.presses("alice", ended, "undo")
+  const undo = await scene.sees("staging", "the undo's card", (message) => message.ts > card.ts && hasButton(message, "approve"))
+  await scene.presses("bob", undo, "approve")
+  const back = await github.started(1)
+  expect(back.inputs["version"]).toBe("7.4")
+  const running = await scene.sees("staging", "Stop", (message) => message.ts === undo.ts && hasButton(message, "stop"))
+  await github.asked(`/actions/runs/${back.id}`)
+  await scene.presses("alice", running, "stop")
+  await scene.sees("staging", "the end of the undo", (message) => message.ts === undo.ts && /stopped/.test(message.text))
+  expect(back.conclusion).toBe("cancelled")
+})
