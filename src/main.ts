@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto"
 import { hostname } from "node:os"
 import { createBot, createSlack, type Bot } from "./bot/app.ts"
 import { drawBaseline } from "./bot/blocks/baseline.ts"
+import { documentOf } from "./bot/blocks/document.ts"
 import { drawMessage } from "./bot/blocks/message.ts"
 import { mayAct, type Deps } from "./commands/ports.ts"
 import { readConfig, type Config } from "./config.ts"
@@ -82,7 +83,7 @@ async function start(config: Config, environment: Record<string, string | undefi
   const baselines = workshop && (() => serveBaseline({ ...workDeps, sender: slack.sender, drawBaseline }))
   const forget = workshop && (() => forgetOverdue(workDeps))
   const draw: DeliveryDeps["draw"] = (message, view, extras) => drawMessage(message, view, extras, new Date())
-  const delivery = createDelivery({ store, sender: slack.sender, draw, newId: randomUUID, log })
+  const delivery = createDelivery({ store, sender: slack.sender, draw, document: documentOf, newId: randomUUID, log })
   const loops = startLoops({ ...deps, workshop, delivery, watch, baselines, forget, worker, role: config.role, log })
   wakeOutbox = loops.wakeOutbox
   const answering =

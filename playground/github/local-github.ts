@@ -28,10 +28,21 @@ export type LocalGitHub = {
 }
 
 /** A GitHub for tests, on the loopback interface: one repository, strict about what it is asked. */
-export async function startLocalGitHub(options: { repo: string; refs: Record<string, string>; workflows: Record<string, string> }): Promise<LocalGitHub> {
+export async function startLocalGitHub(options: {
+  repo: string
+  refs: Record<string, string>
+  workflows: Record<string, string>
+}): Promise<LocalGitHub> {
   const rules = { token: `ghp_${"x".repeat(8)}${Date.now()}`, url: "", tellsRun: true, hiddenLists: 0 }
-  const workflows = Object.entries(options.workflows).map(([file, source], index) => [file, { id: index + 1, source, state: "active" as const }] as const)
-  const repository: Repository = { name: options.repo, refs: new Map(Object.entries(options.refs)), workflows: new Map(workflows), runs: [] }
+  const workflows = Object.entries(options.workflows).map(
+    ([file, source], index) => [file, { id: index + 1, source, state: "active" as const }] as const,
+  )
+  const repository: Repository = {
+    name: options.repo,
+    refs: new Map(Object.entries(options.refs)),
+    workflows: new Map(workflows),
+    runs: [],
+  }
   const requests: string[] = []
   const faults: Fault[] = []
   const waiting = new Set<() => void>()
@@ -50,11 +61,17 @@ export async function startLocalGitHub(options: { repo: string; refs: Record<str
     changed()
     if (fault?.after === "cut") return void request.socket.destroy()
     if (fault?.after === "hold") return void held.add(response)
-    response.writeHead(reply.status, { "content-type": reply.text === undefined ? "application/json; charset=utf-8" : "text/plain", ...reply.headers })
+    response.writeHead(reply.status, {
+      "content-type": reply.text === undefined ? "application/json; charset=utf-8" : "text/plain",
+      ...reply.headers,
+    })
     response.end(reply.text ?? (reply.body === undefined ? undefined : JSON.stringify(reply.body)))
   }
 
-  const server = createServer((request, response) => void serve(request, response).catch((error: unknown) => response.writeHead(500).end(String(error))))
+  const server = createServer(
+    (request, response) =>
+      void serve(request, response).catch((error: unknown) => response.writeHead(500).end(String(error))),
+  )
   server.listen(0, "127.0.0.1")
   await once(server, "listening")
   rules.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
@@ -96,10 +113,15 @@ async function read(request: IncomingMessage): Promise<Asked> {
   for await (const part of request) parts.push(part as Buffer)
   const text = Buffer.concat(parts).toString("utf8")
   const url = new URL(request.url ?? "/", "http://github.invalid")
-  const headers = Object.fromEntries(Object.entries(request.headers).map(([name, value]) => [name, Array.isArray(value) ? value.join() : value]))
+  const headers = Object.fromEntries(
+    Object.entries(request.headers).map(([name, value]) => [name, Array.isArray(value) ? value.join() : value]),
+  )
   return {
     method: request.method ?? "GET",
-    path: url.pathname.split("/").filter((part) => part !== "").map(decodeURIComponent),
+    path: url.pathname
+      .split("/")
+      .filter((part) => part !== "")
+      .map(decodeURIComponent),
     query: url.searchParams,
     headers,
     body: text === "" ? undefined : (JSON.parse(text) as unknown),

@@ -96,6 +96,13 @@ export function createSender(clients: SlackClients, clock: () => number = Date.n
       }
     },
 
+    upload: ({ channel, threadTs, name, content }) =>
+      outcome(async () => {
+        const file = { filename: name, content, channel_id: channel }
+        await clients.send.filesUploadV2(threadTs === null ? file : { ...file, thread_ts: threadTs })
+        return { channel, ts: "" }
+      }),
+
     async permalink(channel, ts) {
       try {
         const answer = await clients.ask.chat.getPermalink({ channel, message_ts: ts })

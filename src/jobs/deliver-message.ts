@@ -1,6 +1,7 @@
 import { loadAnalysis } from "../commands/analysis.ts"
 import { loadView } from "../commands/view.ts"
 import type { Logger } from "../log.ts"
+import type { RollbackView } from "../rollback/facts.ts"
 import type { OutboxRow } from "../store/outbox.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import type { DeliveryDeps, Drawn, Sent } from "./deliver.ts"
@@ -55,6 +56,7 @@ export async function sendRow(rollback: StoredRollback, row: OutboxRow, deps: De
   const escalation = row.body.kind === "escalation" ? await store.records.findEscalation(row.body.escalationId) : null
   const analysis = row.body.kind === "analysis" ? await loadAnalysis(store, rollback, view) : null
   const confirmation = row.body.kind === "manual" ? await store.confirmations.find(row.body.confirmationId) : null
+  if (row.body.kind === "file") return sendFile(rollback, row, view, deps)
   const drawn = deps.draw(row.body, view, {
     ...(confirmation ? { confirmation } : {}),
     ...(escalation ? { escalation } : {}),
@@ -83,6 +85,33 @@ export async function sendRow(rollback: StoredRollback, row: OutboxRow, deps: De
   return sent
 }
 
+async function sendFile(
+  rollback: StoredRollback,
+  row: OutboxRow,
+  view: RollbackView,
+  deps: DeliveryDeps,
+): Promise<Sent> {
+  const { store, sender } = deps
+  const file = deps.document(row.body, view, await loadAnalysis(store, rollback, view))
+  const sent: Sent =
+    file === null
+      ? { kind: "refused", error: "nothing to send", hopeless: true }
+      : await sender.upload({
+          channel: rollback.card_channel ?? rollback.channel_id,
+          threadTs: rollback.card_ts,
+          ...file,
+        })
+  const to = sent.kind === "sent" ? sent : { channel: null, ts: null }
+  if (sent.kind === "sent" || sent.kind === "refused")
+    await store.outbox.markSent(rollback.id, row.seq, {
+      ...to,
+      revision: row.revision,
+      refused: sent.kind === "refused",
+    })
+  if (sent.kind === "refused") deps.log.warn({ rollbackId: rollback.id, slackError: sent.error }, "Slack took no file")
+  return sent
+}
+
 async function postRow(
   rollback: StoredRollback,
   row: OutboxRow,
@@ -103,6 +132,7 @@ async function postRow(
   }
   await store.outbox.markSending(rollback.id, row.seq)
   const sent = await orPlain(to.drawn, (form) => sender.post({ ...to, key: row.key, drawn: form }), log)
+  if (sent.kind === "limited") await store.outbox.markPending(rollback.id, row.seq)
   // An escalation channel that does not take messages: the rollback's own channel hears of it instead.
   if (sent.kind === "refused" && sent.hopeless && to.channel !== rollback.channel_id)
     return sender.post({ ...to, channel: rollback.channel_id, key: row.key, drawn: to.drawn })

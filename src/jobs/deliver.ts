@@ -26,6 +26,8 @@ export type Sender = {
     key: string
     since: string
   }): Promise<{ kind: "found"; ts: string } | { kind: "none" } | { kind: "unknown" }>
+  /** Puts a file into a thread. */
+  upload(file: { channel: string; threadTs: string | null; name: string; content: string }): Promise<Sent>
   permalink(channel: string, ts: string): Promise<string | null>
 }
 
@@ -37,6 +39,8 @@ export type DeliveryDeps = {
     view: RollbackView,
     extras: { confirmation?: Confirmation; escalation?: Escalation; analysis?: Analysis },
   ): Drawn
+  /** A message that is a file: its name and content; null for any other. */
+  document(message: Message, view: RollbackView, analysis: Analysis | null): { name: string; content: string } | null
   newId(): string
   log: Logger
 }

@@ -31,7 +31,11 @@ export function baselineContext(
 }
 
 /** Why a run with these restores cannot be asked for at all: it would stop in its middle, for want of a snapshot. */
-export async function missingSnapshot(plan: Plan, components: readonly PlanComponent[], store: { baselines: Snapshots } | undefined): Promise<string | null> {
+export async function missingSnapshot(
+  plan: Plan,
+  components: readonly PlanComponent[],
+  store: { baselines: Snapshots } | undefined,
+): Promise<string | null> {
   const steps = components.flatMap((component) => component.steps).filter((step) => step.kind === "restore")
   const names = new Set(steps.flatMap((step) => (step.after === null ? ["baseline"] : ["baseline", step.after])))
   for (const name of names) {

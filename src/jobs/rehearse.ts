@@ -99,6 +99,7 @@ export async function prepareRun(
     hashFiles(components, secrets),
   ])
   const reachable: Target = { ...target, pool: problems.length > 0 ? null : target.pool }
+  const looking = { plan, components, target: reachable, secrets }
   const base = {
     rollbackId: rollback.id,
     environment: plan.environment,
@@ -108,11 +109,8 @@ export async function prepareRun(
     signal,
     log: deps.log,
   }
-  const valuesOf = (step: PlanStep) => ({ ...parameters, ...commits[step.id] })
-  const others = components.flatMap((component) => component.steps.map((step) => ({ step, values: valuesOf(step) })))
-  const baseline = baselineContext(plan, deps.store, others)
-  const steps = await rehearseSteps(components, (step) => ({ ...base, values: valuesOf(step), baseline }))
-  const seen = await lookAtBaseline({ plan, components, target: reachable, secrets }, deps.store)
+  const steps = await rehearsePlan(looking, base, (step) => ({ ...parameters, ...commits[step.id] }), deps.store)
+  const seen = await lookAtBaseline(looking, deps.store)
   const { risk, reasons } = overallRisk(
     components.map((component) => component.risk),
     [...problems, ...raises(components, steps), ...seen.reasons],
@@ -146,13 +144,20 @@ export async function prepareRun(
     remindMs: plan.analysis.remindMs,
     keepMs: plan.archive.keepMs,
     components,
-    rehearsal: {
-      lookedAt: new Date().toISOString(),
-      steps,
-      problems,
-      warnings: seen.warnings,
-    },
+    rehearsal: { lookedAt: new Date().toISOString(), steps, problems, warnings: seen.warnings },
   }
+}
+
+/** Each step with its own values; `restore` is told of the others, whose rows it leaves to them. */
+function rehearsePlan(
+  { plan, components }: { plan: Plan; components: PlanComponent[] },
+  base: Omit<StepContext, "values" | "baseline">,
+  valuesOf: (step: PlanStep) => Values,
+  store: Pick<WorkDeps["store"], "baselines"> | undefined,
+): Promise<RehearsedStep[]> {
+  const others = components.flatMap((component) => component.steps.map((step) => ({ step, values: valuesOf(step) })))
+  const baseline = baselineContext(plan, store, others)
+  return rehearseSteps(components, (step) => ({ ...base, values: valuesOf(step), baseline }))
 }
 
 /** The plan as this worker's folder has it now, and what of it was asked for. */

@@ -68,7 +68,7 @@ async function settle(step: PlanStep, state: RunState, deps: WorkDeps): Promise<
   }
   const attempt = (before?.attempt ?? 1) + (again ? 1 : 0)
   const started = performance.now()
-  const result = await tryStep(step, again ? undefined : before, attempt, state, deps)
+  const result = await tryPatiently(step, again ? undefined : before, attempt, state, deps)
   if (state.lease.lost()) throw new LostLeaseError(state.rollback.id)
   const timed = result.ms > 0 ? result : { ...result, ms: Math.round(performance.now() - started) }
   await record(step, attempt, timed, state, deps)
@@ -86,6 +86,27 @@ async function settle(step: PlanStep, state: RunState, deps: WorkDeps): Promise<
   const good = timed.outcome === "succeeded" || timed.outcome === "skipped"
   if (!good && step.onFailure !== "continue") state.failed = true
   return good
+}
+
+/** What another try a moment later may cure: nothing of these took effect. */
+const curable = new Set(["55P03", "40001", "40P01", "53300", "57014", "not_started"])
+const retryEveryMs = 1_000
+
+/** As often as the plan's `retries` say, for errors that retrying can cure. */
+async function tryPatiently(
+  step: PlanStep,
+  before: StepRun | undefined,
+  attempt: number,
+  state: RunState,
+  deps: WorkDeps,
+): Promise<StepResult> {
+  for (let tried = 1; ; tried++) {
+    const result = await tryStep(step, before, attempt, state, deps)
+    const again = result.outcome === "failed" && curable.has(result.failure?.code ?? "") && tried <= step.retries
+    if (!again || state.lease.signal.aborted || state.closing())
+      return tried === 1 ? result : { ...result, attempts: tried }
+    await pause(retryEveryMs)
+  }
 }
 
 /** The state database may be away for a while; a result that cannot be written yet is kept and written then. */

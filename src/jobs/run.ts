@@ -254,7 +254,11 @@ async function lookBack(id: string, deps: WorkDeps): Promise<[StoredRollback, Ro
 function newNumbers(state: RunState): string[] {
   return state.run.components
     .flatMap((component) => component.steps)
-    .filter((step) => (step.kind === "purge" || step.kind === "sql") && step.expectRows.kind === "rehearsed")
+    .filter(
+      (step) =>
+        step.kind === "restore" ||
+        ((step.kind === "purge" || step.kind === "sql") && step.expectRows.kind === "rehearsed"),
+    )
     .flatMap((step) => {
       const latest = state.latest.get(step.id)
       const result = latest?.result

@@ -22,7 +22,8 @@ export function latestRuns(view: Pick<RollbackView, "stepRuns">): Map<string, St
 export function analysisFacts(view: RollbackView): Facts {
   const runs = latestRuns(view)
   return {
-    startedAt: view.startedAt,
+    // What was done by hand began nobody knows when; its record has one moment.
+    startedAt: view.kind === "record" ? view.createdAt : view.startedAt,
     endedAt: view.endedAt,
     waitedMs: between(view.createdAt, view.approvedAt),
     ranMs: between(view.startedAt, view.endedAt),
@@ -60,6 +61,7 @@ function issues(view: RollbackView): string[] {
     for (const issue of result?.issues ?? []) found.push(`${title}: ${issue}`)
   }
   if (view.stopRequestedBy !== null && view.state === "stopped") found.push("the rollback was stopped before its end")
+  if (view.kind === "record") found.push(`done by hand: ${view.reason}`)
   return [...found, ...view.notes.map((note) => note.text)]
 }
 

@@ -261,6 +261,9 @@ export type Message =
   | { kind: "card" }
   | { kind: "step"; stepId: string; attempt: number }
   | { kind: "text"; text: string }
+  /** Something long, as a file in the thread. */
+  | { kind: "file"; what: "output"; stepId: string; attempt: number }
+  | { kind: "file"; what: "analysis" }
   /** The approvers are called again. */
   | { kind: "nudge" }
   /** The analysis still waits for people. */

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto"
 import { setTimeout as pause } from "node:timers/promises"
-import { errorMessage } from "../errors.ts"
+import { errorCode, errorMessage } from "../errors.ts"
 import type { HttpStep } from "../plans/plan.ts"
 import { fill, fillDeep } from "../plans/values.ts"
 import type { StepResult } from "../rollback/facts.ts"
@@ -72,7 +72,8 @@ async function attemptOnce(step: HttpStep, context: StepContext, key: string | n
   } catch (error) {
     const timedOut = error instanceof Error && error.name === "TimeoutError"
     const message = timedOut ? `no answer in ${step.timeoutMs / 1000} s` : causeOf(error)
-    const outcome = step.effect === "none" ? "failed" : "unknown"
+    // Refused or not found, nothing was sent.
+    const outcome = step.effect === "none" || neverSent(error) ? "failed" : "unknown"
     return stepResult({
       outcome,
       failure: failure(
@@ -82,6 +83,11 @@ async function attemptOnce(step: HttpStep, context: StepContext, key: string | n
     })
   }
   return judge(step, context, answer)
+}
+
+function neverSent(error: unknown): boolean {
+  const cause = error instanceof Error ? error.cause : undefined
+  return ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN"].includes(errorCode(cause))
 }
 
 function causeOf(error: unknown): string {

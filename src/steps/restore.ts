@@ -43,7 +43,7 @@ export const restoreStep: StepType<RestoreStep> = {
   },
 
   run: (step, context) =>
-    settleStep({ id: step.id, sql: "", retries: step.retries }, context, async (client, started) => {
+    settleStep({ id: step.id, sql: "", timeoutMs: step.timeoutMs }, context, async (client, started) => {
       const done = await openStep(client, context.key, step.id, { timeoutMs: step.timeoutMs })
       if (done) {
         await client.query("rollback")

@@ -4,7 +4,7 @@ import { errorCode, isPassing, LostLeaseError, StepbackError } from "../errors.t
 import type { StepResult } from "../rollback/facts.ts"
 import { findEntry } from "./ledger.ts"
 import { elapsed, failure, sqlFailure, stepResult, type RunContext } from "./step.ts"
-import { withClient } from "./target.ts"
+import { deadlineOf, withClient } from "./target.ts"
 
 /** How long a database that is away is waited for: a restart takes seconds. */
 const patienceMs = 90_000
@@ -14,7 +14,7 @@ const patienceMs = 90_000
  * followed by a question to the ledger: done is reported and not repeated, not done is tried again.
  */
 export async function settleStep(
-  step: { id: string; sql: string; retries: number },
+  step: { id: string; sql: string; timeoutMs: number },
   context: RunContext,
   work: (client: PoolClient, started: number) => Promise<StepResult>,
 ): Promise<StepResult> {
@@ -30,7 +30,7 @@ export async function settleStep(
         if (entry) return entry.result
         doubtful = false
       }
-      const result = await withClient(pool, (client) => work(client, started))
+      const result = await withClient(pool, (client) => work(client, started), deadlineOf(step.timeoutMs))
       if (result.failure?.code === "40001" && attempt <= 5) continue
       return result
     } catch (error) {

@@ -62,10 +62,23 @@ export function prologue(options: { timeoutMs: number; readOnly?: boolean }): st
   ].join("; ")
 }
 
+const defaultDeadlineMs = 60_000
+
+/** How long a transaction of a few statements may take, each of which the server ends after `timeoutMs`. */
+export function deadlineOf(timeoutMs: number): number {
+  return timeoutMs * 2 + 5_000
+}
+
 /** Takes a connection, runs `work`, and gives it back; one that broke, or whose transaction may be open, is closed. */
-export async function withClient<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
+export async function withClient<T>(
+  pool: Pool,
+  work: (client: PoolClient) => Promise<T>,
+  deadlineMs = defaultDeadlineMs,
+): Promise<T> {
   const client = await pool.connect()
   let broken: Error | undefined
+  // A link that went silent raises no error by itself, and the server's own timeouts cannot be heard over it.
+  const deadline = setTimeout(() => cut(client), deadlineMs)
   try {
     return await work(client)
   } catch (error) {
@@ -78,18 +91,29 @@ export async function withClient<T>(pool: Pool, work: (client: PoolClient) => Pr
     }
     throw error
   } finally {
+    clearTimeout(deadline)
     client.release(broken)
   }
 }
 
+/** Ends the link, so that what waits for its answers hears an error that passes. */
+function cut(client: PoolClient): void {
+  const { connection } = client as unknown as { connection: { stream: { destroy(): void } } }
+  connection.stream.destroy()
+}
+
 /** A read-only look, rolled back in any case. */
 export async function looking<T>(pool: Pool, timeoutMs: number, work: (client: PoolClient) => Promise<T>): Promise<T> {
-  return withClient(pool, async (client) => {
-    await client.query(prologue({ timeoutMs, readOnly: true }))
-    const result = await work(client)
-    await client.query("rollback")
-    return result
-  })
+  return withClient(
+    pool,
+    async (client) => {
+      await client.query(prologue({ timeoutMs, readOnly: true }))
+      const result = await work(client)
+      await client.query("rollback")
+      return result
+    },
+    deadlineOf(timeoutMs),
+  )
 }
 
 /** A plan's statement: never more than one, whatever its text says. */

@@ -42,7 +42,13 @@ export const undoStep: StepType<UndoStep> = {
           rows: sum(judged, "wanted"),
           changed: sum(judged, "wanted"),
           note:
-            conflicts ?? judged.map(({ part, summary }) => `${summary.wanted} rows of ${part.table.name}`).join(", "),
+            conflicts ??
+            judged
+              .map(
+                ({ part, summary }) =>
+                  `${summary.wanted} ${summary.wanted === 1 ? "row" : "rows"} of ${part.table.name}`,
+              )
+              .join(", "),
           warnings: conflicts === null ? [] : [conflicts],
         }
       })
@@ -54,7 +60,7 @@ export const undoStep: StepType<UndoStep> = {
   },
 
   run: (step, context) =>
-    settleStep({ id: step.id, sql: "", retries: step.retries }, context, async (client, started) => {
+    settleStep({ id: step.id, sql: "", timeoutMs: step.timeoutMs }, context, async (client, started) => {
       const done = await openStep(client, context.key, step.id, { timeoutMs: step.timeoutMs })
       if (done) {
         await client.query("rollback")

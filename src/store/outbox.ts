@@ -93,6 +93,14 @@ export function outboxStore(pool: Pool) {
       ])
     },
 
+    /** It certainly did not go out: it need not be looked for. */
+    async markPending(rollbackId: string, seq: number): Promise<void> {
+      await pool.query(
+        "update stepback.outbox set state = 'pending' where rollback_id = $1 and seq = $2 and state = 'sending'",
+        [rollbackId, seq],
+      )
+    },
+
     async markSent(
       rollbackId: string,
       seq: number,

@@ -167,6 +167,13 @@ export function recordStore(pool: Pool) {
           [rollbackId, clean(filled.rootCause), clean(filled.prevention), clean(filled.followUps), userId],
         )
         await client.query("select stepback.append_audit($1, 'analysis_filled', $2, '{}')", [rollbackId, userId])
+        // Complete: it also goes into the thread as a document, once.
+        if (filled.rootCause !== null && filled.prevention !== null)
+          await client.query("select stepback.enqueue($1, $2, $3)", [
+            rollbackId,
+            `${rollbackId}/analysis-file`,
+            storable({ kind: "file", what: "analysis" } satisfies Message),
+          ])
         await client.query("select stepback.edit_messages($1, $2)", [rollbackId, `${rollbackId}/analysis`])
       }),
 

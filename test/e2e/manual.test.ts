@@ -41,7 +41,11 @@ success:
 
 beforeAll(async () => {
   plans = await mkdtemp(join(tmpdir(), "stepback-plans-"))
-  for (const [name, timeout] of [["byhand", "10m"], ["brief", "1s"]] as const) await writeFile(join(plans, `${name}.yaml`), plan(name, timeout))
+  for (const [name, timeout] of [
+    ["byhand", "10m"],
+    ["brief", "1s"],
+  ] as const)
+    await writeFile(join(plans, `${name}.yaml`), plan(name, timeout))
   stage = await startStage({ mode: "http", queue: "redis", plans })
   await stage.start({ STEPBACK_ROLE: "bot" })
   worker = await stage.start({ STEPBACK_ROLE: "worker" })
@@ -59,10 +63,14 @@ async function approved(scene: Play, environment: string): Promise<Message> {
 }
 
 function question(card: Message, holds: (message: Message) => boolean): Promise<Message> {
-  return stage.slack.waitFor(() => stage.slack.replies("staging", card.ts).find(holds), { what: "the question in the thread", timeoutMs: 20_000 })
+  return stage.slack.waitFor(() => stage.slack.replies("staging", card.ts).find(holds), {
+    what: "the question in the thread",
+    timeoutMs: 20_000,
+  })
 }
 
-const ended = (scene: Play) => scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
+const ended = (scene: Play) =>
+  scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
 
 test("a person is asked in the thread, the first answer counts, and who and when is evidence", async () => {
   const scene = play()
@@ -74,7 +82,10 @@ test("a person is asked in the thread, the first answer counts, and who and when
   expect(stage.slack.replies("staging", card.ts)).toHaveLength(1)
   await scene.presses("guest", asked, "manual_done")
   await scene.isTold("guest", "full members of this workspace may say whether this is done")
-  await Promise.all([scene.presses("bob", asked, "manual_done"), scene.presses("alice", asked, "manual_not_done").catch(() => undefined)])
+  await Promise.all([
+    scene.presses("bob", asked, "manual_done"),
+    scene.presses("alice", asked, "manual_not_done").catch(() => undefined),
+  ])
   await ended(scene)
   const told = await question(card, (message) => message.ts === asked.ts && /done, says/.test(message.text))
   expect(hasButton(told, "manual_done")).toBe(false)
@@ -92,38 +103,54 @@ async function audit(): Promise<{ rows: { n: number }[] }> {
   }
 }
 
-test("a killed worker, a drained one: the question stays one, the answer counts whoever waits", { timeout: 120_000 }, async () => {
-  const scene = play()
-  const card = await approved(scene, "byhand")
-  const asked = await question(card, (message) => hasButton(message, "manual_done"))
-  worker.kill("SIGKILL")
-  await worker.ended
-  worker = await stage.start({ STEPBACK_ROLE: "worker" })
-  await worker.logged((line) => line["msg"] === "run taken")
-  worker.kill("SIGTERM")
-  expect(await worker.ended).toBe(0)
-  await scene.presses("carol", asked, "manual_done")
-  worker = await stage.start({ STEPBACK_ROLE: "worker" })
-  const analysis = await ended(scene)
-  expect(wordsOf(analysis)).toContain("The flag is off")
-  const replies = stage.slack.replies("staging", card.ts)
-  expect(replies.filter((message) => wordsOf(message).includes("Open the console"))).toHaveLength(1)
-  const step = replies.find((message) => message.text.includes("confirmed by"))
-  expect(step?.text).toMatch(/done, confirmed by <@U0CAROL> at \d\d:\d\d:\d\d UTC/)
-})
+test(
+  "a killed worker, a drained one: the question stays one, the answer counts whoever waits",
+  { timeout: 120_000 },
+  async () => {
+    const scene = play()
+    const card = await approved(scene, "byhand")
+    const asked = await question(card, (message) => hasButton(message, "manual_done"))
+    worker.kill("SIGKILL")
+    await worker.ended
+    worker = await stage.start({ STEPBACK_ROLE: "worker" })
+    await worker.logged((line) => line["msg"] === "run taken")
+    worker.kill("SIGTERM")
+    expect(await worker.ended).toBe(0)
+    await scene.presses("carol", asked, "manual_done")
+    worker = await stage.start({ STEPBACK_ROLE: "worker" })
+    const analysis = await ended(scene)
+    expect(wordsOf(analysis)).toContain("The flag is off")
+    const replies = stage.slack.replies("staging", card.ts)
+    expect(replies.filter((message) => wordsOf(message).includes("Open the console"))).toHaveLength(1)
+    const step = replies.find((message) => message.text.includes("confirmed by"))
+    expect(step?.text).toMatch(/done, confirmed by <@U0CAROL> at \d\d:\d\d:\d\d UTC/)
+  },
+)
 
 test("not done fails the step; Retry asks anew; Stop ends the wait", async () => {
   const scene = play()
   const card = await approved(scene, "byhand")
   const first = await question(card, (message) => hasButton(message, "manual_not_done"))
   await scene.presses("bob", first, "manual_not_done")
-  const failed = await scene.sees("staging", "the end with Retry", (message) => message.ts === card.ts && hasButton(message, "retry"))
+  const failed = await scene.sees(
+    "staging",
+    "the end with Retry",
+    (message) => message.ts === card.ts && hasButton(message, "retry"),
+  )
   await scene.presses("alice", failed, "retry")
   const second = await question(card, (message) => hasButton(message, "manual_done"))
   expect(second.ts).not.toBe(first.ts)
-  const running = await scene.sees("staging", "the button Stop", (message) => message.ts === card.ts && hasButton(message, "stop"))
+  const running = await scene.sees(
+    "staging",
+    "the button Stop",
+    (message) => message.ts === card.ts && hasButton(message, "stop"),
+  )
   await scene.presses("alice", running, "stop")
-  const stopped = await scene.sees("staging", "the end", (message) => message.ts === card.ts && /stopped/.test(message.text))
+  const stopped = await scene.sees(
+    "staging",
+    "the end",
+    (message) => message.ts === card.ts && /stopped/.test(message.text),
+  )
   expect(hasButton(stopped, "stop")).toBe(false)
   const closed = await question(card, (message) => message.ts === second.ts && !hasButton(message, "manual_done"))
   expect(closed.text).toContain("the rollback was stopped")
@@ -133,6 +160,9 @@ test("nobody answers in time: the step fails, and says so", async () => {
   const scene = play()
   const card = await approved(scene, "brief")
   await ended(scene)
-  const told = await question(card, (message) => message.text.startsWith("✗ Turn the flag off") && !hasButton(message, "manual_done"))
+  const told = await question(
+    card,
+    (message) => message.text.startsWith("✗ Turn the flag off") && !hasButton(message, "manual_done"),
+  )
   expect(told.text).toMatch(/nobody (answered|said) in time/)
 })

@@ -45,10 +45,19 @@ afterAll(async () => {
 beforeEach(() => state.pool.query("truncate stepback.baselines, stepback.baseline_requests"))
 
 function stepback(...words: string[]): Promise<{ code: number; out: string; err: string }> {
-  const env = { PATH: process.env["PATH"], HOME: tmpdir(), DATABASE_URL: state.url, STEPBACK_PLANS: folder, ...world.env }
+  const env = {
+    PATH: process.env["PATH"],
+    HOME: tmpdir(),
+    DATABASE_URL: state.url,
+    STEPBACK_PLANS: folder,
+    ...world.env,
+  }
   return new Promise((resolve) => {
-    const child = execFile(join(root, "node_modules/.bin/node"), ["src/cli.ts", ...words], { cwd: root, env }, (_error, out, err) =>
-      resolve({ code: child.exitCode ?? -1, out, err }),
+    const child = execFile(
+      join(root, "node_modules/.bin/node"),
+      ["src/cli.ts", ...words],
+      { cwd: root, env },
+      (_error, out, err) => resolve({ code: child.exitCode ?? -1, out, err }),
     )
   })
 }
@@ -75,7 +84,15 @@ function deps(sender: Sender): BaselineDeps {
 }
 
 const wish = (what: "capture" | "diff", requestKey: string | null = null) =>
-  state.store.baselines.request({ id: randomUUID(), environment: "staging", what, name: "baseline", requesterId: "U1ALICE", channelId: "C1", requestKey })
+  state.store.baselines.request({
+    id: randomUUID(),
+    environment: "staging",
+    what,
+    name: "baseline",
+    requesterId: "U1ALICE",
+    channelId: "C1",
+    requestKey,
+  })
 
 async function keep(name: string): Promise<void> {
   const loaded = (await createPlanFolder(folder).load()).plans.get("staging")
@@ -89,10 +106,17 @@ describe("from the command line", () => {
     const captured = await stepback("baseline", "capture", "staging")
     expect(captured, captured.err).toMatchObject({ code: 0, out: expect.stringContaining("scoring_config: 11 rows") })
     const kept = await state.store.baselines.newest("staging", "baseline")
-    const file = JSON.parse(await readFile(join(folder, "kept/staging.json"), "utf8")) as { timestamp: string; sha256: string; content: unknown }
+    const file = JSON.parse(await readFile(join(folder, "kept/staging.json"), "utf8")) as {
+      timestamp: string
+      sha256: string
+      content: unknown
+    }
     expect(file).toMatchObject({ timestamp: kept?.capturedAt, environment: "staging", sha256: kept?.sha256 })
     expect(file.content).toEqual(JSON.parse(kept?.content ?? ""))
-    expect(await stepback("baseline", "diff", "staging")).toMatchObject({ code: 0, out: expect.stringContaining("staging is as in its baseline") })
+    expect(await stepback("baseline", "diff", "staging")).toMatchObject({
+      code: 0,
+      out: expect.stringContaining("staging is as in its baseline"),
+    })
     await world.setConfiguration("languages", ["en"])
     const diff = await stepback("baseline", "diff", "staging")
     expect(diff.out).toContain('scoring_config.languages.value ["en"] → ["en", "de", "fr"]')
@@ -100,12 +124,27 @@ describe("from the command line", () => {
   })
 
   it("keeps snapshots by name, and refuses with a sentence", async () => {
-    expect(await stepback("baseline", "diff", "staging")).toMatchObject({ code: 1, err: expect.stringContaining("capture it first") })
-    expect(await stepback("baseline", "capture", "staging", "--as", "after")).toMatchObject({ code: 0, out: expect.stringContaining("staging.after.json") })
+    expect(await stepback("baseline", "diff", "staging")).toMatchObject({
+      code: 1,
+      err: expect.stringContaining("capture it first"),
+    })
+    expect(await stepback("baseline", "capture", "staging", "--as", "after")).toMatchObject({
+      code: 0,
+      out: expect.stringContaining("staging.after.json"),
+    })
     expect((await state.store.baselines.list("staging")).map(({ name }) => name)).toEqual(["after"])
-    expect(await stepback("baseline", "capture", "stagin")).toMatchObject({ code: 1, err: expect.stringContaining('Did you mean "staging"?') })
-    expect(await stepback("baseline", "capture")).toMatchObject({ code: 1, err: expect.stringContaining("An environment is missing") })
-    expect(await stepback("baseline", "capture", "staging", "--as", "A b")).toMatchObject({ code: 1, err: expect.stringContaining("is no name") })
+    expect(await stepback("baseline", "capture", "stagin")).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('Did you mean "staging"?'),
+    })
+    expect(await stepback("baseline", "capture")).toMatchObject({
+      code: 1,
+      err: expect.stringContaining("An environment is missing"),
+    })
+    expect(await stepback("baseline", "capture", "staging", "--as", "A b")).toMatchObject({
+      code: 1,
+      err: expect.stringContaining("is no name"),
+    })
   })
 })
 
@@ -118,7 +157,10 @@ describe("from Slack, by a worker", () => {
     expect(await serveBaseline(deps(sender))).toBe(true)
     expect(await serveBaseline(deps(sender))).toBe(true)
     expect(await serveBaseline(deps(sender))).toBe(false)
-    expect(posted.map(({ text }) => text)).toEqual([expect.stringContaining("Baseline of staging captured"), expect.stringContaining("staging is as in its baseline")])
+    expect(posted.map(({ text }) => text)).toEqual([
+      expect.stringContaining("Baseline of staging captured"),
+      expect.stringContaining("staging is as in its baseline"),
+    ])
   })
 
   it.each([
@@ -156,29 +198,49 @@ describe("from Slack, by a worker", () => {
 describe("on the card", () => {
   const prepare = (only: string[]) =>
     prepareRun(
-      { id: randomUUID(), kind: "rollback", environment: "staging", selection: { only, with: [], parameters: {} }, skips: {} },
+      {
+        id: randomUUID(),
+        kind: "rollback",
+        environment: "staging",
+        selection: { only, with: [], parameters: {} },
+        skips: {},
+      },
       new AbortController().signal,
       { plans: createPlanFolder(folder), targets, environment: world.env, log, store: state.store },
     )
 
   it("stands how old it is; too old, missing, or a table of another shape raises the risk", async () => {
-    expect(await prepare(["db-config"])).toMatchObject({ policy: { risk: "medium", riskReasons: [expect.stringContaining("no baseline")] } })
+    expect(await prepare(["db-config"])).toMatchObject({
+      policy: { risk: "medium", riskReasons: [expect.stringContaining("no baseline")] },
+    })
     await keep("baseline")
     const fresh = await prepare(["db-config"])
-    expect(fresh).toMatchObject({ policy: { risk: "low" }, rehearsal: { warnings: [expect.stringContaining("baseline: ")] } })
+    expect(fresh).toMatchObject({
+      policy: { risk: "low" },
+      rehearsal: { warnings: [expect.stringContaining("baseline: ")] },
+    })
     await state.pool.query("update stepback.baselines set captured_at = captured_at - interval '31 days'")
     const old = await prepare(["db-config"])
-    expect(old.policy).toMatchObject({ risk: "medium", riskReasons: ["the baseline is 31 days old, and the plan allows 30 days: capture it again"] })
+    expect(old.policy).toMatchObject({
+      risk: "medium",
+      riskReasons: ["the baseline is 31 days old, and the plan allows 30 days: capture it again"],
+    })
     await keep("baseline")
     const pool = targets.get(world.databaseUrl)
     await pool.query("alter table scoring_config add column extra text")
-    const moved = await prepare(["db-config"]).finally(() => pool.query("alter table scoring_config drop column extra"))
-    expect(moved.policy).toMatchObject({ risk: "medium", riskReasons: ["the schema of scoring_config has changed since the baseline: column extra is new"] })
+    const moved = await prepare(["db-config"])
+    await pool.query("alter table scoring_config drop column extra")
+    expect(moved.policy).toMatchObject({
+      risk: "medium",
+      riskReasons: ["the schema of scoring_config has changed since the baseline: column extra is new"],
+    })
   })
 
   it("is none for want of a snapshot that a step goes back to", async () => {
     await keep("baseline")
-    await expect(prepare(["config-restore"])).rejects.toThrow("`/rollback baseline staging capture --as after` makes one")
+    await expect(prepare(["config-restore"])).rejects.toThrow(
+      "`/rollback baseline staging capture --as after` makes one",
+    )
   })
 
   it("the alignment's keys go back, what somebody changed since is a conflict, and results_version is db-config's", async () => {
@@ -189,8 +251,15 @@ describe("on the card", () => {
     const run = await prepare(["db-config", "config-restore"])
     const seen = run.rehearsal.steps.find((step) => step.stepId === "restore-config")
     expect(seen).toMatchObject({ outcome: "looked", rows: 3 })
-    expect(seen?.changes.map(({ row }) => row)).toEqual(["scoring_config.alignment", "scoring_config.prism_engine", "scoring_config.rounding"])
-    expect(seen?.warnings).toEqual(["1 changed again since and left as they are: scoring_config.fit_bands", 'scoring_config.results_version is left to "Set results_version"'])
+    expect(seen?.changes.map(({ row }) => row)).toEqual([
+      "scoring_config.alignment",
+      "scoring_config.prism_engine",
+      "scoring_config.rounding",
+    ])
+    expect(seen?.warnings).toEqual([
+      "1 changed again since and left as they are: scoring_config.fit_bands",
+      'scoring_config.results_version is left to "Set results_version"',
+    ])
     expect(run.policy.risk).toBe("low")
   })
 })

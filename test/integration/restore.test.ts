@@ -52,7 +52,12 @@ async function textOf(table: string): Promise<string[]> {
   return rows.map((row) => row.row)
 }
 
-async function rehearse(step: RestoreStep, kept: ReturnType<typeof snapshots>, others: PlanStep[] = [], redact: string[] = []) {
+async function rehearse(
+  step: RestoreStep,
+  kept: ReturnType<typeof snapshots>,
+  others: PlanStep[] = [],
+  redact: string[] = [],
+) {
   const baseline = kept.context([step, ...others].map((each) => ({ step: each, values: {} })))
   const context = { ...(await contextOf({ pool: target.pools.get(target.url), redact })), baseline }
   return { context, rehearsed: await rehearseStep(step, context) }
@@ -67,7 +72,13 @@ async function restore(step: RestoreStep, kept: ReturnType<typeof snapshots>, be
 }
 
 async function undo(rollbackId: string, of: RestoreStep) {
-  const step: PlanStep = { ...restoreStepOf(of), kind: "undo", id: `undo-${of.id}`, ofRollback: rollbackId, ofStep: of.id }
+  const step: PlanStep = {
+    ...restoreStepOf(of),
+    kind: "undo",
+    id: `undo-${of.id}`,
+    ofRollback: rollbackId,
+    ofStep: of.id,
+  }
   const context = await contextOf({ pool: target.pools.get(target.url), rollbackId: randomUUID() })
   return undoStep.run(step, context)
 }
@@ -117,17 +128,24 @@ describe("rows that go back", () => {
   it("leave the columns that the plan ignores, and rows that differ in those alone", async () => {
     const kept = snapshots(target, [config])
     await kept.capture()
-    await set("update config set updated_at = '2025-05-05' where key in ('a', 'b'); update config set value = '2' where key = 'a'")
+    await set(
+      "update config set updated_at = '2025-05-05' where key in ('a', 'b'); update config set value = '2' where key = 'a'",
+    )
     const { rehearsed, result } = await restore(restoreStepOf({ table: "config" }), kept)
     expect(rehearsed.changes).toMatchObject([{ row: "config.a", column: "value", before: "2", after: '"v1"' }])
     expect(result).toMatchObject({ rows: 1 })
-    expect((await textOf("config")).slice(0, 2)).toEqual(['(a,"""v1""",s-a,"2025-05-05 00:00:00+00")', '(b,"""v1""",s-b,"2025-05-05 00:00:00+00")'])
+    expect((await textOf("config")).slice(0, 2)).toEqual([
+      '(a,"""v1""",s-a,"2025-05-05 00:00:00+00")',
+      '(b,"""v1""",s-b,"2025-05-05 00:00:00+00")',
+    ])
   })
 
   it("are found by a key beside the primary key", async () => {
     const kept = snapshots(target, [{ table: "named", key: ["name"], ignore: [] }])
     await kept.capture()
-    await set("delete from named where name = 'one'; insert into named (name, n) values ('one', 7), ('three', 3); update named set n = 8 where name = 'two'")
+    await set(
+      "delete from named where name = 'one'; insert into named (name, n) values ('one', 7), ('three', 3); update named set n = 8 where name = 'two'",
+    )
     const damaged = await textOf("named")
     const step = restoreStepOf({ table: "named" })
     const { context, result } = await restore(step, kept)
@@ -146,7 +164,10 @@ describe("rows that go back", () => {
     await kept.capture()
     await set("insert into named (name) values ('three'); insert into uses values ('three')")
     const step = restoreStepOf({ table: "named" })
-    expect((await rehearse(step, kept)).rehearsed).toMatchObject({ outcome: "unknown", note: expect.stringContaining("1 rows of uses refer") })
+    expect((await rehearse(step, kept)).rehearsed).toMatchObject({
+      outcome: "unknown",
+      note: expect.stringContaining("1 rows of uses refer"),
+    })
     await set("delete from uses")
     const { result } = await restore(step, kept, "insert into uses values ('three')")
     expect(result).toMatchObject({ outcome: "failed", failure: { code: "children" } })
@@ -157,7 +178,9 @@ describe("two-way", () => {
   it("takes back what was shown: a row that changed since is named and left, a new difference too", async () => {
     const kept = snapshots(target, [config])
     await kept.capture()
-    await set("update config set value = '2' where key in ('a', 'b'); insert into config (key, value) values ('e', '5')")
+    await set(
+      "update config set value = '2' where key in ('a', 'b'); insert into config (key, value) values ('e', '5')",
+    )
     const { rehearsed, result } = await restore(
       restoreStepOf({ table: "config" }),
       kept,
@@ -186,7 +209,9 @@ describe("two-way", () => {
     await set("update config set value = '2'")
     const { rehearsed, context } = await rehearse(restoreStepOf({ table: "config" }), kept)
     expect(rehearsed).toMatchObject({ outcome: "unknown", note: expect.stringContaining("54 rows differ") })
-    expect(await runStep(restoreStepOf({ table: "config" }), { ...context, rehearsed })).toMatchObject({ failure: { code: "not_rehearsed" } })
+    expect(await runStep(restoreStepOf({ table: "config" }), { ...context, rehearsed })).toMatchObject({
+      failure: { code: "not_rehearsed" },
+    })
     const { result } = await restore(restoreStepOf({ table: "config", keys: ["a", "k7"] }), kept)
     expect(result).toMatchObject({ rows: 2, issues: [] })
   })
@@ -205,7 +230,9 @@ describe("three-way", () => {
   async function aligned() {
     const kept = snapshots(target, [config])
     await kept.capture()
-    await set("update config set value = '2' where key in ('a', 'b'); delete from config where key = 'c'; insert into config (key, value) values ('e', '5')")
+    await set(
+      "update config set value = '2' where key in ('a', 'b'); delete from config where key = 'c'; insert into config (key, value) values ('e', '5')",
+    )
     await kept.capture("after")
     return kept
   }
@@ -215,7 +242,15 @@ describe("three-way", () => {
     await set("update config set value = '3' where key = 'b'; update config set value = '9' where key = 'd'")
     const { rehearsed, result } = await restore(restoreStepOf({ table: "config", after: "after" }), kept)
     expect(rehearsed).toMatchObject({ rows: 3, warnings: ["1 changed again since and left as they are: config.b"] })
-    expect(result).toMatchObject({ outcome: "succeeded", rows: 3, issues: rehearsed.warnings, affected: [{ did: "restored", rows: 2 }, { did: "removed", rows: 1 }] })
+    expect(result).toMatchObject({
+      outcome: "succeeded",
+      rows: 3,
+      issues: rehearsed.warnings,
+      affected: [
+        { did: "restored", rows: 2 },
+        { did: "removed", rows: 1 },
+      ],
+    })
     const { rows } = await target.admin.query("select key, value from config order by key")
     expect(rows).toEqual([
       { key: "a", value: "v1" },
@@ -235,15 +270,25 @@ describe("three-way", () => {
 
   it("leaves what changed between the card and the run", async () => {
     const kept = await aligned()
-    const { result } = await restore(restoreStepOf({ table: "config", after: "after" }), kept, "update config set value = '7' where key = 'a'")
+    const { result } = await restore(
+      restoreStepOf({ table: "config", after: "after" }),
+      kept,
+      "update config set value = '7' where key = 'a'",
+    )
     expect(result).toMatchObject({ outcome: "succeeded", rows: 3, issues: [expect.stringContaining("config.a")] })
   })
 })
 
 describe("what it leaves and refuses", () => {
   it.each([
-    ["an update, even where all is so already", `- { id: x, title: Set a, sql: "update config set value = '2' where key = 'a'", expect: { rows: 1 } }`],
-    ["an insert", `- { id: x, title: Set a, sql: "insert into config (value, key) values ('2', 'a') on conflict (key) do nothing", expect: { rows: 0..1 } }`],
+    [
+      "an update, even where all is so already",
+      `- { id: x, title: Set a, sql: "update config set value = '2' where key = 'a'", expect: { rows: 1 } }`,
+    ],
+    [
+      "an insert",
+      `- { id: x, title: Set a, sql: "insert into config (value, key) values ('2', 'a') on conflict (key) do nothing", expect: { rows: 0..1 } }`,
+    ],
     ["a purge", `- { id: x, title: Set a, purge: { table: config, where: "key = 'a'", at_most: 5, max_share: 100% } }`],
   ])("a key of another step stays that step's: %s", async (_name, yaml) => {
     const kept = snapshots(target, [config])
@@ -260,19 +305,29 @@ describe("what it leaves and refuses", () => {
   it("rows of a step that are known only when it runs make the whole unknown", async () => {
     const kept = snapshots(target, [config])
     await kept.capture()
-    const other = await stepOf(`- { id: x, title: Set one, sql: "update config set value = '2' where key = $1", params: [word], expect: { rows: 1 } }`)
-    expect((await rehearse(restoreStepOf({ table: "config" }), kept, [other])).rehearsed).toMatchObject({ outcome: "unknown", note: expect.stringContaining("Set one") })
+    const other = await stepOf(
+      `- { id: x, title: Set one, sql: "update config set value = '2' where key = $1", params: [word], expect: { rows: 1 } }`,
+    )
+    expect((await rehearse(restoreStepOf({ table: "config" }), kept, [other])).rehearsed).toMatchObject({
+      outcome: "unknown",
+      note: expect.stringContaining("Set one"),
+    })
   })
 
   it("a snapshot that is gone, forged or of another shape is refused", async () => {
     const kept = snapshots(target, [config])
     const step = restoreStepOf({ table: "config" })
-    expect((await rehearse(step, kept)).rehearsed).toMatchObject({ outcome: "unknown", note: expect.stringContaining("no baseline yet") })
+    expect((await rehearse(step, kept)).rehearsed).toMatchObject({
+      outcome: "unknown",
+      note: expect.stringContaining("no baseline yet"),
+    })
     const one = await kept.capture()
     await set("update config set value = '2' where key = 'a'")
     const { context, rehearsed } = await rehearse(step, kept)
     one.content = one.content.replace("v1", "v9")
-    expect(await runStep(step, { ...context, rehearsed })).toMatchObject({ failure: { message: expect.stringContaining("its hash differs") } })
+    expect(await runStep(step, { ...context, rehearsed })).toMatchObject({
+      failure: { message: expect.stringContaining("its hash differs") },
+    })
     kept.kept.length = 0
     expect(await runStep(step, { ...context, rehearsed })).toMatchObject({ failure: { code: "baseline_gone" } })
     const fresh = snapshots(target, [config])
@@ -285,7 +340,11 @@ describe("what it leaves and refuses", () => {
 
   it("a table whose rows cannot be told apart is not captured", async () => {
     await set("insert into bare values (1), (1)")
-    await expect(snapshots(target, [{ table: "bare", key: ["n"], ignore: [] }]).capture()).rejects.toThrow("n is no key of bare")
-    await expect(snapshots(target, [{ table: "nowhere", key: ["n"], ignore: [] }]).capture()).rejects.toThrow("there is no table nowhere")
+    await expect(snapshots(target, [{ table: "bare", key: ["n"], ignore: [] }]).capture()).rejects.toThrow(
+      "n is no key of bare",
+    )
+    await expect(snapshots(target, [{ table: "nowhere", key: ["n"], ignore: [] }]).capture()).rejects.toThrow(
+      "there is no table nowhere",
+    )
   })
 })

@@ -50,35 +50,50 @@ afterAll(async () => {
   await rm(plans, { recursive: true, force: true })
 })
 
-test("a worker is killed between the dispatch and its answer: the next one awaits the same run, undo dispatches its inputs", { timeout: 120_000 }, async () => {
-  const scene = startPlay(stage, () => undefined)
-  await scene.types("alice", "shop prices are off")
-  const card = await scene.waitingCard()
-  expect(wordsOf(card)).toContain("deploy.yml of acme/shop at main (9f8e7d6)")
-  github.fail({ when: "/dispatches", after: "hold" })
-  await scene.presses("bob", card, "approve")
-  const run = await github.started()
-  worker.kill("SIGKILL")
-  await worker.ended
-  worker = await stage.start({ STEPBACK_ROLE: "worker", GH_TOKEN: github.token })
-  await github.asked(`/actions/runs/${run.id}`)
-  github.finish(run, "success")
-  await scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
-  expect(github.runs()).toHaveLength(1)
-  expect(run.inputs["version"]).toBe("7.3")
-  const reply = stage.slack.replies("staging", card.ts).find((message) => message.text.startsWith("✓ Deploy"))
-  expect(reply?.text).toContain(`/actions/runs/${run.id}`)
-  expect(stage.slack.transcript()).not.toContain(github.token)
+test(
+  "a worker is killed between the dispatch and its answer: the next one awaits the same run, undo dispatches its inputs",
+  { timeout: 120_000 },
+  async () => {
+    const scene = startPlay(stage, () => undefined)
+    await scene.types("alice", "shop prices are off")
+    const card = await scene.waitingCard()
+    expect(wordsOf(card)).toContain("deploy.yml of acme/shop at main (9f8e7d6)")
+    github.fail({ when: "/dispatches", after: "hold" })
+    await scene.presses("bob", card, "approve")
+    const run = await github.started()
+    worker.kill("SIGKILL")
+    await worker.ended
+    worker = await stage.start({ STEPBACK_ROLE: "worker", GH_TOKEN: github.token })
+    await github.asked(`/actions/runs/${run.id}`)
+    github.finish(run, "success")
+    await scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
+    expect(github.runs()).toHaveLength(1)
+    expect(run.inputs["version"]).toBe("7.3")
+    const reply = stage.slack.replies("staging", card.ts).find((message) => message.text.startsWith("✓ Deploy"))
+    expect(reply?.text).toContain(`/actions/runs/${run.id}`)
+    expect(stage.slack.transcript()).not.toContain(github.token)
 
-  const ended = await scene.sees("staging", "the end", (message) => message.ts === card.ts && hasButton(message, "undo"))
-  await scene.presses("alice", ended, "undo")
-  const undo = await scene.sees("staging", "the undo's card", (message) => message.ts > card.ts && hasButton(message, "approve"))
-  await scene.presses("bob", undo, "approve")
-  const back = await github.started(1)
-  expect(back.inputs["version"]).toBe("7.4")
-  const running = await scene.sees("staging", "Stop", (message) => message.ts === undo.ts && hasButton(message, "stop"))
-  await github.asked(`/actions/runs/${back.id}`)
-  await scene.presses("alice", running, "stop")
-  await scene.sees("staging", "the end of the undo", (message) => message.ts === undo.ts && /stopped/.test(message.text))
-  expect(back.conclusion).toBe("cancelled")
-})
+    await scene.types("alice", "undo R-1")
+    const undo = await scene.sees(
+      "staging",
+      "the undo's card",
+      (message) => message.ts > card.ts && hasButton(message, "approve"),
+    )
+    await scene.presses("bob", undo, "approve")
+    const back = await github.started(1)
+    expect(back.inputs["version"]).toBe("7.4")
+    const running = await scene.sees(
+      "staging",
+      "Stop",
+      (message) => message.ts === undo.ts && hasButton(message, "stop"),
+    )
+    await github.asked(`/actions/runs/${back.id}`)
+    await scene.presses("alice", running, "stop")
+    await scene.sees(
+      "staging",
+      "the end of the undo",
+      (message) => message.ts === undo.ts && /stopped/.test(message.text),
+    )
+    expect(back.conclusion).toBe("cancelled")
+  },
+)

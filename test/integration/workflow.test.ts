@@ -26,7 +26,11 @@ beforeEach(async () => {
   github = await startLocalGitHub({
     repo: "acme/shop",
     refs: { main: good, "release/7": other },
-    workflows: { "deploy.yml": named, "nameless.yml": named.replace(/run-name.*\n/, ""), "deaf.yml": named.replace(/ {6}stepback_id.*\n/, "") },
+    workflows: {
+      "deploy.yml": named,
+      "nameless.yml": named.replace(/run-name.*\n/, ""),
+      "deaf.yml": named.replace(/ {6}stepback_id.*\n/, ""),
+    },
   })
   step = await stepFor()
 })
@@ -44,14 +48,24 @@ function stepFor(facts: { file?: string; ref?: string; timeout?: string } = {}):
 }
 
 function context(facts: Parameters<typeof contextOf>[0] = {}): Promise<RunContext> {
-  return contextOf({ values: { word: "7.3" }, since: new Date().toISOString(), workerEnvironment: { GH_TOKEN: github.token }, ...facts })
+  return contextOf({
+    values: { word: "7.3" },
+    since: new Date().toISOString(),
+    workerEnvironment: { GH_TOKEN: github.token },
+    ...facts,
+  })
 }
 
 const dispatches = () => github.requests.filter((line) => line.endsWith("/dispatches")).length
 
 test("a rehearsal says which commit would run, and has no effect", async () => {
   const seen = await rehearseStep(step, await context())
-  expect(seen).toMatchObject({ outcome: "looked", commit: good, note: "deploy.yml of acme/shop at main (9f8e7d6)", warnings: [] })
+  expect(seen).toMatchObject({
+    outcome: "looked",
+    commit: good,
+    note: "deploy.yml of acme/shop at main (9f8e7d6)",
+    warnings: [],
+  })
   expect(github.requests.every((line) => line.startsWith("GET "))).toBe(true)
   expect(github.runs()).toHaveLength(0)
 })
@@ -60,11 +74,17 @@ test("a rehearsal finds a disabled workflow, a run-name without the id, and a to
   const nameless = await rehearseStep(await stepFor({ file: "nameless.yml" }), await context())
   expect(nameless.warnings.join()).toContain("run-name: … ${{ inputs.stepback_id }}")
   const wrong = await rehearseStep(step, await context({ workerEnvironment: { GH_TOKEN: "ghp_stale_token" } }))
-  expect(wrong).toMatchObject({ outcome: "unknown", note: expect.stringContaining("put a valid one into the worker's environment") })
+  expect(wrong).toMatchObject({
+    outcome: "unknown",
+    note: expect.stringContaining("put a valid one into the worker's environment"),
+  })
   expect(JSON.stringify(wrong)).not.toContain("ghp_stale_token")
   const found = github.repository.workflows.get("deploy.yml")
   if (found) found.state = "disabled_manually"
-  expect(await rehearseStep(step, await context())).toMatchObject({ outcome: "unknown", note: expect.stringContaining("enable it") })
+  expect(await rehearseStep(step, await context())).toMatchObject({
+    outcome: "unknown",
+    note: expect.stringContaining("enable it"),
+  })
 })
 
 test("it is dispatched with its inputs and an id of its own, awaited, and linked", async () => {
@@ -156,14 +176,20 @@ test("Stop cancels the run", async () => {
   const run = await github.started()
   await github.asked(`/runs/${run.id}`)
   stop.abort()
-  expect(await ending).toMatchObject({ outcome: "failed", failure: { code: "stopped", message: "stopped: its run was cancelled" } })
+  expect(await ending).toMatchObject({
+    outcome: "failed",
+    failure: { code: "stopped", message: "stopped: its run was cancelled" },
+  })
   expect(run.conclusion).toBe("cancelled")
 })
 
 test("a lost lease leaves the run to the next worker", async () => {
   const end = new AbortController()
   const id = crypto.randomUUID()
-  const ending = runStep(step, await context({ rollbackId: id, signal: end.signal, checkpoint: () => Promise.reject(new LostLeaseError(id)) }))
+  const ending = runStep(
+    step,
+    await context({ rollbackId: id, signal: end.signal, checkpoint: () => Promise.reject(new LostLeaseError(id)) }),
+  )
   const run = await github.started()
   await github.asked(`/runs/${run.id}`)
   end.abort()
@@ -182,7 +208,10 @@ test("a branch that moved since the approval: nothing is started", async () => {
   const shown = await rehearseStep(step, await context())
   github.repository.refs.set("main", other)
   const result = await runStep(step, await context({ rehearsed: shown }))
-  expect(result).toMatchObject({ outcome: "failed", failure: { code: "moved", message: expect.stringContaining("9f8e7d6 was approved") } })
+  expect(result).toMatchObject({
+    outcome: "failed",
+    failure: { code: "moved", message: expect.stringContaining("9f8e7d6 was approved") },
+  })
   expect(dispatches()).toBe(0)
 })
 
@@ -191,15 +220,28 @@ test("a branch that moves at the very moment: the run is cancelled and counts as
   github.repository.refs.set("main", other)
   github.fail({ when: "/commits/main", reply: { status: 200, text: good } })
   const result = await runStep(step, await context({ rehearsed: shown }))
-  expect(result).toMatchObject({ outcome: "failed", failure: { code: "moved", message: expect.stringContaining("started at 1111111") } })
+  expect(result).toMatchObject({
+    outcome: "failed",
+    failure: { code: "moved", message: expect.stringContaining("started at 1111111") },
+  })
   expect(github.runs()[0]?.conclusion).toBe("cancelled")
 })
 
 test.each([
   ["a token that is not taken", { status: 401, body: { message: "Bad credentials" } }, "github_401", "${GH_TOKEN}"],
-  ["a token that may not", { status: 403, body: { message: "Resource not accessible by personal access token" } }, "github_403", "Actions: read and write"],
+  [
+    "a token that may not",
+    { status: 403, body: { message: "Resource not accessible by personal access token" } },
+    "github_403",
+    "Actions: read and write",
+  ],
   ["something that is not there", { status: 404, body: { message: "Not Found" } }, "github_404", "spelled right"],
-  ["a repository that has moved", { status: 301, headers: { location: "http://169.254.169.254/" } }, "github_301", "not followed"],
+  [
+    "a repository that has moved",
+    { status: 301, headers: { location: "http://169.254.169.254/" } },
+    "github_301",
+    "not followed",
+  ],
 ] as const)("%s is said with the way out", async (_, reply, code, words) => {
   github.fail({ when: "/dispatches", reply })
   const result = await runStep(step, await context())
@@ -215,21 +257,36 @@ test("inputs that the workflow does not take, a ref that is none", async () => {
 })
 
 test("a rate limit is waited for, and is no failure", async () => {
-  github.fail({ when: "/dispatches", reply: { status: 403, body: { message: "API rate limit exceeded" }, headers: { "x-ratelimit-remaining": "0", "x-ratelimit-reset": String(Math.floor(Date.now() / 1000)) } } })
-  github.fail({ when: "/dispatches", reply: { status: 429, body: { message: "slow down" }, headers: { "retry-after": "1" } } })
+  github.fail({
+    when: "/dispatches",
+    reply: {
+      status: 403,
+      body: { message: "API rate limit exceeded" },
+      headers: { "x-ratelimit-remaining": "0", "x-ratelimit-reset": String(Math.floor(Date.now() / 1000)) },
+    },
+  })
+  github.fail({
+    when: "/dispatches",
+    reply: { status: 429, body: { message: "slow down" }, headers: { "retry-after": "1" } },
+  })
   const ending = runStep(step, await context())
   github.finish(await github.started(), "success")
   expect(await ending).toMatchObject({ outcome: "succeeded" })
 })
 
 test("a rate limit that lasts longer than the step may take is said at once", async () => {
-  github.fail({ when: "/dispatches", reply: { status: 429, body: { message: "slow down" }, headers: { "retry-after": "3600" } } })
+  github.fail({
+    when: "/dispatches",
+    reply: { status: 429, body: { message: "slow down" }, headers: { "retry-after": "3600" } },
+  })
   expect(await runStep(step, await context())).toMatchObject({ outcome: "failed", failure: { code: "rate_limited" } })
 })
 
 test("names that climb to another endpoint, and a token in the clear, are refused", async () => {
   const climbing = { ...step, repo: "acme/.." } as PlanStep
   expect(await runStep(climbing, await context())).toMatchObject({ outcome: "failed", failure: { code: "bad_name" } })
-  await expect(runStep({ ...step, api: "http://github.example" } as PlanStep, await context())).rejects.toThrow("must be https")
+  await expect(runStep({ ...step, api: "http://github.example" } as PlanStep, await context())).rejects.toThrow(
+    "must be https",
+  )
   expect(github.requests).toHaveLength(0)
 })

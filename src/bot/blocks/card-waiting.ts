@@ -49,7 +49,8 @@ export function rehearsalParts(view: RollbackView): Part[] {
 /** Who asks and why, and what for. */
 export function whoAsks(view: RollbackView): Part {
   const reason = view.reason.trim()
-  const asks: Line = [mention(view.requesterId), reason === "" ? " asks, without a reason" : ` asks: "${reason}"`]
+  const does = view.kind === "record" ? "did by hand" : "asks"
+  const asks: Line = [mention(view.requesterId), reason === "" ? ` ${does}, without a reason` : ` ${does}: "${reason}"`]
   const subtitle = subtitleOf(view)
   return list(null, [asks, ...(subtitle === null ? [] : [[{ bold: subtitle }]])])
 }

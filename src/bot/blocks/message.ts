@@ -27,6 +27,8 @@ export function drawMessage(message: Message, view: RollbackView, extras: Extras
         ? drawText(`${titleOf(view, message.stepId)}: its result is not known here`, view)
         : drawStep(view, run)
     }
+    case "file":
+      throw new Error("a file is uploaded, not drawn")
     case "text":
       return drawText(message.text, view)
     case "nudge":

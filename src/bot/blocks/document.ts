@@ -1,0 +1,17 @@
+import type { Analysis, Message, RollbackView } from "../../rollback/facts.ts"
+import { analysisMarkdown } from "./analysis-markdown.ts"
+
+/** What goes into the thread as a file: long output, and the analysis for whoever keeps such documents elsewhere. */
+export function documentOf(
+  message: Message,
+  view: RollbackView,
+  analysis: Analysis | null,
+): { name: string; content: string } | null {
+  if (message.kind !== "file") return null
+  const place = view.number === null ? view.environment : `R-${view.number}`
+  if (message.what === "analysis")
+    return analysis === null ? null : { name: `${place}-analysis.md`, content: analysisMarkdown(view, analysis) }
+  const run = view.stepRuns.find(({ stepId, attempt }) => stepId === message.stepId && attempt === message.attempt)
+  const output = run?.result?.output ?? null
+  return output === null ? null : { name: `${place}-${message.stepId}.txt`, content: output }
+}
