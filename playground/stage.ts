@@ -16,7 +16,13 @@ export type Stage = {
   stop(): Promise<void>
 }
 
-export async function startStage(options: { mode: "http" | "socket"; queue: "redis" | "postgres"; port?: number; plans?: string; slackPort?: number }): Promise<Stage> {
+export async function startStage(options: {
+  mode: "http" | "socket"
+  queue: "redis" | "postgres"
+  port?: number
+  plans?: string
+  slackPort?: number
+}): Promise<Stage> {
   const postgres = await startPostgres()
   const [slack, world, stateUrl, redis] = await Promise.all([
     startLocalSlack(options.slackPort === undefined ? {} : { port: options.slackPort }),
@@ -27,7 +33,9 @@ export async function startStage(options: { mode: "http" | "socket"; queue: "red
   const environment = {
     SLACK_BOT_TOKEN: slack.botToken,
     SLACK_API_URL: slack.apiUrl,
-    ...(options.mode === "socket" ? { SLACK_APP_TOKEN: slack.appToken } : { SLACK_SIGNING_SECRET: slack.signingSecret }),
+    ...(options.mode === "socket"
+      ? { SLACK_APP_TOKEN: slack.appToken }
+      : { SLACK_SIGNING_SECRET: slack.signingSecret }),
     DATABASE_URL: stateUrl,
     ...(redis ? { REDIS_URL: redis.url } : {}),
     STEPBACK_PLANS: options.plans ?? new URL("../plans", import.meta.url).pathname,
@@ -43,7 +51,8 @@ export async function startStage(options: { mode: "http" | "socket"; queue: "red
     async start(more = {}) {
       const started = await startStepback({ ...environment, ...more })
       processes.push(started)
-      if (options.mode === "http" && more["STEPBACK_ROLE"] !== "worker") slack.setRequestUrl(`http://127.0.0.1:${started.port}/slack/events`)
+      if (options.mode === "http" && more["STEPBACK_ROLE"] !== "worker")
+        slack.setRequestUrl(`http://127.0.0.1:${started.port}/slack/events`)
       return started
     },
     async stop() {

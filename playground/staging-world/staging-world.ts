@@ -72,7 +72,10 @@ export async function startStagingWorld(options: StagingOptions): Promise<Stagin
       await pool.query(alignment)
     },
     async setConfiguration(key, value) {
-      await pool.query("update scoring_config set value = $2, updated_at = now() where key = $1", [key, JSON.stringify(value)])
+      await pool.query("update scoring_config set value = $2, updated_at = now() where key = $1", [
+        key,
+        JSON.stringify(value),
+      ])
     },
     async state() {
       const functions = await Promise.all(

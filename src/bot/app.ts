@@ -105,7 +105,7 @@ function withinTime(listener: RequestListener): RequestListener {
       response.writeHead(401).end()
       return
     }
-    void listener(request, response)
+    listener(request, response)
   }
 }
 

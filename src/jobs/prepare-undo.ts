@@ -1,13 +1,12 @@
 import { StepbackError } from "../errors.ts"
 import { readRun } from "../commands/view.ts"
-import type { FrozenRun } from "../plans/frozen.ts"
 import { draftUndo } from "../plans/undo-run.ts"
 import { latestRuns } from "../rollback/analysis.ts"
 import { overallRisk } from "../rollback/risk.ts"
 import { createSecrets } from "../steps/secrets.ts"
-import { identify } from "../steps/target.ts"
+import { identify, type Target } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
-import { canonicalJson } from "../plans/frozen.ts"
+import { canonicalJson, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
 import { hashFiles } from "./freeze-run.ts"
 import { openTarget } from "./open-target.ts"
 import { raises, rehearseSteps } from "./rehearse.ts"
@@ -27,18 +26,7 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
     )
   const secrets = createSecrets(deps.environment)
   const target = openTarget(run.target, secrets, deps.targets)
-  const identity = target.pool ? await identify(target.pool, target.httpBase) : null
-  if (identity?.standby)
-    throw new StepbackError("refused", "the target is a standby and takes no writes: point the plan at the primary")
-  if (
-    identity &&
-    run.target.fingerprint &&
-    canonicalJson(identity.fingerprint) !== canonicalJson(run.target.fingerprint)
-  )
-    throw new StepbackError(
-      "refused",
-      `the target is not the database that R-${of.number ?? "?"} ran on: what it kept is not here`,
-    )
+  const fingerprint = await sameTarget(of, run, target)
   const base = {
     rollbackId: undo.id,
     environment: run.environment,
@@ -67,7 +55,7 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
     notes: null,
     commits: values,
     files: await hashFiles(components, secrets),
-    target: { ...run.target, fingerprint: identity?.fingerprint ?? run.target.fingerprint },
+    target: { ...run.target, fingerprint: fingerprint ?? run.target.fingerprint },
     policy: { risk, riskReasons: reasons, count: rule.count, from: rule.from, expiresMs: run.policy.expiresMs },
     watch: null,
     success: [
@@ -80,4 +68,18 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
     components,
     rehearsal: { lookedAt: new Date().toISOString(), steps, problems: [], warnings: without },
   }
+}
+
+/** What was kept is in the database that the run was on, and nowhere else. Throws with the way out. */
+async function sameTarget(of: StoredRollback, run: FrozenRun, target: Target): Promise<Fingerprint | null> {
+  if (!target.pool) return null
+  const { fingerprint, standby } = await identify(target.pool, target.httpBase)
+  if (standby)
+    throw new StepbackError("refused", "the target is a standby and takes no writes: point the plan at the primary")
+  if (run.target.fingerprint && canonicalJson(fingerprint) !== canonicalJson(run.target.fingerprint))
+    throw new StepbackError(
+      "refused",
+      `the target is not the database that R-${of.number ?? "?"} ran on: what it kept is not here`,
+    )
+  return fingerprint
 }

@@ -4,6 +4,7 @@ import { planFingerprint } from "../plans/moved.ts"
 import { noUndoGiven } from "../plans/normalise-step.ts"
 import type { Plan, PlanComponent, PlanStep } from "../plans/plan.ts"
 import { resolveParameters, selectComponents } from "../plans/select.ts"
+import type { Values } from "../plans/values.ts"
 import type { RehearsedStep } from "../rollback/facts.ts"
 import { overallRisk } from "../rollback/risk.ts"
 import { rehearseStep } from "../steps/definitions.ts"
@@ -88,8 +89,6 @@ export async function prepareRun(
   deps: Pick<WorkDeps, "plans" | "targets" | "environment" | "log"> & { store?: Pick<WorkDeps["store"], "baselines"> },
 ): Promise<FrozenRun> {
   const { plan, components, parameters } = await selectRun(rollback, deps)
-  const missing = await missingSnapshot(plan, components, deps.store)
-  if (missing !== null) throw new Refuse(missing)
   const secrets = createSecrets(deps.environment)
   const target = openTarget(plan.target, secrets, deps.targets)
   const problems: string[] = []
@@ -100,16 +99,11 @@ export async function prepareRun(
   ])
   const reachable: Target = { ...target, pool: problems.length > 0 ? null : target.pool }
   const looking = { plan, components, target: reachable, secrets }
-  const base = {
-    rollbackId: rollback.id,
-    environment: plan.environment,
-    secrets,
-    target: reachable,
-    redact: plan.redact,
-    signal,
-    log: deps.log,
-  }
-  const steps = await rehearsePlan(looking, base, (step) => ({ ...parameters, ...commits[step.id] }), deps.store)
+  const steps = await rehearsePlan(
+    { ...looking, rollbackId: rollback.id, signal, log: deps.log },
+    (step) => ({ ...parameters, ...commits[step.id] }),
+    deps.store,
+  )
   const seen = await lookAtBaseline(looking, deps.store)
   const { risk, reasons } = overallRisk(
     components.map((component) => component.risk),
@@ -150,18 +144,28 @@ export async function prepareRun(
 
 /** Each step with its own values; `restore` is told of the others, whose rows it leaves to them. */
 function rehearsePlan(
-  { plan, components }: { plan: Plan; components: PlanComponent[] },
-  base: Omit<StepContext, "values" | "baseline">,
+  {
+    plan,
+    components,
+    ...base
+  }: Pick<StepContext, "rollbackId" | "secrets" | "target" | "signal" | "log"> & {
+    plan: Plan
+    components: PlanComponent[]
+  },
   valuesOf: (step: PlanStep) => Values,
   store: Pick<WorkDeps["store"], "baselines"> | undefined,
 ): Promise<RehearsedStep[]> {
   const others = components.flatMap((component) => component.steps.map((step) => ({ step, values: valuesOf(step) })))
   const baseline = baselineContext(plan, store, others)
-  return rehearseSteps(components, (step) => ({ ...base, values: valuesOf(step), baseline }))
+  const { environment, redact } = plan
+  return rehearseSteps(components, (step) => ({ ...base, environment, redact, values: valuesOf(step), baseline }))
 }
 
 /** The plan as this worker's folder has it now, and what of it was asked for. */
-async function selectRun(rollback: AskedRun, deps: Pick<WorkDeps, "plans">) {
+async function selectRun(
+  rollback: AskedRun,
+  deps: Pick<WorkDeps, "plans"> & { store?: Pick<WorkDeps["store"], "baselines"> },
+) {
   const { plans, invalid } = await deps.plans.load()
   const loaded = plans.get(rollback.environment)
   if (!loaded) {
@@ -176,6 +180,8 @@ async function selectRun(rollback: AskedRun, deps: Pick<WorkDeps, "plans">) {
   const selected = selectComponents(plan, rollback.selection)
   const resolved = resolveParameters(plan, rollback.selection.parameters)
   if ("refusal" in selected || "refusal" in resolved) throw new Refuse("the plan has changed: ask again")
+  const missing = await missingSnapshot(plan, selected.components, deps.store)
+  if (missing !== null) throw new Refuse(missing)
   return { plan, components: selected.components, parameters: resolved.parameters }
 }
 

@@ -50,7 +50,8 @@ function wayBack(step: PlanStep, rollbackId: string): PlanStep | null {
   const common = {
     id: `undo-${step.id}`,
     title: `Undo: ${step.title.replace(/^Undo: /, "")}`,
-    timeoutMs: Math.max(step.timeoutMs, 60_000),
+    // Giving back is one statement per table, however many batches the taking was.
+    timeoutMs: Math.max(step.timeoutMs, step.effect === "transactional" ? 600_000 : 60_000),
     retries: step.retries,
     needs: [],
     onFailure: "stop" as const,

@@ -1,5 +1,5 @@
 import { errorCode, errorMessage } from "../errors.ts"
-import type { Fingerprint, FrozenRun } from "../plans/frozen.ts"
+import type { Fingerprint } from "../plans/frozen.ts"
 import type { BaselineRules, PlanStep, RowExpectation } from "../plans/plan.ts"
 import type { Values } from "../plans/values.ts"
 import type { Logger } from "../log.ts"
@@ -65,9 +65,6 @@ export type StepType<S extends PlanStep> = {
   rehearse(step: S, context: StepContext): Promise<RehearsedStep>
   run(step: S, context: RunContext): Promise<StepResult>
 }
-
-export type StepDefinitions = { [K in PlanStep["kind"]]?: StepType<Extract<PlanStep, { kind: K }>> }
-export type { FrozenRun }
 
 export function rehearsed(stepId: string, facts: Partial<RehearsedStep>): RehearsedStep {
   return {

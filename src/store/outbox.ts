@@ -13,9 +13,6 @@ export type OutboxRow = {
   revision: number
 }
 
-/** What one rollback still has to say. */
-export type Lane = { rollbackId: string; cardDue: boolean; rows: OutboxRow[] }
-
 /** Messages on their way to Slack. A lane is one rollback's; whoever holds it sends its messages in order. */
 export function outboxStore(pool: Pool) {
   return {

@@ -2,7 +2,6 @@ import { change } from "./fixtures.ts"
 
 const SQL = "sql: update config set value = $1 where key = 'version'"
 const CHECK = "check: select value from config where key = 'version'"
-const HTTP = "http: { method: POST, path: /price, json: { sku: $seen }, attempts: 5, every: 2s }"
 const COMMAND = "command: [./deploy.sh, $good]"
 
 /** What is wrong, the text, where it is said, and a part of what is said. */
