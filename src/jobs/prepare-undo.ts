@@ -9,7 +9,7 @@ import type { StoredRollback } from "../store/rows.ts"
 import { canonicalJson, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
 import { hashFiles } from "./freeze-run.ts"
 import { openTarget } from "./open-target.ts"
-import { raises, rehearseSteps } from "./rehearse.ts"
+import { raises, rehearseSteps } from "./rehearse-steps.ts"
 import type { WorkDeps } from "./work.ts"
 
 /** Makes and looks at the run that takes an earlier one back. */

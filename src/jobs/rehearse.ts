@@ -1,21 +1,19 @@
 import { errorCode, errorMessage, isPassing, LostLeaseError, StepbackError } from "../errors.ts"
 import { canonicalJson, freeze, sha256, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
 import { planFingerprint } from "../plans/moved.ts"
-import { noUndoGiven } from "../plans/normalise-step.ts"
 import type { Plan, PlanComponent, PlanStep } from "../plans/plan.ts"
 import { resolveParameters, selectComponents } from "../plans/select.ts"
 import type { Values } from "../plans/values.ts"
 import type { RehearsedStep } from "../rollback/facts.ts"
 import { overallRisk } from "../rollback/risk.ts"
-import { rehearseStep } from "../steps/definitions.ts"
-import { namesOf } from "../steps/names.ts"
 import { createSecrets } from "../steps/secrets.ts"
-import { rehearsed, type StepContext } from "../steps/step.ts"
+import type { StepContext } from "../steps/step.ts"
 import { identify, type Target } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { hashFiles, resolveCommits } from "./freeze-run.ts"
 import { baselineContext, lookAtBaseline, missingSnapshot } from "./look-at-baseline.ts"
 import { openTarget } from "./open-target.ts"
+import { raises, rehearseSteps } from "./rehearse-steps.ts"
 import { prepareUndoRun } from "./prepare-undo.ts"
 import type { WorkDeps } from "./work.ts"
 
@@ -206,48 +204,4 @@ async function lookAtTarget(
     problems.push(`the target database could not be looked at: ${redact(errorMessage(error))}`)
     return null
   }
-}
-
-/** Database steps one after the other; requests and programs meanwhile, side by side. */
-export async function rehearseSteps(
-  components: PlanComponent[],
-  contextOf: (step: PlanStep) => StepContext,
-): Promise<RehearsedStep[]> {
-  const steps = components.flatMap((component) => component.steps)
-  const found = new Map<string, RehearsedStep>()
-  const look = async (step: PlanStep) => {
-    const context = contextOf(step)
-    const unknown = namesOf(step).filter((name) => !(name in context.values))
-    found.set(
-      step.id,
-      unknown.length > 0
-        ? rehearsed(step.id, {
-            outcome: "not_tried",
-            note: `uses ${unknown.map((name) => `$${name}`).join(", ")}, which the run itself gives`,
-          })
-        : await rehearseStep(step, context),
-    )
-  }
-  const outside = steps.filter((step) => step.kind === "http" || step.kind === "command").map(look)
-  for (const step of steps) if (step.kind !== "http" && step.kind !== "command") await look(step)
-  await Promise.all(outside)
-  return steps.map((step) => found.get(step.id) as RehearsedStep)
-}
-
-/** Why this is riskier than its components say. */
-export function raises(components: PlanComponent[], rehearsal: RehearsedStep[]): string[] {
-  const byId = new Map(rehearsal.map((step) => [step.stepId, step]))
-  return components.flatMap((component) =>
-    component.steps.flatMap((step) => {
-      const seen = byId.get(step.id)
-      const reasons: string[] = []
-      if (step.irreversible !== null && step.irreversible !== noUndoGiven)
-        reasons.push(`${step.title} has no way back: ${step.irreversible}`)
-      if (step.effect !== "none" && seen?.outcome === "unknown")
-        reasons.push(`${step.title}: ${seen.note ?? "could not be looked at"}`)
-      else if (step.kind === "sql" && step.expectRows.kind === "rehearsed" && seen?.rows == null)
-        reasons.push(`${step.title}: how many rows is not known`)
-      return reasons
-    }),
-  )
 }

@@ -18,8 +18,12 @@ export function drawCard(view: RollbackView, now: Date, actions: readonly EndAct
 function actionsOf(view: RollbackView): EndAction[] {
   const offered: EndAction[] = view.state === "succeeded" ? [] : ["retry"]
   if (troubleOf(view) !== null) offered.push("skip")
+  const acting = new Set(
+    view.components.flatMap(({ steps }) => steps.filter((step) => step.effect !== "none").map((step) => step.id)),
+  )
   const didSomething = view.stepRuns.some(
-    (run) => (run.result?.affected.length ?? 0) > 0 || (run.result?.changed ?? 0) > 0,
+    ({ stepId, result }) =>
+      acting.has(stepId) && (result?.outcome === "succeeded" || (result?.affected.length ?? 0) > 0),
   )
   return didSomething ? [...offered, "undo", "analysis"] : [...offered, "analysis"]
 }

@@ -172,28 +172,10 @@ export const INVALID: [name: string, source: string, place: string, message: str
   ["a list for a plan", "- a\n- b\n", "1:1", "expected a mapping with the keys version"],
   ["nothing", "", "1:1", "expected a mapping"],
   [
-    "purge",
-    change(SQL, "purge: { table: config, where: key = $1, at_most: 5 }"),
-    "24:9",
-    'step kind "purge" is not supported yet; supported: sql, check, http, command',
-  ],
-  [
-    "watch",
-    change("escalate:", "watch: { for: 10m, steps: [answers] }\nescalate:"),
-    "45:1",
-    '"watch" is not supported yet',
-  ],
-  [
     "hook",
     change("  mention: [S0OPS]", '  hook: { kind: pagerduty, key: "${PD_KEY}" }'),
     "47:3",
     '"hook" is not supported yet',
-  ],
-  [
-    "asking on failure",
-    change("effect: keyed", "effect: keyed\n        on_failure: ask"),
-    "38:21",
-    "on_failure: ask is not supported yet",
   ],
   [
     "watch of a step with an effect",

@@ -1,0 +1,50 @@
+import { noUndoGiven } from "../plans/normalise-step.ts"
+import type { PlanComponent, PlanStep } from "../plans/plan.ts"
+import type { RehearsedStep } from "../rollback/facts.ts"
+import { rehearseStep } from "../steps/definitions.ts"
+import { namesOf } from "../steps/names.ts"
+import { rehearsed, type StepContext } from "../steps/step.ts"
+
+/** Database steps one after the other; requests and programs meanwhile, side by side. */
+export async function rehearseSteps(
+  components: PlanComponent[],
+  contextOf: (step: PlanStep) => StepContext,
+): Promise<RehearsedStep[]> {
+  const steps = components.flatMap((component) => component.steps)
+  const found = new Map<string, RehearsedStep>()
+  const look = async (step: PlanStep) => {
+    const context = contextOf(step)
+    const unknown = namesOf(step).filter((name) => !(name in context.values))
+    found.set(
+      step.id,
+      unknown.length > 0
+        ? rehearsed(step.id, {
+            outcome: "not_tried",
+            note: `uses ${unknown.map((name) => `$${name}`).join(", ")}, which the run itself gives`,
+          })
+        : await rehearseStep(step, context),
+    )
+  }
+  const outside = steps.filter((step) => step.kind === "http" || step.kind === "command").map(look)
+  for (const step of steps) if (step.kind !== "http" && step.kind !== "command") await look(step)
+  await Promise.all(outside)
+  return steps.map((step) => found.get(step.id) as RehearsedStep)
+}
+
+/** Why this is riskier than its components say. */
+export function raises(components: PlanComponent[], rehearsal: RehearsedStep[]): string[] {
+  const byId = new Map(rehearsal.map((step) => [step.stepId, step]))
+  return components.flatMap((component) =>
+    component.steps.flatMap((step) => {
+      const seen = byId.get(step.id)
+      const reasons: string[] = []
+      if (step.irreversible !== null && step.irreversible !== noUndoGiven)
+        reasons.push(`${step.title} has no way back: ${step.irreversible}`)
+      if (step.effect !== "none" && seen?.outcome === "unknown")
+        reasons.push(`${step.title}: ${seen.note ?? "could not be looked at"}`)
+      else if (step.kind === "sql" && step.expectRows.kind === "rehearsed" && seen?.rows == null)
+        reasons.push(`${step.title}: how many rows is not known`)
+      return reasons
+    }),
+  )
+}
