@@ -10,7 +10,9 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 const stamp = join(root, "node_modules", ".stepback-installed")
 const wanted = hashOf(["package.json", "package-lock.json"])
 
-if (!isInstalled()) install()
+// A service that starts takes what is there: only a clone that was never installed is.
+const isStart = process.argv.includes("--if-missing")
+if (isStart ? !existsSync(join(root, "node_modules")) : !isInstalled()) install()
 requireNode24()
 
 /** npm rewrites times at will; contents say whether what is installed is what the lock file asks for. */

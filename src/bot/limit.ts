@@ -1,6 +1,6 @@
 /** How many commands and clicks one person may make at once, and how many a second come back. */
-const burst = 40
-const perSecond = 1
+const burst = 100
+const perSecond = 5
 /** People remembered at the most; the oldest are forgotten. */
 const remembered = 10_000
 

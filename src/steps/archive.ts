@@ -26,14 +26,17 @@ export function archiveOf(table: TableFacts): Archive {
   return { name: `stepback_ledger.archive_${shape}`, columns: columns.map((column) => column.name) }
 }
 
-/** Creates the archive of a table's shape where it is missing, and writes down what it belongs to. */
+/**
+ * Creates the archive of a table's shape where it is missing, and writes down what it belongs to. A run's rows lie side by
+ * side: a block range index finds them, where a B-tree would make a purge half as slow again.
+ */
 export async function createArchive(client: PoolClient, table: TableFacts): Promise<Archive> {
   const archive = archiveOf(table)
   const columns = storedColumns(table).map((column) => `${escapeIdentifier(column.name)} ${column.type}`)
   const literal = (text: string) => `'${text.replaceAll("'", "''")}'`
   await client.query(
     `create table if not exists ${archive.name} (${own}, ${columns.join(", ")});
-     create index if not exists ${archive.name.split(".")[1]}_run on ${archive.name} (stepback_rollback, stepback_step, stepback_batch);
+     create index if not exists ${archive.name.split(".")[1]}_run on ${archive.name} using brin (stepback_rollback) with (autosummarize = on);
      insert into stepback_ledger.archives (name, relation, columns) values
        (${literal(archive.name)}, ${literal(table.relation)}, ${literal(JSON.stringify(archive.columns))}::jsonb) on conflict do nothing`,
   )

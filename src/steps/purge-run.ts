@@ -1,22 +1,39 @@
 import { setTimeout as pause } from "node:timers/promises"
 import { escapeIdentifier, type PoolClient } from "pg"
-import { isPassing, LostLeaseError } from "../errors.ts"
+import { errorCode, isPassing, LostLeaseError, StepbackError } from "../errors.ts"
 import type { PurgeStep } from "../plans/plan.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { createArchive } from "./archive.ts"
 import type { TableFacts } from "./catalog.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { allowedRowsMax, capProblem, countFamily, countProblem, countTable, splitName } from "./purge.ts"
-import { cutLoose, remove, type Mark } from "./purge-batch.ts"
+import { remove, tooMany, type Mark } from "./purge-batch.ts"
 import { findFamily, listedKin, type Family } from "./purge-family.ts"
-import { failure, stepResult, type RunContext } from "./step.ts"
+import { brokenOff, summary } from "./purge-summary.ts"
+import { lockHolders } from "./settle.ts"
+import { bindUsed } from "./sql-text.ts"
+import { failure, sqlFailure, stepResult, type RunContext } from "./step.ts"
 import { looking, prologue, statement, withClient } from "./target.ts"
 
 /** A batch holds up another writer for as long as it takes: this is aimed at. */
 const batchAimMs = 30
 /** Rows that arrive while it goes on are swept in this many further rounds; what still comes is reported. */
 const sweeps = 5
+/** Late arrivals that one transaction takes. */
+const sweptAtOnce = 1_000
+/** The lease renews itself; between batches it is asked no more often than this, since the asking is a commit. */
+const askEveryMs = 250
 const patienceMs = 90_000
+
+/** What does not change while it goes on. */
+type Purge = {
+  step: PurgeStep
+  context: RunContext
+  family: Family
+  values: readonly unknown[]
+  /** The most that the approval lets go. */
+  most: number
+}
 
 /**
  * Goes over the table's pages in ranges: each range is one transaction with its ledger entry, so that a run is resumed
@@ -31,47 +48,75 @@ export async function runPurge(step: PurgeStep, context: RunContext): Promise<St
   const start = await looking(pool, step.timeoutMs, async (client) => {
     const family = await findFamily(client, schema, name, step.cascade)
     if (!family) return null
-    const mark = await findMark(client, context, step)
+    const found = await findMark(client, context, step)
     const counts = await countFamily(client, family, step, values)
     // The rehearsal counted the table; counting it again would be one scan more.
     const total = context.rehearsed?.total ?? (await countTable(client, family))
-    const endPages = mark?.endPages ?? (await pagesOf(client, family.leaves))
-    return { family, mark, counts, total, endPages }
+    const mark = found ?? {
+      leaf: 0,
+      page: 0,
+      endPages: await pagesOf(client, family.leaves),
+      batch: 0,
+      removed: {},
+    }
+    return { family, mark, counts, total }
   })
   if (!start) return refused("no_table", `there is no table ${step.table}`)
-  const { family, counts } = start
-  const before = start.mark?.removed[family.root.table.name] ?? 0
+  const { family, counts, mark } = start
+  const before = mark.removed[family.root.table.name] ?? 0
   const problem = family.problems[0] ?? counts.unlisted ?? capProblem(step, before + counts.rows, before + start.total)
-  if (problem) return refused("refused", `${problem}; nothing ${before > 0 ? "more " : ""}was deleted`)
   const unapproved = countProblem(step, context.rehearsed?.rows ?? null, before + counts.rows)
-  if (unapproved) return unapproved
-  await withClient(pool, async (client) => {
-    await client.query(prologue({ timeoutMs: step.timeoutMs }))
-    for (const table of [
-      ...family.leaves,
-      ...listedKin(family)
-        .slice(1)
-        .map((kin) => kin.table),
-    ])
-      await createArchive(client, table)
-    await client.query("commit")
-  })
+  const trouble = problem === null ? unapproved : refused("refused", problem)
+  if (trouble?.failure) return brokenOff(step, family, mark, trouble.failure)
+  await createArchives(step, context, family)
   const most = Math.min(step.atMost, allowedRowsMax(step, context.rehearsed?.rows ?? null))
-  let mark: Mark = start.mark ?? { leaf: 0, page: 0, endPages: start.endPages, batch: 0, removed: {} }
-  let pages = firstPages(start.total, start.endPages, step.batch)
-  while (mark.leaf < family.leaves.length) {
-    await context.checkpoint()
-    if (context.signal.aborted) return partly(step, family, mark, "stopped before its end")
-    const began = performance.now()
-    mark = await batch(step, context, family, values, { mark, pages, most })
-    pages = adapt(pages, performance.now() - began)
+  return goThrough({ step, context, family, values, most }, mark, firstPages(start.total, mark.endPages, step.batch))
+}
+
+async function goThrough(purge: Purge, from: Mark, first: number): Promise<StepResult> {
+  const { step, context, family } = purge
+  let mark = from
+  const moved = (to: Mark) => (mark = to)
+  let pages = first
+  let asked = performance.now()
+  try {
+    while (mark.leaf < family.leaves.length) {
+      if (performance.now() - asked > askEveryMs) {
+        await context.checkpoint()
+        asked = performance.now()
+      }
+      if (context.signal.aborted) return brokenOff(step, family, mark, failure("stopped", "stopped before its end"))
+      const began = performance.now()
+      moved(await batch(purge, mark, pages))
+      pages = adapt(pages, performance.now() - began)
+    }
+    const clean = await sweep(purge, mark, moved)
+    return await summary(step, family, { mark, clean }, purge.values, context)
+  } catch (error) {
+    if (error instanceof LostLeaseError) throw error
+    if (errorCode(error) === tooMany) return summary(step, family, { mark, clean: false }, purge.values, context)
+    // What earlier batches removed is told, so that it can be undone.
+    const seen =
+      error instanceof StepbackError
+        ? failure(error.code, error.message)
+        : sqlFailure(error, step.where, context.secrets)
+    if (errorCode(error) === "55P03") seen.detail = await lockHolders(context)
+    return { ...brokenOff(step, family, mark, seen), outcome: isPassing(error) ? "unknown" : "failed" }
   }
-  const swept = await sweep(step, context, family, values, mark, most)
-  return summary(step, family, swept, values, context)
 }
 
 function refused(code: string, message: string): StepResult {
   return stepResult({ outcome: "failed", failure: failure(code, message) })
+}
+
+async function createArchives(step: PurgeStep, context: RunContext, family: Family): Promise<void> {
+  const kin = listedKin(family).slice(1)
+  if (context.target.pool)
+    await withClient(context.target.pool, async (client) => {
+      await client.query(prologue({ timeoutMs: step.timeoutMs }))
+      for (const table of [...family.leaves, ...kin.map((one) => one.table)]) await createArchive(client, table)
+      await client.query("commit")
+    })
 }
 
 /** Pages of about a tenth of the plan's batch, to begin with: the pace is found from there. */
@@ -108,18 +153,13 @@ async function findMark(client: PoolClient, context: RunContext, step: PurgeStep
 }
 
 /** One range of pages, until its outcome is known. */
-async function batch(
-  step: PurgeStep,
-  context: RunContext,
-  family: Family,
-  values: readonly unknown[],
-  at: { mark: Mark; pages: number; most: number },
-): Promise<Mark> {
-  const { mark } = at
+async function batch(purge: Purge, mark: Mark, pages: number): Promise<Mark> {
+  const { step, family } = purge
   const leaf = family.leaves[mark.leaf] as TableFacts
   const end = mark.endPages[mark.leaf] ?? 0
-  const upTo = Math.min(end, mark.page + at.pages)
-  const range = `${escapeIdentifier(family.root.table.name)}.ctid >= '(${mark.page},0)'::tid and ${escapeIdentifier(family.root.table.name)}.ctid < '(${upTo},0)'::tid and (${step.where})`
+  const upTo = Math.min(end, mark.page + pages)
+  const place = `${escapeIdentifier(family.root.table.name)}.ctid`
+  const range = `${place} >= '(${mark.page},0)'::tid and ${place} < '(${upTo},0)'::tid and (${step.where})`
   const next = (removed: Record<string, number>): Mark => ({
     ...mark,
     leaf: upTo >= end ? mark.leaf + 1 : mark.leaf,
@@ -127,59 +167,81 @@ async function batch(
     batch: mark.batch + 1,
     removed,
   })
-  return settle(step, context, mark.batch + 1, (client) =>
-    remove(client, step, context, family, values, { ...at, leaf, range, next }),
-  )
+  return settle(purge, mark, { leaf, range, next })
 }
 
-/** Rows that came while it went on, in whole rounds; each round is a batch of its own. */
-async function sweep(
-  step: PurgeStep,
-  context: RunContext,
-  family: Family,
-  values: readonly unknown[],
-  from: Mark,
-  most: number,
-): Promise<{ mark: Mark; clean: boolean }> {
+/**
+ * Rows that came while it went on, in whole rounds. They are looked for without a lock and taken by their places: a
+ * delete that scans the table would hold those that it has met until it is through. False: some were left.
+ */
+async function sweep(purge: Purge, from: Mark, moved: (to: Mark) => void): Promise<boolean> {
+  const { family, most } = purge
   let mark = from
+  const gone = () => mark.removed[family.root.table.name] ?? 0
   for (let round = 0; round < sweeps; round++) {
-    const before = mark.removed[family.root.table.name] ?? 0
+    let found = 0
     for (const leaf of family.leaves) {
-      const next = (removed: Record<string, number>): Mark => ({ ...mark, batch: mark.batch + 1, removed })
-      mark = await settle(step, context, mark.batch + 1, (client) =>
-        remove(client, step, context, family, values, { mark, most, leaf, range: `(${step.where})`, next }),
-      )
+      const places = await placesOf(purge, leaf, most - gone() + 1)
+      found += places.length
+      const may = places.slice(0, most - gone())
+      for (let n = 0; n < may.length; n += sweptAtOnce) {
+        const some = may.slice(n, n + sweptAtOnce).join('","')
+        const range = `${escapeIdentifier(family.root.table.name)}.ctid = any('{"${some}"}'::tid[]) and (${purge.step.where})`
+        const { batch: number } = mark
+        const next = (removed: Record<string, number>): Mark => ({ ...mark, batch: number + 1, removed })
+        mark = await settle(purge, mark, { leaf, range, next })
+        moved(mark)
+      }
+      if (may.length < places.length) return false
     }
-    if ((mark.removed[family.root.table.name] ?? 0) === before) return { mark, clean: true }
+    if (found === 0) return true
   }
-  return { mark, clean: false }
+  return false
+}
+
+async function placesOf(purge: Purge, leaf: TableFacts, limit: number): Promise<string[]> {
+  const { step, context, family, values } = purge
+  const { pool } = context.target
+  if (!pool) return []
+  const name = escapeIdentifier(family.root.table.name)
+  const used = bindUsed(
+    `select ${name}.ctid::text as place from only ${leaf.relation} as ${name} where (${step.where}) limit ${Math.max(1, limit)}`,
+    values,
+  )
+  return looking(pool, step.timeoutMs, async (client) =>
+    (await statement(client, used.text, used.values)).rows.map((row) => (row as { place: string }).place),
+  )
 }
 
 /** One transaction with its ledger entry; after an error that passes the ledger is asked before it is tried again. */
 async function settle(
-  step: PurgeStep,
-  context: RunContext,
-  number: number,
-  work: (client: PoolClient) => Promise<Mark>,
+  purge: Purge,
+  mark: Mark,
+  at: { leaf: TableFacts; range: string; next(removed: Record<string, number>): Mark },
 ): Promise<Mark> {
+  const { step, context } = purge
   const pool = context.target.pool
   if (!pool) throw new Error("the plan's target has no database")
+  const number = mark.batch + 1
   const started = performance.now()
   for (let attempt = 1; ; attempt++) {
     try {
       return await withClient(pool, async (client) => {
-        const done = await openStep(client, context.key, step.id, {
-          timeoutMs: step.timeoutMs,
-          batch: number,
-          exclusive: attempt > 1,
-        })
-        if (done) {
+        const options = { timeoutMs: step.timeoutMs, batch: number, exclusive: attempt > 1 }
+        // The first statement goes along in the same round trip: what the fence refuses is rolled back with it.
+        const [opened, removed] = await Promise.allSettled([
+          openStep(client, context.key, step.id, options),
+          remove(client, purge, { ...at, mark }),
+        ])
+        if (opened.status === "rejected") throw opened.reason
+        if (opened.value) {
           await client.query("rollback")
-          return (done.result as unknown as { mark: Mark }).mark
+          return (opened.value.result as unknown as { mark: Mark }).mark
         }
-        const mark = await work(client)
-        await closeStep(client, context.key, step.id, { ...stepResult({}), mark } as StepResult, number)
-        return mark
+        if (removed.status === "rejected") throw removed.reason
+        const entry = { ...stepResult({}), mark: removed.value } as StepResult
+        await closeStep(client, context.key, step.id, entry, number)
+        return removed.value
       })
     } catch (error) {
       const late = performance.now() - started > patienceMs
@@ -187,61 +249,4 @@ async function settle(
       await pause(Math.min(100 * 2 ** attempt, 2_000))
     }
   }
-}
-
-function affected(mark: Mark): StepResult["affected"] {
-  return Object.entries(mark.removed).map(([table, rows]) =>
-    table.startsWith(cutLoose)
-      ? { table: table.slice(cutLoose.length), did: "changed" as const, rows }
-      : { table, did: "removed" as const, rows },
-  )
-}
-
-function partly(step: PurgeStep, family: Family, mark: Mark, why: string): StepResult {
-  const rows = mark.removed[family.root.table.name] ?? 0
-  return stepResult({
-    outcome: "failed",
-    rows,
-    affected: affected(mark),
-    evidence: [`${rows} rows of ${step.table} archived and removed so far`],
-    failure: failure("stopped", why),
-  })
-}
-
-async function summary(
-  step: PurgeStep,
-  family: Family,
-  { mark, clean }: { mark: Mark; clean: boolean },
-  values: readonly unknown[],
-  context: RunContext,
-): Promise<StepResult> {
-  const rows = mark.removed[family.root.table.name] ?? 0
-  const pool = context.target.pool
-  const left =
-    pool === null || clean
-      ? 0
-      : (await looking(pool, step.timeoutMs, (client) => countFamily(client, family, step, values))).rows
-  const others = Object.entries(mark.removed).filter(([table]) => table !== family.root.table.name)
-  const unapproved = countProblem(step, context.rehearsed?.rows ?? null, rows)
-  return stepResult({
-    ...(unapproved
-      ? {
-          outcome: "failed" as const,
-          failure: failure("row_count", `${rows} rows were removed, which is not what was approved`),
-        }
-      : {}),
-    rows,
-    changed: rows,
-    affected: affected(mark),
-    issues: left > 0 ? [`${left} rows of ${step.table} arrived meanwhile and were left`] : [],
-    evidence: [
-      `${rows} rows of ${step.table} archived and removed in ${mark.batch} batches`,
-      ...others.map(([table, count]) =>
-        table.startsWith(cutLoose)
-          ? `${count} rows of ${table.slice(cutLoose.length)} lost their parent`
-          : `${count} rows of ${table} with them`,
-      ),
-      ...(left > 0 ? [`${left} rows arrived meanwhile and were left`] : []),
-    ],
-  })
 }

@@ -55,7 +55,7 @@ async function failed(error: unknown, sql: string, context: RunContext, started:
 }
 
 /** Who holds locks that others wait for, for the message of a lock timeout. */
-async function lockHolders(context: RunContext): Promise<string | null> {
+export async function lockHolders(context: RunContext): Promise<string | null> {
   const { pool } = context.target
   if (!pool) return null
   try {

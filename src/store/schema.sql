@@ -476,6 +476,12 @@ begin
   insert into stepback.outbox (rollback_id, seq, key, body) values (p_rollback, v_row.message_seq + 1, p_key, p_body)
     on conflict (key) do nothing;
   get diagnostics v_told = row_count;
+  -- Output that is too long for a reply follows it as a file.
+  if v_told = 1 and p_result ->> 'output' is not null then
+    insert into stepback.outbox (rollback_id, seq, key, body) values (p_rollback, v_row.message_seq + 2, p_key || '/output',
+      jsonb_build_object('kind', 'file', 'what', 'output', 'stepId', p_step, 'attempt', p_attempt)) on conflict (key) do nothing;
+    v_told := 2;
+  end if;
   update stepback.rollbacks set audit_entries = v_row.entry, audit_head = v_hash, message_seq = message_seq + v_told,
     card_version = card_version + 1, deliver_at = least(deliver_at, now()) where id = p_rollback;
   return v_row.stop;

@@ -323,7 +323,7 @@ describe("doctor", () => {
     for (const start of [
       "state database:",
       "queue: Redis:",
-      "Slack: the token lacks chat:write",
+      "Slack: the token lacks channels:history",
       "staging: STAGING_URL is missing",
     ])
       expect(out).toMatch(new RegExp(`^✗ ${start}.* → .+`, "m"))
