@@ -8,6 +8,7 @@ import { benchAck } from "./ack.ts"
 import { drawTable, type Table } from "./figures.ts"
 import { benchFirstEffect } from "./first-effect.ts"
 import { benchLightSteps } from "./light-steps.ts"
+import { benchPurge } from "./purge.ts"
 import { benchSlowSlack } from "./slow-slack.ts"
 import { benchThroughput } from "./throughput.ts"
 
@@ -16,6 +17,7 @@ const benchmarks: Record<string, () => Promise<Table>> = {
   "first-effect": benchFirstEffect,
   "light-steps": benchLightSteps,
   throughput: benchThroughput,
+  purge: benchPurge,
   "slow-slack": benchSlowSlack,
 }
 

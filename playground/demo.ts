@@ -1,6 +1,6 @@
 import { parseArgs } from "node:util"
 import { findRedis } from "./redis.ts"
-import { playScenario, scenarios } from "./scenarios.ts"
+import { playScenario, scenarios, writePlans } from "./scenarios.ts"
 import type { Scenario } from "./scenarios/scenario.ts"
 import { startStage, type Stage } from "./stage.ts"
 
@@ -77,7 +77,8 @@ async function main(): Promise<number> {
   const where = queue === "redis" ? "a Redis" : "the queue in Postgres (no redis-server here)"
   say(`Starting Postgres, ${where}, a local Slack, a staging world and the bot …`)
   // A stage half built cannot be taken down: whoever interrupts meanwhile waits the two seconds.
-  const stage = await startStage({ mode: "http", queue })
+  const plans = await writePlans(asked.scenario)
+  const stage = await startStage({ mode: "http", queue, ...(plans ? { plans: plans.folder } : {}) })
   try {
     const scene = asked.scenario === null ? host(stage) : perform(asked.scenario, asked.name, stage)
     const end = await Promise.race([scene, interrupted])
@@ -92,6 +93,7 @@ async function main(): Promise<number> {
   } finally {
     say("\nCleaning up …")
     await stage.stop()
+    await plans?.remove()
   }
 }
 

@@ -2,6 +2,7 @@ import { once } from "node:events"
 import { readFile } from "node:fs/promises"
 import { createServer, type IncomingMessage } from "node:http"
 import { join } from "node:path"
+import { setTimeout as pause } from "node:timers/promises"
 import type { Pool } from "pg"
 
 export const functionNames = ["finalizeAssessment", "score_prism", "score_fc_session"] as const
@@ -20,6 +21,8 @@ export type FunctionsServer = {
   url: string
   /** Makes a function fail whatever is deployed; null mends all. */
   breakFunctions(name: FunctionName | null): void
+  /** Makes a function answer so much later; null makes all as quick as they are. */
+  slowDown(name: FunctionName | null, ms: number): void
   deployed(name: FunctionName): Promise<{ version: string; commit: string }>
   close(): Promise<void>
 }
@@ -35,8 +38,9 @@ export async function startFunctionsServer({
   port: number
 }): Promise<FunctionsServer> {
   const broken = new Set<FunctionName>()
+  const delays = new Map<FunctionName, number>()
   const server = createServer((request, response) => {
-    void answer(request, { folder, pool, broken })
+    void answer(request, { folder, pool, broken, delays })
       .catch((error: unknown): Answer => ({ status: 500, body: { error: describeError(error) } }))
       .then(({ status, body }) => {
         response.writeHead(status, { "content-type": "application/json" })
@@ -54,6 +58,10 @@ export async function startFunctionsServer({
       if (name === null) broken.clear()
       else broken.add(name)
     },
+    slowDown(name, ms) {
+      if (name === null) delays.clear()
+      else delays.set(name, ms)
+    },
     deployed: async (name) => {
       const { version, commit } = await load(folder, name)
       return { version, commit }
@@ -66,7 +74,7 @@ export async function startFunctionsServer({
   }
 }
 
-type World = { folder: string; pool: Pool; broken: Set<FunctionName> }
+type World = { folder: string; pool: Pool; broken: Set<FunctionName>; delays: Map<FunctionName, number> }
 
 async function answer(request: IncomingMessage, world: World): Promise<Answer> {
   const path = new URL(request.url ?? "/", "http://127.0.0.1").pathname
@@ -81,6 +89,7 @@ async function answer(request: IncomingMessage, world: World): Promise<Answer> {
   if (input === null) return { status: 400, body: { error: "the body is not a JSON object" } }
   const started = performance.now()
   try {
+    await pause(world.delays.get(name) ?? 0)
     if (world.broken.has(name)) throw new Error("the scoring engine does not answer")
     const result = await deployed.handler(input, toolsOf(world.pool))
     const took = Math.round(performance.now() - started)

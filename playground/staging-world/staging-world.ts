@@ -3,6 +3,14 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import pg from "pg"
 import type { Postgres } from "../postgres.ts"
+import {
+  addBadProfiles,
+  alignConfiguration,
+  type Checksums,
+  countArchived,
+  readChecksums,
+  readConfiguration,
+} from "./contents.ts"
 import { type FunctionName, functionNames, startFunctionsServer } from "./functions-server.ts"
 import { createRepository, deploy, describeCommit } from "./repository.ts"
 
@@ -26,10 +34,20 @@ export type StagingWorld = {
   state(): Promise<StagingState>
   /** Makes a function fail even after it was redeployed; null mends all. */
   breakFunctions(name: FunctionName | null): void
+  /** Makes a function answer so much later; null makes all as quick as they are. */
+  slowDown(name: FunctionName | null, ms?: number): void
   /** What the alignment did to the configuration beside results_version: between a baseline and its `after` snapshot. */
   alignConfiguration(): Promise<void>
   /** Somebody sets a key by hand, since then: a conflict, where the alignment had set it too. */
   setConfiguration(key: string, value: unknown): Promise<void>
+  /** So many more profiles of the bad version, made now. */
+  addBadProfiles(count: number): Promise<void>
+  /** Of the tables' rows: equal when nothing differs but when a row was written. */
+  checksums(): Promise<Checksums>
+  /** `scoring_config`, by its keys. */
+  configuration(): Promise<Record<string, unknown>>
+  /** How many rows of each table a rollback has kept. */
+  archived(): Promise<Record<string, number>>
   stop(): Promise<void>
 }
 
@@ -68,9 +86,12 @@ export async function startStagingWorld(options: StagingOptions): Promise<Stagin
     repo,
     env: { STAGING_DATABASE_URL: databaseUrl, STAGING_URL: server.url, STAGING_REPO: repo },
     breakFunctions: (name) => server.breakFunctions(name),
-    async alignConfiguration() {
-      await pool.query(alignment)
-    },
+    slowDown: (name, ms = 0) => server.slowDown(name, ms),
+    alignConfiguration: () => alignConfiguration(pool),
+    addBadProfiles: (count) => addBadProfiles(pool, count),
+    checksums: () => readChecksums(pool),
+    configuration: () => readConfiguration(pool),
+    archived: () => countArchived(pool),
     async setConfiguration(key, value) {
       await pool.query("update scoring_config set value = $2, updated_at = now() where key = $1", [
         key,
@@ -93,16 +114,6 @@ export async function startStagingWorld(options: StagingOptions): Promise<Stagin
     },
   }
 }
-
-/** Keys that v1.2.1 changed, added and no longer wanted. Functions of either version work with both. */
-const alignment = `with changed as (
-    update scoring_config set value = case key
-      when 'prism_engine' then jsonb_set(value, '{spread}', '18')
-      else jsonb_set(value, '{high}', '70') end, updated_at = now()
-    where key in ('prism_engine', 'fit_bands')
-  ), added as (
-    insert into scoring_config (key, value) values ('alignment', '"v1.2.1"')
-  ) delete from scoring_config where key = 'rounding'`
 
 async function createDatabase(postgres: StagingOptions["postgres"], name: string): Promise<string> {
   await execute(postgres.url(), `drop database if exists ${pg.escapeIdentifier(name)} with (force)`)

@@ -1,5 +1,8 @@
 /** What follows acks runs this many at once, so that the next ack never stands behind all of it. */
 const atOnce = 6
+/** Work begins when no further request has come for this long, or after the longer time: a person does not feel either. */
+const calmMs = 4
+const mostCalmMs = 40
 /** What takes longer waits for somebody else and not for this process's attention: its turn goes to the next. */
 const turnMs = 250
 
@@ -12,13 +15,29 @@ export type Turns = <T>(work: () => Promise<T>) => Promise<T>
 export function createTurns(): Turns {
   const waiting: (() => void)[] = []
   let taken = 0
+  let calm: NodeJS.Timeout | null = null
+  let restless = 0
+
+  /** Puts the beginning off while more requests come in. */
+  function settle(): void {
+    const now = performance.now()
+    if (calm === null) restless = now
+    else clearTimeout(calm)
+    calm = setTimeout(
+      () => {
+        calm = null
+        for (let n = taken; n < atOnce; n++) next()
+      },
+      Math.min(calmMs, Math.max(0, restless + mostCalmMs - now)),
+    )
+  }
 
   function next(): void {
     if (taken >= atOnce) return
     const start = waiting.shift()
     if (start === undefined) return
     taken++
-    // After the requests that have arrived by now.
+    // After what has arrived by now.
     setImmediate(start)
   }
 
@@ -28,7 +47,7 @@ export function createTurns(): Turns {
       if (given) return
       given = true
       taken--
-      next()
+      if (calm === null) next()
     }
   }
 
@@ -43,6 +62,6 @@ export function createTurns(): Turns {
         }
         work().finally(done).then(resolve, reject)
       })
-      next()
+      settle()
     })
 }

@@ -32,6 +32,9 @@ export function archiveOf(table: TableFacts): Archive {
  */
 export async function createArchive(client: PoolClient, table: TableFacts): Promise<Archive> {
   const archive = archiveOf(table)
+  // Creating what is there already would lock it against whoever is writing into it.
+  const known = await client.query<{ there: boolean }>("select to_regclass($1) is not null as there", [archive.name])
+  if (known.rows[0]?.there) return archive
   const columns = storedColumns(table).map((column) => `${escapeIdentifier(column.name)} ${column.type}`)
   const literal = (text: string) => `'${text.replaceAll("'", "''")}'`
   await client.query(

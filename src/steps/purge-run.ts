@@ -45,22 +45,24 @@ export async function runPurge(step: PurgeStep, context: RunContext): Promise<St
     return stepResult({ outcome: "failed", failure: failure("no_database", "the plan's target has no database") })
   const values = step.params.map((name) => context.values[name] ?? "")
   const { schema, name } = splitName(step.table)
-  const start = await looking(pool, step.timeoutMs, async (client) => {
-    const family = await findFamily(client, schema, name, step.cascade)
-    if (!family) return null
-    const found = await findMark(client, context, step)
-    const counts = await countFamily(client, family, step, values)
-    // The rehearsal counted the table; counting it again would be one scan more.
-    const total = context.rehearsed?.total ?? (await countTable(client, family))
-    const mark = found ?? {
-      leaf: 0,
-      page: 0,
-      endPages: await pagesOf(client, family.leaves),
-      batch: 0,
-      removed: {},
-    }
-    return { family, mark, counts, total }
-  })
+  const start = await patiently(context, () =>
+    looking(pool, step.timeoutMs, async (client) => {
+      const family = await findFamily(client, schema, name, step.cascade)
+      if (!family) return null
+      const found = await findMark(client, context, step)
+      const counts = await countFamily(client, family, step, values)
+      // The rehearsal counted the table; counting it again would be one scan more.
+      const total = context.rehearsed?.total ?? (await countTable(client, family))
+      const mark = found ?? {
+        leaf: 0,
+        page: 0,
+        endPages: await pagesOf(client, family.leaves),
+        batch: 0,
+        removed: {},
+      }
+      return { family, mark, counts, total }
+    }),
+  )
   if (!start) return refused("no_table", `there is no table ${step.table}`)
   const { family, counts, mark } = start
   const before = mark.removed[family.root.table.name] ?? 0
@@ -68,7 +70,7 @@ export async function runPurge(step: PurgeStep, context: RunContext): Promise<St
   const unapproved = countProblem(step, context.rehearsed?.rows ?? null, before + counts.rows)
   const trouble = problem === null ? unapproved : refused("refused", problem)
   if (trouble?.failure) return brokenOff(step, family, mark, trouble.failure)
-  await createArchives(step, context, family)
+  await patiently(context, () => createArchives(step, context, family))
   const most = Math.min(step.atMost, allowedRowsMax(step, context.rehearsed?.rows ?? null))
   return goThrough({ step, context, family, values, most }, mark, firstPages(start.total, mark.endPages, step.batch))
 }
@@ -87,7 +89,10 @@ async function goThrough(purge: Purge, from: Mark, first: number): Promise<StepR
       }
       if (context.signal.aborted) return brokenOff(step, family, mark, failure("stopped", "stopped before its end"))
       const began = performance.now()
-      moved(await batch(purge, mark, pages))
+      const next = await batch(purge, mark, pages)
+      // More rows than were approved came into the pages that are left: the sweep takes what may still go.
+      if (next === null) break
+      moved(next)
       pages = adapt(pages, performance.now() - began)
     }
     const clean = await sweep(purge, mark, moved)
@@ -152,8 +157,8 @@ async function findMark(client: PoolClient, context: RunContext, step: PurgeStep
   return rows[0]?.mark ?? null
 }
 
-/** One range of pages, until its outcome is known. */
-async function batch(purge: Purge, mark: Mark, pages: number): Promise<Mark> {
+/** One range of pages, until its outcome is known. Null: it would go beyond what was approved. */
+async function batch(purge: Purge, mark: Mark, pages: number): Promise<Mark | null> {
   const { step, family } = purge
   const leaf = family.leaves[mark.leaf] as TableFacts
   const end = mark.endPages[mark.leaf] ?? 0
@@ -167,7 +172,10 @@ async function batch(purge: Purge, mark: Mark, pages: number): Promise<Mark> {
     batch: mark.batch + 1,
     removed,
   })
-  return settle(purge, mark, { leaf, range, next })
+  return settle(purge, mark, { leaf, range, next }).catch((error: unknown) => {
+    if (errorCode(error) === tooMany) return null
+    throw error
+  })
 }
 
 /**
@@ -223,26 +231,32 @@ async function settle(
   const pool = context.target.pool
   if (!pool) throw new Error("the plan's target has no database")
   const number = mark.batch + 1
+  return patiently(context, (attempt) =>
+    withClient(pool, async (client) => {
+      const options = { timeoutMs: step.timeoutMs, batch: number, exclusive: attempt > 1 }
+      // The first statement goes along in the same round trip: what the fence refuses is rolled back with it.
+      const [opened, removed] = await Promise.allSettled([
+        openStep(client, context.key, step.id, options),
+        remove(client, purge, { ...at, mark }),
+      ])
+      if (opened.status === "rejected") throw opened.reason
+      if (opened.value) {
+        await client.query("rollback")
+        return (opened.value.result as unknown as { mark: Mark }).mark
+      }
+      if (removed.status === "rejected") throw removed.reason
+      const entry = { ...stepResult({}), mark: removed.value } as StepResult
+      await closeStep(client, context.key, step.id, entry, number)
+      return removed.value
+    }),
+  )
+}
+
+async function patiently<T>(context: RunContext, work: (attempt: number) => Promise<T>): Promise<T> {
   const started = performance.now()
   for (let attempt = 1; ; attempt++) {
     try {
-      return await withClient(pool, async (client) => {
-        const options = { timeoutMs: step.timeoutMs, batch: number, exclusive: attempt > 1 }
-        // The first statement goes along in the same round trip: what the fence refuses is rolled back with it.
-        const [opened, removed] = await Promise.allSettled([
-          openStep(client, context.key, step.id, options),
-          remove(client, purge, { ...at, mark }),
-        ])
-        if (opened.status === "rejected") throw opened.reason
-        if (opened.value) {
-          await client.query("rollback")
-          return (opened.value.result as unknown as { mark: Mark }).mark
-        }
-        if (removed.status === "rejected") throw removed.reason
-        const entry = { ...stepResult({}), mark: removed.value } as StepResult
-        await closeStep(client, context.key, step.id, entry, number)
-        return removed.value
-      })
+      return await work(attempt)
     } catch (error) {
       const late = performance.now() - started > patienceMs
       if (error instanceof LostLeaseError || !isPassing(error) || late || context.signal.aborted) throw error

@@ -2,6 +2,7 @@ import type { PoolClient } from "pg"
 import type { UndoStep } from "../plans/plan.ts"
 import type { RehearsedStep, StepResult } from "../rollback/facts.ts"
 import { findTable, type TableFacts } from "./catalog.ts"
+import { errorCode, StepbackError } from "../errors.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { settleStep } from "./settle.ts"
 import { elapsed, failure, rehearsed, sqlFailure, stepResult, type RunContext, type StepType } from "./step.ts"
@@ -16,8 +17,12 @@ type Part = {
   summary: string
   undo: string
   operation: ImageOperation | "archive"
+  /** What people should know of it, for the card and the analysis. */
+  told?: string
 }
 type Summary = { wanted: number; already: number; conflicts: number; labels: string[] }
+
+const schemaChanged = "schema_changed"
 
 /** Conflicts that are named one by one. */
 const shownConflicts = 20
@@ -49,7 +54,7 @@ export const undoStep: StepType<UndoStep> = {
                   `${summary.wanted} ${summary.wanted === 1 ? "row" : "rows"} of ${part.table.name}`,
               )
               .join(", "),
-          warnings: conflicts === null ? [] : [conflicts],
+          warnings: [...(conflicts === null ? [] : [conflicts]), ...toldOf(parts)],
         }
       })
       return rehearsed(step.id, { ...facts, ms: elapsed(started) })
@@ -66,7 +71,12 @@ export const undoStep: StepType<UndoStep> = {
         await client.query("rollback")
         return done.result
       }
-      const result = { ...(await act(client, step, context)), attempts: context.attempt, ms: elapsed(started) }
+      const acted = await act(client, step, context).catch((error: unknown) => {
+        // Postgres's own words would show the row.
+        if (!["22P02", "42P01", "3F000"].includes(errorCode(error))) throw error
+        throw new StepbackError(schemaChanged, describe(errorCode(error), ""), { cause: error })
+      })
+      const result = { ...acted, attempts: context.attempt, ms: elapsed(started) }
       if (result.outcome === "succeeded") await closeStep(client, context.key, step.id, result)
       else await client.query("rollback")
       return result
@@ -74,6 +84,7 @@ export const undoStep: StepType<UndoStep> = {
 }
 
 function describe(code: string, message: string): string {
+  if (code === schemaChanged) return message
   if (code === "22P02") return "the table's columns changed since: what was kept does not fit any more"
   if (code === "42P01" || code === "3F000") return "the target has no ledger: it was restored or replaced since"
   return `${code} ${message}`
@@ -113,11 +124,13 @@ async function archivedParts(client: PoolClient, of: string[]): Promise<Part[]> 
     )
     for (const { depth, cut } of rows) {
       const table = await tableOf(client, archive.relation)
+      const told = columnsMoved(table, archive.columns)
       const names = cut === null ? [] : (JSON.parse(cut) as string[])
       found.push({
         table,
         depth,
         operation: "archive",
+        ...(told === null ? {} : { told }),
         did: "restored",
         summary: cut === null ? removedSummary(table, archive.name) : cutSummary(table, archive.name, names),
         undo: cut === null ? removedUndo(table, archive.name, archive.columns) : cutUndo(table, archive.name, names),
@@ -125,6 +138,25 @@ async function archivedParts(client: PoolClient, of: string[]): Promise<Part[]> 
     }
   }
   return found.sort((a, b) => a.depth - b.depth)
+}
+
+/** What was kept has no place any more where a column is gone; a new one gets its default, which is told. */
+function columnsMoved(table: TableFacts, kept: readonly string[]): string | null {
+  const stored = table.columns.filter((column) => !column.generated).map((column) => column.name)
+  const gone = kept.filter((name) => !stored.includes(name))
+  if (gone.length > 0)
+    throw new StepbackError(
+      schemaChanged,
+      `${table.name}: ${gone.join(", ")} is gone since: what was kept does not fit any more`,
+    )
+  const fresh = stored.filter((name) => !kept.includes(name))
+  return fresh.length > 0
+    ? `${table.name} has ${fresh.join(", ")} since: rows that come back get its default there`
+    : null
+}
+
+function toldOf(parts: readonly Part[]): string[] {
+  return [...new Set(parts.flatMap((part) => part.told ?? []))]
 }
 
 async function tableOf(client: PoolClient, relation: string): Promise<TableFacts> {
@@ -182,7 +214,7 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext): Pro
     rows,
     changed: rows,
     affected,
-    issues: conflicts === null ? [] : [conflicts],
+    issues: [...(conflicts === null ? [] : [conflicts]), ...toldOf(parts)],
     evidence: [
       ...affected.map((item) => `${item.rows} ${item.rows === 1 ? "row" : "rows"} of ${item.table} ${item.did}`),
       ...(rows === 0 && conflicts === null ? ["already as it was, nothing changed"] : []),

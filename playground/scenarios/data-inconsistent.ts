@@ -1,0 +1,54 @@
+import { isAnalysis } from "./happy.ts"
+import { hasButton, wordsOf } from "./play.ts"
+import type { Scenario } from "./scenario.ts"
+
+/** More profiles arrive after the card was shown than the tolerance allows. */
+const more = 60
+
+export const dataInconsistent: Scenario = {
+  summary: "between the card and its approval more rows match than were shown",
+  expected:
+    "no profile is removed, #oncall is called with both numbers, the card asks again with the new one, and after the second approval all go",
+  async play(play) {
+    const { world, slack } = play.stage
+    await play.types("alice", "staging --with data-cleanup scoring is broken")
+    const card = await play.waitingCard()
+    play.show("while it waits for approval")
+    const shown = (await world.state()).rows
+    play.check("the card shows 37 profiles", /profiles[\s\S]*37 of/.test(wordsOf(card)))
+    await world.addBadProfiles(more)
+    await play.presses("bob", card, "approve")
+
+    const call = await play.sees("oncall", "the escalation", (message) => hasButton(message, "acknowledge"))
+    const now = shown.badProfiles + more
+    play.check("the escalation names the step", call.text.includes("Remove profiles that the bad version made"))
+    play.check(
+      "the escalation carries both numbers",
+      new RegExp(`${now} rows match now, .* were approved`).test(call.text),
+    )
+    const again = await play.sees(
+      "staging",
+      "the card with the new number",
+      (message) => hasButton(message, "approve") && wordsOf(message).includes(`${now} of`),
+    )
+    play.show("when it asks again")
+    const kept = (await world.state()).rows
+    play.check("no profile was removed", kept.badProfiles === now && kept.badAnswers === 2 * now)
+    play.check(
+      "there is no analysis yet",
+      !slack.messages("staging").some((message) => isAnalysis(message) && Number(message.ts) > Number(card.ts)),
+    )
+    await play.presses("bob", again, "approve")
+
+    const analysis = await play.sees("staging", "the analysis", isAnalysis)
+    const { rows } = await world.state()
+    play.check("all of them are removed", rows.badProfiles === 0 && rows.badAnswers === 0 && rows.badFcScores === 0)
+    play.check("the analysis counts them", new RegExp(`profiles ${now} removed`).test(analysis.text))
+    play.check(
+      "it is posted once",
+      slack.messages("staging").filter((message) => isAnalysis(message) && Number(message.ts) > Number(card.ts))
+        .length === 1,
+    )
+    play.show("at the end")
+  },
+}
