@@ -21,6 +21,7 @@ export const dataInconsistent: Scenario = {
 
     const call = await play.sees("oncall", "the escalation", (message) => hasButton(message, "acknowledge"))
     const now = shown.badProfiles + more
+    play.check("the escalation says that counts do not add up", call.text.includes("the counts do not add up"))
     play.check("the escalation names the step", call.text.includes("Remove profiles that the bad version made"))
     play.check(
       "the escalation carries both numbers",
@@ -43,12 +44,20 @@ export const dataInconsistent: Scenario = {
     const analysis = await play.sees("staging", "the analysis", isAnalysis)
     const { rows } = await world.state()
     play.check("all of them are removed", rows.badProfiles === 0 && rows.badAnswers === 0 && rows.badFcScores === 0)
-    play.check("the analysis counts them", new RegExp(`profiles ${now} removed`).test(analysis.text))
+    // Beside them the run's own test profile.
+    play.check("the analysis counts them", analysis.text.includes(`profiles ${now + 1} removed`))
+    play.check("the analysis has it as an issue", new RegExp(`${now} rows match now`).test(analysis.text))
     play.check(
       "it is posted once",
       slack.messages("staging").filter((message) => isAnalysis(message) && Number(message.ts) > Number(card.ts))
         .length === 1,
     )
+    const resolved = await play.sees(
+      "oncall",
+      "that the call is resolved",
+      (message) => message.ts === call.ts && /resolved at/.test(message.text),
+    )
+    play.check("nobody is called for it any more", !hasButton(resolved, "acknowledge"))
     play.show("at the end")
   },
 }

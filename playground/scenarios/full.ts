@@ -45,7 +45,7 @@ export const full: Scenario = {
 
 function checkCard(card: string, play: Play): void {
   play.check("the card counts profiles, their answers and FC scores", /37 of[\s\S]*74[\s\S]*21 of/.test(card))
-  play.check("the card says how old the baseline is", /baseline/i.test(card))
+  play.check("the card says how old the baseline is", /baseline: \d+.* old, captured/.test(card))
   play.check("the card lists the configuration that goes back", /prism_engine[\s\S]*rounding/.test(card))
 }
 
@@ -56,11 +56,21 @@ function checkRun(card: Message, analysis: Message, play: Play): void {
     "each went well",
     replies.every((reply) => reply.startsWith("✓")),
   )
-  const lines = wordsOf(analysis).split("\n")
   play.check("five criteria are ticked", analysis.text.split("\n").filter((line) => line.startsWith("✓")).length === 5)
   play.check(
-    "the analysis counts what was removed",
-    lines.some((line) => /profiles 37 removed/.test(line)),
+    "37 profiles with their 74 answers and 21 scores went",
+    [
+      "37 rows of profiles archived and removed",
+      "74 rows of profile_answers with them",
+      "21 rows of fc_scores archived",
+    ].every((words) => replies.some((reply) => reply.includes(words))),
+  )
+  // Beside them the run's own test profile, with its two answers.
+  play.check(
+    "the analysis counts all that was removed",
+    ["profiles 38 removed", "profile_answers 76 removed", "fc_scores 21 removed"].every((words) =>
+      analysis.text.includes(words),
+    ),
   )
 }
 

@@ -20,8 +20,9 @@ export const slowAfterRollback: Scenario = {
     const call = await play.sees("oncall", "the escalation", (message) => hasButton(message, "acknowledge"))
     play.show("when the watch has called")
     play.check("the escalation says what is slow", call.text.includes("Call score_prism: slower than before"))
-    const [, now, before] = /(\d+) ms, before: (\d+) ms/.exec(call.text) ?? []
+    const [, now, before] = /(\d+) ms, right after the rollback: (\d+) ms/.exec(call.text) ?? []
     play.check("it carries both figures", Number(now) >= slowMs && Number(before) < slowMs)
+    play.check("it does not call broken what only answered as another version", !call.text.includes("broken before"))
     play.check("it mentions @oncall", call.mentions.includes("S0ONCALL"))
     await play.presses("bob", call, "acknowledge")
     const taken = await play.sees(
@@ -40,7 +41,7 @@ export const slowAfterRollback: Scenario = {
     const watched = await play.sees(
       "staging",
       "the watch's word in the analysis",
-      (message) => message.ts === posted.ts && /Watch ended[\s\S]*score_prism/.test(wordsOf(message)),
+      (message) => message.ts === posted.ts && /Watch: .*Call score_prism/.test(wordsOf(message)),
     )
     play.check("the analysis counts the slow answers", /Call score_prism: 0 of \d+ failed, \d+ slow/.test(watched.text))
     play.show("at the end")

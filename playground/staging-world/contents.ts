@@ -58,7 +58,9 @@ export async function countArchived(pool: pg.Pool): Promise<Record<string, numbe
   const counts: Record<string, number> = {}
   for (const { name, relation } of rows) {
     const counted = await pool.query<{ rows: number }>(`select count(*)::int as rows from ${name}`)
-    counts[relation] = (counts[relation] ?? 0) + (counted.rows[0]?.rows ?? 0)
+    // It stands there with its schema, quoted.
+    const table = /"([^"]+)"$/.exec(relation)?.[1] ?? relation
+    counts[table] = (counts[table] ?? 0) + (counted.rows[0]?.rows ?? 0)
   }
   return counts
 }

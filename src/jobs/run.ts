@@ -4,7 +4,7 @@ import { loadView } from "../commands/view.ts"
 import { canonicalJson, thaw, type FrozenRun } from "../plans/frozen.ts"
 import { latestRuns } from "../rollback/analysis.ts"
 import { escalationsOf } from "../rollback/escalation.ts"
-import type { RollbackView, StepRun } from "../rollback/facts.ts"
+import type { StepRun } from "../rollback/facts.ts"
 import { listEntries, raiseFence } from "../steps/ledger.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import { identify } from "../steps/target.ts"
@@ -198,10 +198,7 @@ async function whatMoved(state: RunState, begun: boolean, deps: WorkDeps): Promi
 /** The end: what the ledger says is compared with what was reported, trouble escalates, the analysis follows. */
 async function conclude(state: RunState, trouble: string | null, deps: WorkDeps): Promise<void> {
   const { rollback, run } = state
-  const [lost, [fresh, seen]] = await Promise.all([
-    trouble === null ? lostEffects(state) : [],
-    lookBack(rollback.id, deps),
-  ])
+  const lost = trouble === null ? await lostEffects(state) : []
   const complete = everyStep(
     state,
     (stepRun) => stepRun?.result?.outcome === "succeeded" || stepRun?.result?.outcome === "skipped",
@@ -216,14 +213,9 @@ async function conclude(state: RunState, trouble: string | null, deps: WorkDeps)
       : lost.length > 0
         ? ({ trigger: "data_inconsistent", headline: reason ?? "" } as const)
         : null
-  const view = { ...seen, state: end, endReason: reason } as const
-  for (const escalation of escalationsOf(view, run, { trouble: alarm }))
-    await deps.store.records.raise(
-      rollback.id,
-      `${rollback.id}/${escalation.key}/${rollback.round}`,
-      deps.newId(),
-      escalation.facts,
-    )
+  // A good end needs no look back.
+  const fresh = end === "succeeded" ? rollback : await deps.store.rollbacks.get(rollback.id)
+  if (end !== "succeeded") await escalate(fresh, run, { end, reason, alarm }, deps)
   const numbers = trouble === null && lost.length === 0 ? newNumbers(state) : []
   if (numbers.length > 0) {
     // Nothing of that step was done: the approvers see the new numbers and decide again.
@@ -233,6 +225,8 @@ async function conclude(state: RunState, trouble: string | null, deps: WorkDeps)
     deps.log.warn({ numbers }, "asked again with new numbers")
     return
   }
+  // What was called for on the way, and then went well, calls nobody any more.
+  if (end === "succeeded") await deps.store.records.resolve(`${rollback.id}/step/`)
   await deps.store.runs.finish(rollback.id, rollback.epoch, {
     state: end,
     reason,
@@ -241,13 +235,22 @@ async function conclude(state: RunState, trouble: string | null, deps: WorkDeps)
     remindMs: run.remindMs,
     watchMs: run.watch?.forMs ?? null,
   })
+  // Whatever people were called for on the way is over.
+  if (end === "succeeded") await deps.store.records.resolve(`${rollback.id}/`)
   deps.wakeOutbox()
   deps.log.info({ number: rollback.number, state: end, reason }, "rollback ended")
 }
 
-async function lookBack(id: string, deps: WorkDeps): Promise<[StoredRollback, RollbackView]> {
-  const fresh = await deps.store.rollbacks.get(id)
-  return [fresh, await loadView(deps.store, fresh, { forecast: false })]
+async function escalate(
+  rollback: StoredRollback,
+  run: FrozenRun,
+  ended: { end: "failed" | "stopped"; reason: string | null; alarm: Parameters<typeof escalationsOf>[2]["trouble"] },
+  deps: WorkDeps,
+): Promise<void> {
+  const seen = await loadView(deps.store, rollback, { forecast: false })
+  const view = { ...seen, state: ended.end, endReason: ended.reason }
+  for (const { key, facts } of escalationsOf(view, run, { trouble: ended.alarm }))
+    await deps.store.records.raise(rollback.id, `${rollback.id}/${key}/${rollback.round}`, deps.newId(), facts)
 }
 
 /** Steps that stopped before their effect because their counts are not those that were approved. */

@@ -93,13 +93,13 @@ async function probeAll(
       await deps.store.records.raise(rollback.id, `${key}/${judged.seen.probes}`, deps.newId(), {
         trigger: judged.verdict === "slow" ? "performance_degraded" : "functions_failing",
         stepId: step.id,
-        headline: `${step.title}: ${judged.verdict === "slow" ? "slower than before" : "failing"} after the rollback`,
+        headline: `${step.title}: ${judged.verdict === "slow" ? "slower than before" : "failing after the rollback"}`,
         evidence: [
           probe.note ?? "no answer",
           judged.verdict === "slow"
-            ? `${ms} ms, before: ${measure.ms ?? "?"} ms`
+            ? `${ms} ms, ${measure.heldBefore === true ? "before" : "right after"} the rollback: ${measure.ms ?? "?"} ms`
             : `${judged.seen.failed} times in a row`,
-          ...(measure.heldBefore === false
+          ...(measure.heldBefore === false && judged.verdict === "failing"
             ? ["it was broken before the rollback too"]
             : measure.heldBefore === true
               ? ["it worked before the rollback"]
@@ -110,7 +110,7 @@ async function probeAll(
         channelId: run.escalate.channel,
         acknowledgeWithinMs: run.escalate.acknowledgeWithinMs,
       })
-    if (judged.verdict === "recovered") await deps.store.records.resolve(key)
+    if (judged.verdict === "recovered") await deps.store.records.resolve(`${key}/`)
     if (judged.verdict !== "well") deps.wakeOutbox()
   }
   return seen

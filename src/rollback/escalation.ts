@@ -45,7 +45,7 @@ export function escalationsOf(
       key: `step/${step.id}/${stepRun.attempt}`,
       facts: {
         ...common,
-        trigger: triggerOf(step),
+        trigger: triggerOf(step, result),
         stepId: step.id,
         headline: headline(step, result),
         evidence: evidenceOf(view, step, result),
@@ -56,7 +56,9 @@ export function escalationsOf(
   return raised
 }
 
-function triggerOf(step: StepView): EscalationTrigger {
+function triggerOf(step: StepView, { failure }: StepResult): EscalationTrigger {
+  // The statement itself went well: what it met is not what was approved.
+  if (failure?.code === countsDiffer) return "data_inconsistent"
   switch (step.kind) {
     case "sql":
     case "restore":
@@ -71,6 +73,8 @@ function triggerOf(step: StepView): EscalationTrigger {
   }
 }
 
+const countsDiffer = "row_count"
+
 const said: Record<string, string> = {
   sql_failed: "SQL failed, nothing of it stayed",
   functions_failing: "functions still failing",
@@ -79,7 +83,12 @@ const said: Record<string, string> = {
 }
 
 function headline(step: StepView, result: StepResult): string {
-  const what = result.outcome === "unknown" ? "nobody knows whether it took effect" : said[triggerOf(step)]
+  const what =
+    result.outcome === "unknown"
+      ? "nobody knows whether it took effect"
+      : result.failure?.code === countsDiffer
+        ? "the counts do not add up"
+        : said[triggerOf(step, result)]
   return `${step.title}: ${what}`
 }
 

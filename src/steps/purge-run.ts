@@ -16,7 +16,7 @@ import { failure, sqlFailure, stepResult, type RunContext } from "./step.ts"
 import { looking, prologue, statement, withClient } from "./target.ts"
 
 /** A batch holds up another writer for as long as it takes: this is aimed at. */
-const batchAimMs = 30
+const batchAimMs = 40
 /** Rows that arrive while it goes on are swept in this many further rounds; what still comes is reported. */
 const sweeps = 5
 /** Late arrivals that one transaction takes. */
@@ -124,11 +124,11 @@ async function createArchives(step: PurgeStep, context: RunContext, family: Fami
     })
 }
 
-/** Pages of about a tenth of the plan's batch, to begin with: the pace is found from there. */
+/** Pages of about a third of the plan's batch, to begin with: the pace is found from there. */
 function firstPages(rows: number, endPages: readonly number[], batchRows: number): number {
   const pages = endPages.reduce((sum, n) => sum + n, 0)
   const perPage = Math.max(1, rows / Math.max(1, pages))
-  return Math.max(1, Math.floor(batchRows / 10 / perPage))
+  return Math.max(1, Math.floor(batchRows / 3 / perPage))
 }
 
 function adapt(pages: number, ms: number): number {
@@ -213,12 +213,12 @@ async function placesOf(purge: Purge, leaf: TableFacts, limit: number): Promise<
   if (!pool) return []
   const name = escapeIdentifier(family.root.table.name)
   const used = bindUsed(
-    `select ${name}.ctid::text as place from only ${leaf.relation} as ${name} where (${step.where}) limit ${Math.max(1, limit)}`,
+    // An aggregate may scan in parallel; a LIMIT would not.
+    `select coalesce((array_agg(${name}.ctid))[1:${Math.max(1, limit)}]::text[], '{}') as places from only ${leaf.relation} as ${name} where (${step.where})`,
     values,
   )
-  return looking(pool, step.timeoutMs, async (client) =>
-    (await statement(client, used.text, used.values)).rows.map((row) => (row as { place: string }).place),
-  )
+  const { rows } = await looking(pool, step.timeoutMs, (client) => statement(client, used.text, used.values))
+  return (rows[0] as { places: string[] }).places
 }
 
 /** One transaction with its ledger entry; after an error that passes the ledger is asked before it is tried again. */
