@@ -116,7 +116,7 @@ async function measure(pool: pg.Pool, each: Case, way: Way): Promise<Measured> {
   writers.begin()
   const done = await way.run()
   // What came in the last moments was nobody's to see.
-  const { rows } = await pool.query<{ at: string }>("select (clock_timestamp() - interval '250 ms')::text as at")
+  const { rows } = await pool.query<{ at: string }>("select (clock_timestamp() - interval '1 s')::text as at")
   const seen = await writers.end()
   const [stay, left, kept] = [
     await count(pool, "scores"),

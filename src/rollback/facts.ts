@@ -36,6 +36,10 @@ export type RehearsedStep = {
   /** Triggers on the table that the step touches, and other things to know. */
   warnings: string[]
   ms: number
+  /** Why this makes the run riskier than its component says. */
+  raises?: string[]
+  /** The schema of the tables that it touches, in short. */
+  shape?: string
   /** The commit that a workflow's branch or tag points to. */
   commit?: string
   /** `restore`: which snapshots were compared, and which rows were shown. */

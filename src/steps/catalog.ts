@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto"
 import { escapeIdentifier, type PoolClient } from "pg"
 
 /** What a step must know about the table that it writes to. */
@@ -13,6 +14,8 @@ export type TableFacts = {
   children: { table: string; relation: string; columns: string[]; parentColumns: string[]; action: "c" | "n" | "d" }[]
   /** Triggers that are ours to mention, not the system's own. */
   triggers: string[]
+  /** Those of them whose effect leaves the database, as far as their functions' text says. */
+  calling: string[]
   isView: boolean
 }
 
@@ -33,7 +36,10 @@ select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as i
     from pg_constraint f where f.confrelid = c.oid and f.contype = 'f' and f.confdeltype in ('c', 'n', 'd')
       and f.conparentid = 0), '[]') as children,
   coalesce((select array_agg(t.tgname::text order by t.tgname) from pg_trigger t
-    where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled <> 'D'), '{}') as triggers
+    where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled <> 'D'), '{}') as triggers,
+  coalesce((select array_agg(t.tgname::text order by t.tgname) from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+    where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled <> 'D'
+      and (p.prosrc ~* '(pg_notify|\\mnotify\\M|dblink|http_|net\\.|to program)' or t.tgfoid::regproc::text ~* 'http')), '{}') as calling
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.oid = to_regclass($1)`
 
@@ -89,6 +95,7 @@ export async function findTable(client: PoolClient, schema: string | null, name:
         columns: TableFacts["columns"] | null
         children: Omit<TableFacts["children"][number], "relation">[]
         triggers: string[]
+        calling: string[]
       }
     | undefined
   if (!row) return null
@@ -101,6 +108,26 @@ export async function findTable(client: PoolClient, schema: string | null, name:
     // regclass prints names quoted where they need it.
     children: row.children.map((child) => ({ ...child, relation: child.table })),
     triggers: row.triggers,
+    calling: row.calling,
     isView: row.is_view,
   }
+}
+
+/** What a rehearsal saw of tables, as one word: what differs at the run was not what was approved. */
+export function shapeOf(tables: readonly TableFacts[]): string {
+  const seen = tables.map((table) => [
+    table.relation,
+    table.primaryKey,
+    table.columns,
+    table.children.map((child) => JSON.stringify(child)).toSorted(),
+    table.triggers,
+  ])
+  return createHash("sha256").update(JSON.stringify(seen)).digest("hex").slice(0, 16)
+}
+
+/** A trigger may do what no ledger takes back. */
+export function callingOut(tables: readonly TableFacts[]): string[] {
+  return tables.flatMap((table) =>
+    table.calling.map((name) => `trigger ${name} on ${table.name} reaches beyond the database`),
+  )
 }

@@ -21,12 +21,19 @@ export function mismatch(
   if (expected.kind === "pattern")
     return new RegExp(expected.source).test(seen) ? null : `${name} is ${shown}, expected to match /${expected.source}/`
   const wanted = expected.kind === "ref" ? values[expected.name] : expected.value
-  if (wanted !== undefined && (textOf(wanted) === seen || sameJson(wanted, value))) return null
+  if (wanted !== undefined && (textOf(wanted) === seen || sameJson(wanted, value) || sameMeaning(wanted, value)))
+    return null
   return `${name} is ${shown}, expected ${shorten(redact(textOf(wanted)))}`
 }
 
 function sameJson(a: unknown, b: unknown): boolean {
   return JSON.stringify(a) === JSON.stringify(b)
+}
+
+/** A numeric arrives as text with all its digits, a timestamp as a moment: both are compared as what they mean. */
+function sameMeaning(wanted: unknown, value: unknown): boolean {
+  if (typeof wanted === "number") return typeof value === "string" && value.trim() !== "" && Number(value) === wanted
+  return value instanceof Date && typeof wanted === "string" && Date.parse(wanted) === value.getTime()
 }
 
 /** RFC 6901. Undefined when there is nothing. */

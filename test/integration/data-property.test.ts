@@ -10,8 +10,8 @@ const path = process.env["PROPERTY_PATH"]
 const runs = 60
 
 const types = {
-  integer: ["0", "7", "-2147483648", "null"],
-  numeric: ["1.50", "'NaN'", "-0.001", "null"],
+  integer: ["0", "7", "'-2147483648'", "null"],
+  numeric: ["1.50", "'NaN'", "'-0.001'", "null"],
   text: ["''", "'a,b'", "e'\"q\\\\'", "null"],
   jsonb: ["'null'", "'{\"n\": 1.10}'", "null"],
   "integer[]": ["'{}'", "'{1,null}'", "null"],
