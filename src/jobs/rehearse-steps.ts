@@ -44,6 +44,7 @@ export function raises(components: PlanComponent[], rehearsal: RehearsedStep[]):
         reasons.push(`${step.title}: ${seen.note ?? "could not be looked at"}`)
       else if (step.kind === "sql" && step.expectRows.kind === "rehearsed" && seen?.rows == null)
         reasons.push(`${step.title}: how many rows is not known`)
+      reasons.push(...(seen?.raises ?? []).map((text) => `${step.title}: ${text}`))
       return reasons
     }),
   )

@@ -225,8 +225,6 @@ async function conclude(state: RunState, trouble: string | null, deps: WorkDeps)
     deps.log.warn({ numbers }, "asked again with new numbers")
     return
   }
-  // What was called for on the way, and then went well, calls nobody any more.
-  if (end === "succeeded") await deps.store.records.resolve(`${rollback.id}/step/`)
   await deps.store.runs.finish(rollback.id, rollback.epoch, {
     state: end,
     reason,

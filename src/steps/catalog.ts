@@ -19,6 +19,9 @@ export type TableFacts = {
   isView: boolean
 }
 
+/** Words in a trigger's function that hint at a world outside of the database. */
+const outside = "dblink|pg_net|http|notify|lambda|curl|urlopen|socket|amqp|kafka|copy .* program"
+
 const tableQuery = `
 select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as is_view,
   coalesce((select array_agg(a.attname::text order by k.n) from pg_index i
@@ -37,9 +40,9 @@ select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as i
       and f.conparentid = 0), '[]') as children,
   coalesce((select array_agg(t.tgname::text order by t.tgname) from pg_trigger t
     where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled <> 'D'), '{}') as triggers,
-  coalesce((select array_agg(t.tgname::text order by t.tgname) from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+  coalesce((select array_agg(t.tgname::text order by t.tgname) from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_namespace pn on pn.oid = p.pronamespace
     where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled <> 'D'
-      and (p.prosrc ~* '(pg_notify|\\mnotify\\M|dblink|http_|net\\.|to program)' or t.tgfoid::regproc::text ~* 'http')), '{}') as calling
+      and concat_ws(' ', pn.nspname, p.proname, p.prosrc) ~* '${outside}'), '{}') as calling
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.oid = to_regclass($1)`
 

@@ -43,6 +43,16 @@ const leavesOf = `
 select n.nspname as schema, c.relname as name from pg_partition_tree(to_regclass($1)) t
 join pg_class c on c.oid = t.relid join pg_namespace n on n.oid = c.relnamespace where t.isleaf`
 
+/** Ways to a partition's or heir's rows that the table's own foreign keys do not show. */
+const besides = `
+select format('%s refers to partition %s by itself: purge it by a step of its own first', f.conrelid::regclass, f.confrelid::regclass) as problem
+  from pg_partition_tree(to_regclass($1)) t join pg_constraint f on f.confrelid = t.relid
+  where f.contype = 'f' and f.conparentid = 0 and t.relid <> to_regclass($1)
+union all
+select format('%s inherits from %s: purge it by a step of its own first', i.inhrelid::regclass, i.inhparent::regclass)
+  from pg_inherits i join pg_class c on c.oid = i.inhparent
+  where i.inhparent = to_regclass($1) and c.relkind = 'r'`
+
 /** How deep children are followed: deeper than any schema that a person can oversee. */
 const deepest = 8
 
@@ -66,6 +76,8 @@ export async function findFamily(
     if (facts) family.leaves.push(facts)
   }
   if (family.leaves.length === 0) family.leaves.push(table)
+  const { rows: strange } = await client.query<{ problem: string }>(besides, [table.relation])
+  family.problems.push(...strange.map((row) => row.problem))
   return family
 }
 

@@ -4,7 +4,7 @@ import { errorCode, isPassing, LostLeaseError, StepbackError } from "../errors.t
 import type { PurgeStep } from "../plans/plan.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { createArchive } from "./archive.ts"
-import type { TableFacts } from "./catalog.ts"
+import { shapeOf, type TableFacts } from "./catalog.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { allowedRowsMax, capProblem, countFamily, countProblem, countTable, splitName } from "./purge.ts"
 import { remove, tooMany, type Mark } from "./purge-batch.ts"
@@ -66,13 +66,24 @@ export async function runPurge(step: PurgeStep, context: RunContext): Promise<St
   if (!start) return refused("no_table", `there is no table ${step.table}`)
   const { family, counts, mark } = start
   const before = mark.removed[family.root.table.name] ?? 0
-  const problem = family.problems[0] ?? counts.unlisted ?? capProblem(step, before + counts.rows, before + start.total)
+  const problem =
+    schemaProblem(family, context) ??
+    family.problems[0] ??
+    counts.unlisted ??
+    capProblem(step, before + counts.rows, before + start.total)
   const unapproved = countProblem(step, context.rehearsed?.rows ?? null, before + counts.rows)
   const trouble = problem === null ? unapproved : refused("refused", problem)
   if (trouble?.failure) return brokenOff(step, family, mark, trouble.failure)
   await patiently(context, () => createArchives(step, context, family))
   const most = Math.min(step.atMost, allowedRowsMax(step, context.rehearsed?.rows ?? null))
   return goThrough({ step, context, family, values, most }, mark, firstPages(start.total, mark.endPages, step.batch))
+}
+
+function schemaProblem(family: Family, { rehearsed }: RunContext): string | null {
+  const seen = shapeOf([...family.leaves, ...listedKin(family).map((kin) => kin.table)])
+  return rehearsed?.shape === undefined || rehearsed.shape === seen
+    ? null
+    : `the schema of ${family.root.table.name}, or of a table that goes along, has changed since the rehearsal: ask again`
 }
 
 async function goThrough(purge: Purge, from: Mark, first: number): Promise<StepResult> {

@@ -2,6 +2,7 @@ import { escapeIdentifier, type PoolClient } from "pg"
 import type { PurgeStep } from "../plans/plan.ts"
 import type { RehearsedStep, StepResult } from "../rollback/facts.ts"
 import { isPassing, LostLeaseError } from "../errors.ts"
+import { callingOut, shapeOf } from "./catalog.ts"
 import { findFamily, listedKin, unlistedKin, whereOf, type Family } from "./purge-family.ts"
 import { runPurge } from "./purge-run.ts"
 import {
@@ -67,7 +68,10 @@ async function look(client: PoolClient, step: PurgeStep, context: StepContext): 
   const triggers = listedKin(family).flatMap((kin) =>
     kin.table.triggers.map((trigger) => `trigger ${trigger} on ${kin.table.name} fires`),
   )
+  const tables = [...family.leaves, ...listedKin(family).map((kin) => kin.table)]
   return {
+    raises: callingOut(tables),
+    shape: shapeOf(tables),
     rows: counts.rows,
     changed: counts.rows,
     total,

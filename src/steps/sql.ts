@@ -1,7 +1,7 @@
 import type { PoolClient, QueryResult } from "pg"
 import type { SqlStep } from "../plans/plan.ts"
 import type { Change, ChildRows, RehearsedStep, StepResult } from "../rollback/facts.ts"
-import { findTable, findTableOfRun, type TableFacts } from "./catalog.ts"
+import { callingOut, findTable, findTableOfRun, shapeOf, type TableFacts } from "./catalog.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { hidden, shorten } from "./shown.ts"
 import * as sqlText from "./sql-text.ts"
@@ -78,12 +78,27 @@ async function tableOf(client: PoolClient, step: SqlStep): Promise<TableFacts | 
 }
 
 async function look(client: PoolClient, step: SqlStep, context: StepContext): Promise<Partial<RehearsedStep>> {
-  const { facts } = step
   const table = await tableOf(client, step)
-  if (!table) return { outcome: "unknown", note: `there is no table ${facts.table?.name ?? ""} that this role can see` }
+  if (!table)
+    return { outcome: "unknown", note: `there is no table ${step.facts.table?.name ?? ""} that this role can see` }
   const warnings = table.triggers.map((name) => `trigger ${name} on ${table.name} fires`)
   const unkept = keepingProblem(step, table)
   if (unkept) return { outcome: "unknown", note: unkept, warnings }
+  return {
+    raises: callingOut([table]),
+    shape: shapeOf([table]),
+    ...(await lookAt(client, step, context, table, warnings)),
+  }
+}
+
+async function lookAt(
+  client: PoolClient,
+  step: SqlStep,
+  context: StepContext,
+  table: TableFacts,
+  warnings: string[],
+): Promise<Partial<RehearsedStep>> {
+  const { facts } = step
   const values = bindings(step, context)
   if (facts.verb === "insert") {
     if (facts.source === null) return { rows: 1, changed: 1, warnings }
@@ -168,6 +183,12 @@ async function act(
   table: TableFacts | null,
 ): Promise<StepResult> {
   const values = bindings(step, context)
+  const shape = context.rehearsed?.shape
+  if (table && shape !== undefined && shape !== shapeOf([table]))
+    return stepResult({
+      outcome: "failed",
+      failure: failure("schema_changed", `the schema of ${table.name} has changed since the rehearsal: ask again`),
+    })
   if (keeps(step)) {
     const problem = table ? keepingProblem(step, table) : `there is no table ${step.facts.table?.name ?? ""}`
     if (problem) return stepResult({ outcome: "failed", failure: failure("cannot_keep", problem) })
