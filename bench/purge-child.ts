@@ -91,12 +91,11 @@ async function answer(command: PurgeCommand): Promise<PurgeAnswer> {
 }
 
 process.on("message", (command: PurgeCommand) => {
-  answer(command).then(
-    (done) => process.send?.(done),
-    (error: unknown) => {
-      process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`)
-      process.exit(1)
-    },
-  )
+  void (async () => {
+    process.send?.(await answer(command))
+  })().catch((error: unknown) => {
+    process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`)
+    process.exit(1)
+  })
 })
 process.on("disconnect", () => process.exit(0))

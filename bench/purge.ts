@@ -142,16 +142,15 @@ async function fill(pool: pg.Pool, { total, bad, indexed }: Case): Promise<void>
 /** One inserts, now and then a bad row; one updates any row, half of them about to go. */
 function startWriters(pool: pg.Pool, { total, bad }: Case) {
   const seen = { holdUpMs: 0, writes: 0, inserted: 0 }
-  let over = false
-  let measuring = false
+  const now = { over: false, measuring: false }
   const write = async (text: string, values: unknown[]) => {
     const started = performance.now()
     await pool.query(text, values)
-    if (measuring) seen.holdUpMs = Math.max(seen.holdUpMs, performance.now() - started)
+    if (now.measuring) seen.holdUpMs = Math.max(seen.holdUpMs, performance.now() - started)
     seen.writes++
   }
   const inserting = async () => {
-    for (let n = 1; !over; n++) {
+    for (let n = 1; !now.over; n++) {
       await write("insert into scores (id, version, pad) values ($1, $2, 'late')", [
         total + n,
         n % 20 === 0 ? "bad" : "good",
@@ -161,7 +160,7 @@ function startWriters(pool: pg.Pool, { total, bad }: Case) {
     }
   }
   const updating = async () => {
-    for (let n = 0; !over; n++) {
+    for (let n = 0; !now.over; n++) {
       const any = Math.ceil(Math.random() * total)
       const step = total / bad
       await write("update scores set pad = 'touched' where id = $1", [n % 2 === 0 ? any : Math.ceil(any / step) * step])
@@ -170,9 +169,9 @@ function startWriters(pool: pg.Pool, { total, bad }: Case) {
   }
   const writers = [inserting(), updating()]
   return {
-    begin: () => (measuring = true),
+    begin: () => void (now.measuring = true),
     end: async () => {
-      over = true
+      now.over = true
       await Promise.all(writers)
       return seen
     },

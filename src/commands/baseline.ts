@@ -1,6 +1,6 @@
 import { refuse, type Refused } from "../rollback/refusals.ts"
 import type { StoredBaseline } from "../store/baselines.ts"
-import { mayAct, type Actor, type Deps } from "./ports.ts"
+import { mayAct, mayUse, type Actor, type Deps } from "./ports.ts"
 import { findPlan } from "./request.ts"
 
 export type BaselineWish = {
@@ -20,13 +20,11 @@ export async function askForBaseline(wish: BaselineWish, deps: Deps): Promise<Ba
   if (plan.channel !== null && plan.channel !== wish.channelId)
     return refuse("request", { reason: "wrong_channel", channel: plan.channel })
   const [channel, notThem] = await Promise.all([
-    deps.people.channel(wish.channelId),
+    mayUse(deps.people, wish.channelId),
     mayAct(deps.people, wish.actor.userId, plan.request),
   ])
   if (notThem) return refuse("request", notThem)
-  if (channel.kind === "not_in_channel") return refuse("request", { reason: "bot_not_in_channel" })
-  if (channel.kind === "shared") return refuse("request", { reason: "shared_channel" })
-  if (channel.kind === "unreachable") return refuse("request", { reason: "could_not_check_channel" })
+  if (channel) return refuse("request", channel)
   if (plan.baseline === null) return { kind: "no_baseline" }
   const taken = await deps.store.baselines.request({
     id: deps.newId(),

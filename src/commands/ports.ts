@@ -2,6 +2,7 @@ import type { Audience } from "../rollback/facts.ts"
 import { fullMember, groupsToAsk, inAudience, type GroupMembers, type PersonLookup } from "../rollback/eligibility.ts"
 import type { Refusal } from "../rollback/refusals.ts"
 import type { LoadedPlan, Problem } from "../plans/plan.ts"
+import type { StoredRollback } from "../store/rows.ts"
 import type { Store } from "../store/store.ts"
 
 /** What Slack knows about people and channels, asked at the moment of need. */
@@ -55,6 +56,32 @@ export async function mayAct(people: People, userId: string, audience: Audience)
     }),
   )
   return inAudience(audience, userId, groups)
+}
+
+/** Why nothing can be asked for in this channel; null when it can. Asked now, fails closed. */
+export async function mayUse(people: People, channelId: string): Promise<Refusal | null> {
+  const channel = await people.channel(channelId)
+  switch (channel.kind) {
+    case "ok":
+      return null
+    case "not_in_channel":
+      return { reason: "bot_not_in_channel" }
+    case "shared":
+      return { reason: "shared_channel" }
+    case "unreachable":
+      return { reason: "could_not_check_channel" }
+  }
+}
+
+/** The answer to a second request while one is under way: where the first is. */
+export function busyWith(rollback: StoredRollback): Refusal {
+  return {
+    reason: "environment_busy",
+    environment: rollback.environment,
+    number: rollback.number ?? 0,
+    state: rollback.state,
+    permalink: rollback.permalink,
+  }
 }
 
 /** Free text of people: NUL removed, cut with a mark. */

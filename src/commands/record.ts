@@ -1,5 +1,5 @@
 import { refuse, type Refused } from "../rollback/refusals.ts"
-import { mayAct, tidy, type Actor, type Deps } from "./ports.ts"
+import { mayAct, mayUse, tidy, type Actor, type Deps } from "./ports.ts"
 import { findPlan } from "./request.ts"
 
 /** Writes down what somebody did by hand, so that it gets its number and its analysis. Any full member may. */
@@ -14,12 +14,10 @@ export async function record(
   if ("kind" in found) return { ...found, verb: null }
   const [notMember, channel] = await Promise.all([
     mayAct(deps.people, done.actor.userId, "anyone"),
-    deps.people.channel(done.channelId),
+    mayUse(deps.people, done.channelId),
   ])
   if (notMember) return refuse(null, notMember)
-  if (channel.kind === "not_in_channel") return refuse(null, { reason: "bot_not_in_channel" })
-  if (channel.kind === "shared") return refuse(null, { reason: "shared_channel" })
-  if (channel.kind === "unreachable") return refuse(null, { reason: "could_not_check_channel" })
+  if (channel) return refuse(null, channel)
   await deps.store.byHand.record({
     id: deps.newId(),
     environment: found.plan.environment,

@@ -3,7 +3,7 @@ import { nearest, resolveParameters, selectComponents, type Selection } from "..
 import type { Audience } from "../rollback/facts.ts"
 import { refuse, type Refused } from "../rollback/refusals.ts"
 import type { StoredRollback } from "../store/rows.ts"
-import { mayAct, tidy, type Actor, type Deps } from "./ports.ts"
+import { busyWith, mayAct, mayUse, tidy, type Actor, type Deps } from "./ports.ts"
 
 export type Requested = { kind: "requested"; rollback: StoredRollback } | { kind: "repeated" } | Refused
 
@@ -33,14 +33,12 @@ export async function requestRollback(
     return refuse("request", { reason: "wrong_channel", channel: plan.channel })
   const audiences = [...new Set(selected.components.map((component) => component.request ?? plan.request))]
   const [channel, ...people] = await Promise.all([
-    deps.people.channel(request.channelId),
+    mayUse(deps.people, request.channelId),
     ...audiences.map((audience: Audience) => mayAct(deps.people, request.actor.userId, audience)),
   ])
   const notThem = people.find((refusal) => refusal !== null)
   if (notThem) return refuse("request", notThem)
-  if (channel.kind === "not_in_channel") return refuse("request", { reason: "bot_not_in_channel" })
-  if (channel.kind === "shared") return refuse("request", { reason: "shared_channel" })
-  if (channel.kind === "unreachable") return refuse("request", { reason: "could_not_check_channel" })
+  if (channel) return refuse("request", channel)
   const created = await deps.store.rollbacks.create({
     id: deps.newId(),
     kind: request.rehearsalOnly ? "rehearsal" : "rollback",
@@ -56,14 +54,7 @@ export async function requestRollback(
     undoOf: null,
   })
   if (created.kind === "repeated") return created
-  if (created.kind === "busy")
-    return refuse("request", {
-      reason: "environment_busy",
-      environment: created.rollback.environment,
-      number: created.rollback.number ?? 0,
-      state: created.rollback.state,
-      permalink: created.rollback.permalink,
-    })
+  if (created.kind === "busy") return refuse("request", busyWith(created.rollback))
   deps.ring("rehearse", created.rollback.id)
   deps.wakeOutbox()
   return { kind: "requested", rollback: created.rollback }

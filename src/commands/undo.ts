@@ -1,6 +1,6 @@
 import { refuse, type Refused } from "../rollback/refusals.ts"
 import type { StoredRollback } from "../store/rows.ts"
-import { mayAct, type Actor, type Deps } from "./ports.ts"
+import { busyWith, mayAct, mayUse, type Actor, type Deps } from "./ports.ts"
 import { readRun } from "./view.ts"
 
 /** Asks for taking a rollback back: a rollback like any other, with a card and a second person of its own. */
@@ -17,12 +17,13 @@ export async function requestUndo(
   if (done.every((step) => step.result?.outcome !== "succeeded")) return refuse("undo", { reason: "nothing_selected" })
   const [notAllowed, channel] = await Promise.all([
     mayAct(deps.people, request.actor.userId, run.request),
-    deps.people.channel(request.channelId),
+    mayUse(deps.people, request.channelId),
   ])
   if (notAllowed) return refuse("undo", notAllowed)
-  if (channel.kind === "not_in_channel") return refuse("undo", { reason: "bot_not_in_channel" })
-  if (channel.kind === "shared") return refuse("undo", { reason: "shared_channel" })
-  if (channel.kind === "unreachable") return refuse("undo", { reason: "could_not_check_channel" })
+  if (channel) return refuse("undo", channel)
+  const { plans } = await deps.plans.load()
+  const only = plans.get(rollback.environment)?.plan.channel ?? null
+  if (only !== null && only !== request.channelId) return refuse("undo", { reason: "wrong_channel", channel: only })
   const created = await deps.store.rollbacks.create({
     id: deps.newId(),
     kind: "undo",
@@ -38,14 +39,7 @@ export async function requestUndo(
     undoOf: rollback.id,
   })
   if (created.kind === "repeated") return created
-  if (created.kind === "busy")
-    return refuse("undo", {
-      reason: "environment_busy",
-      environment: created.rollback.environment,
-      number: created.rollback.number ?? 0,
-      state: created.rollback.state,
-      permalink: created.rollback.permalink,
-    })
+  if (created.kind === "busy") return refuse("undo", busyWith(created.rollback))
   deps.ring("rehearse", created.rollback.id)
   deps.wakeOutbox()
   return { kind: "requested", rollback: created.rollback }

@@ -5,6 +5,7 @@ import { latestRuns } from "../rollback/analysis.ts"
 import { overallRisk } from "../rollback/risk.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import { identify, type Target } from "../steps/target.ts"
+import { nothingKept } from "../steps/undo.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { canonicalJson, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
 import { hashFiles } from "./freeze-run.ts"
@@ -40,6 +41,9 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
     ...base,
     values: { ...run.parameters, ...values[step.id] },
   }))
+  const lost = steps.filter((step) => step.note === nothingKept)
+  if (lost.length > 0 && lost.length === steps.length)
+    throw new StepbackError("refused", `the undo of R-${of.number ?? "?"} is withdrawn: ${nothingKept}`)
   const reasons = [...raises(components, steps), ...without.map((text) => `no way back: ${text}`)]
   const { risk } = overallRisk(
     components.map((component) => component.risk),

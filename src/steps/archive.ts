@@ -37,8 +37,10 @@ export async function createArchive(client: PoolClient, table: TableFacts): Prom
   if (known.rows[0]?.there) return archive
   const columns = storedColumns(table).map((column) => `${escapeIdentifier(column.name)} ${column.type}`)
   const literal = (text: string) => `'${text.replaceAll("'", "''")}'`
+  // Of two rollbacks that make the same one, the second finds it there.
   await client.query(
-    `create table if not exists ${archive.name} (${own}, ${columns.join(", ")});
+    `select pg_advisory_xact_lock(7220542);
+     create table if not exists ${archive.name} (${own}, ${columns.join(", ")});
      create index if not exists ${archive.name.split(".")[1]}_run on ${archive.name} using brin (stepback_rollback) with (autosummarize = on);
      insert into stepback_ledger.archives (name, relation, columns) values
        (${literal(archive.name)}, ${literal(table.relation)}, ${literal(JSON.stringify(archive.columns))}::jsonb) on conflict do nothing`,

@@ -22,6 +22,10 @@ type Part = {
 }
 type Summary = { wanted: number; already: number; conflicts: number; labels: string[] }
 
+/** Said of a step whose archive and before-images are not in the target. */
+export const nothingKept =
+  "the target has nothing kept of this step: it was restored or cleaned since, and there is no way back"
+
 const schemaChanged = "schema_changed"
 
 /** Conflicts that are named one by one. */
@@ -39,7 +43,7 @@ export const undoStep: StepType<UndoStep> = {
         if (parts.length === 0)
           return {
             outcome: "unknown",
-            note: "the target has nothing kept of this step: it was restored or cleaned since, and there is no way back",
+            note: nothingKept,
           }
         const judged = await judge(client, step, parts)
         const conflicts = conflictsOf(judged)

@@ -47,12 +47,8 @@ ${steps.map((step) => `      ${step.replace("{ id:", `{ timeout: ${timeout}, id:
 `
   const { plan, problems } = await checkPlanSource("shop.yaml", source)
   if (plan === null) throw new Error(JSON.stringify(problems))
-  const asked = {
-    id: randomUUID(),
-    kind: "rollback",
-    environment: "shop",
-    selection: { only: null, with: [], parameters: {} },
-  } as const
+  const selection = { only: null, with: [], parameters: {} }
+  const asked = { id: randomUUID(), kind: "rollback" as const, environment: "shop", selection }
   return prepareRun(asked, new AbortController().signal, {
     plans: { load: async () => ({ plans: new Map([["shop", plan]]), invalid: [] }) },
     targets: target.pools,

@@ -1,0 +1,179 @@
+import type { Pool } from "pg"
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest"
+import { raiseFence } from "../../src/steps/ledger.ts"
+import { fill, startOrders, type Options } from "./purge-fixture.ts"
+
+let orders: Awaited<ReturnType<typeof startOrders>>
+const rehearse = (options?: Options) => orders.rehearse(options)
+const count = (sql: string) => orders.count(sql)
+const archived = (rollbackId: string) => orders.archived(rollbackId)
+
+beforeAll(async () => {
+  orders = await startOrders()
+})
+afterAll(() => orders.target.stop())
+beforeEach(() => orders.target.admin.query(fill))
+
+describe("rows that arrive while it goes on", () => {
+  const arrive = (from: number, to: number) =>
+    orders.target.admin.query(`insert into orders select n, 'bad' from generate_series(${from}, ${to}) n`)
+
+  it("are swept within the tolerance, and reported beyond it", async () => {
+    const late = await slowly(() => arrive(3001, 3005))
+    expect(late.result).toMatchObject({ outcome: "succeeded", rows: 205, issues: [] })
+    expect(await count("orders where kind = 'bad'")).toBe(0)
+    await orders.target.admin.query(fill)
+    const many = await slowly(() => arrive(3001, 3040))
+    expect(many.result).toMatchObject({
+      outcome: "succeeded",
+      rows: 210,
+      issues: ["30 rows of orders arrived meanwhile and were left"],
+    })
+    expect(await archived(many.context.rollbackId)).toMatchObject({ orders: 210 })
+    expect(await count("orders where kind = 'bad'")).toBe(30)
+  })
+
+  it("of an unlisted table stop it: what is gone by then is told and kept", async () => {
+    await orders.target.admin.query("truncate calls")
+    const { result, context } = await slowly(
+      () => orders.target.admin.query("insert into calls select n, n from generate_series(1500, 2000) n"),
+      { cascade: "lines, parcels" },
+    )
+    expect(result).toMatchObject({
+      outcome: "failed",
+      failure: { code: "refused", message: expect.stringContaining("rows of calls came to refer to them meanwhile") },
+    })
+    const gone = 2000 - ((await count("orders")) ?? 0)
+    expect(gone).toBeGreaterThan(0)
+    expect(result.affected).toContainEqual({ table: "orders", did: "removed", rows: gone })
+    expect(await archived(context.rollbackId)).toMatchObject({ orders: gone, lines: gone })
+    expect(await count("calls where order_id is null")).toBe(0)
+  })
+
+  /** Holds the purge at a row in the middle of the table, does `meanwhile`, lets go. */
+  async function slowly(meanwhile: () => Promise<unknown>, options: Options = {}) {
+    const { run, context } = await rehearse(options)
+    const holder = await orders.target.admin.connect()
+    await holder.query("begin; select 1 from orders where id = 1000 for update")
+    const running = run()
+    await orders.waitingForLock()
+    await meanwhile()
+    await holder.query("rollback")
+    holder.release()
+    return { result: await running, context }
+  }
+})
+
+describe("beside others who write", () => {
+  it("children that are added meanwhile go along or stop their writer: none is lost, none is an orphan", async () => {
+    const { run, context } = await rehearse()
+    const added = { lines: 0, refused: 0 }
+    const writing = { over: false }
+    const writers = [0, 1].map(async (writer) => {
+      for (let n = 0; !writing.over; n++) {
+        const parent = ((n * 2 + writer) % 200) * 10 + 10
+        const sql = `insert into lines values (${100_000 + writer * 50_000 + n}, ${parent})`
+        await orders.target.admin.query(sql).then(
+          () => added.lines++,
+          () => added.refused++,
+        )
+      }
+    })
+    const result = await run()
+    writing.over = true
+    await Promise.all(writers)
+    expect(result).toMatchObject({ outcome: "succeeded", rows: 200 })
+    const kept = await archived(context.rollbackId)
+    expect(kept["orders"]).toBe(200)
+    expect(await count("lines")).toBe(2000 + added.lines - (kept["lines"] ?? 0))
+    expect(await count("lines l where not exists (select 1 from orders o where o.id = l.order_id)")).toBe(0)
+    expect(added.refused).toBeGreaterThan(0)
+  })
+})
+
+describe("a purge that is broken off", () => {
+  it("by the end of its connections goes on, and nothing is done twice", async () => {
+    const { run, context } = await rehearse({ table: "loose", cascade: "" })
+    const seen = new Set<number>()
+    const killing = { over: false }
+    const killer = (async () => {
+      while (!killing.over) {
+        const { rows } = await orders.target.admin.query<{ pid: number }>(
+          "select pid from pg_stat_activity where datname = current_database() and application_name = 'stepback' and state = 'active' and query like '%gone as%'",
+        )
+        for (const { pid } of rows)
+          if (seen.size < 3 && !seen.has(pid)) {
+            seen.add(pid)
+            await orders.target.admin.query("select pg_terminate_backend($1)", [pid])
+          }
+      }
+    })()
+    const holder = await orders.target.admin.connect()
+    await holder.query("begin; select 1 from loose where id = 500 for update")
+    const running = run()
+    while (seen.size === 0) await orders.waitingForLock()
+    await holder.query("rollback")
+    holder.release()
+    const result = await running
+    killing.over = true
+    await killer
+    expect(result).toMatchObject({ outcome: "succeeded", rows: 100 })
+    expect(await archived(context.rollbackId)).toEqual({ loose: 100 })
+    expect(await count("loose")).toBe(900)
+  })
+
+  it("is taken up at its batch by the next worker; the one before commits nothing more", async () => {
+    const { run, context } = await rehearse()
+    const { pool, frozen, thaw } = freezingPool(4)
+    const first = run({ target: { pool, httpBase: null } }).catch((error: unknown) => error)
+    await frozen
+    const before = 2000 - ((await count("orders")) ?? 0)
+    expect(before).toBeGreaterThan(0)
+    expect(before).toBeLessThan(200)
+    const key = { ...context.key, epoch: 2 }
+    await raiseFence(orders.target.admin, key)
+    const second = run({ key, attempt: 2 })
+    thaw()
+    expect(await first).toMatchObject({ code: "lost_lease" })
+    expect(await second).toMatchObject({ outcome: "succeeded", rows: 200 })
+    expect(await archived(context.rollbackId)).toEqual({ orders: 200, lines: 200, parcels: 100, calls: 200 })
+    expect(await count("orders")).toBe(1800)
+  })
+
+  /** The pool of a worker that freezes when it asks for a connection for the nth time. */
+  function freezingPool(nth: number) {
+    const real = orders.target.pools.get(orders.target.url)
+    const gate = Promise.withResolvers<void>()
+    const reached = Promise.withResolvers<void>()
+    let asked = 0
+    const connect = async () => {
+      if (++asked >= nth) {
+        reached.resolve()
+        await gate.promise
+      }
+      return real.connect()
+    }
+    return {
+      pool: Object.assign(Object.create(real) as Pool, { connect }),
+      frozen: reached.promise,
+      thaw: gate.resolve,
+    }
+  }
+
+  it("by Stop says how far it came", async () => {
+    const { run, context } = await rehearse()
+    const controller = new AbortController()
+    const holder = await orders.target.admin.connect()
+    await holder.query("begin; select 1 from orders where id = 1000 for update")
+    const running = run({ signal: controller.signal })
+    await orders.waitingForLock()
+    controller.abort()
+    await holder.query("rollback")
+    holder.release()
+    const result = await running
+    const gone = 2000 - ((await count("orders")) ?? 0)
+    expect(result).toMatchObject({ outcome: "failed", rows: gone, failure: { code: "stopped" } })
+    expect(result.affected).toContainEqual({ table: "orders", did: "removed", rows: gone })
+    expect(await archived(context.rollbackId)).toMatchObject({ orders: gone })
+  })
+})
