@@ -17,7 +17,8 @@ export async function approve(click: { token: string; actor: Actor }, deps: Deps
   const closed = notOpen(rollback, card.current)
   if (closed) return closed
   const { userId, teamId } = click.actor
-  if (rollback.requester_id === userId) return refuse("approve", { reason: "requester_cannot_approve" })
+  const asked = [rollback.requester_id, ...Object.values(rollback.skips).map(({ by }) => by)]
+  if (asked.includes(userId)) return refuse("approve", { reason: "requester_cannot_approve" })
   const run = readRun(rollback)
   if (!run) return refuse("approve", { reason: "not_ready" })
   const [notAllowed, moved, left] = await Promise.all([

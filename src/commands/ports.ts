@@ -58,6 +58,17 @@ export async function mayAct(people: People, userId: string, audience: Audience)
   return inAudience(audience, userId, groups)
 }
 
+/** Whether this person may ask for all of these components: each may name its own people. */
+export async function mayRequest(
+  people: People,
+  userId: string,
+  run: { request: Audience; components: readonly { request: Audience | null }[] },
+): Promise<Refusal | null> {
+  const audiences = [...new Set(run.components.map((component) => component.request ?? run.request))]
+  const answers = await Promise.all(audiences.map((audience) => mayAct(people, userId, audience)))
+  return answers.find((refusal) => refusal !== null) ?? null
+}
+
 /** Why nothing can be asked for in this channel; null when it can. Asked now, fails closed. */
 export async function mayUse(people: People, channelId: string): Promise<Refusal | null> {
   const channel = await people.channel(channelId)

@@ -1,7 +1,7 @@
 import { refuse, type Refused } from "../rollback/refusals.ts"
 import { latestRuns } from "../rollback/analysis.ts"
 import type { StoredRollback } from "../store/rows.ts"
-import { mayAct, tidy, type Actor, type Deps } from "./ports.ts"
+import { mayRequest, tidy, type Actor, type Deps } from "./ports.ts"
 import { readRun } from "./view.ts"
 
 type Reopened = { kind: "reopened" } | Refused
@@ -15,7 +15,7 @@ async function mayReopen(
   const run = readRun(rollback)
   if (!run || (rollback.state !== "failed" && rollback.state !== "stopped"))
     return refuse(verb, { reason: "not_in_state", number: rollback.number, state: rollback.state, can: "status" })
-  const notAllowed = await mayAct(deps.people, actor.userId, run.request)
+  const notAllowed = await mayRequest(deps.people, actor.userId, run)
   return notAllowed ? refuse(verb, notAllowed) : null
 }
 
@@ -26,7 +26,11 @@ async function settled(
   skips: StoredRollback["skips"] | null,
   deps: Deps,
 ): Promise<Reopened> {
-  const moved = await deps.store.rollbacks.reopen(rollback.id, actor.userId, skips)
+  const moved = await deps.store.rollbacks.reopen(rollback.id, {
+    actor: actor.userId,
+    requestKey: actor.requestKey,
+    skips,
+  })
   if (moved.kind === "busy") {
     const live = await deps.store.rollbacks.findLive(rollback.environment)
     return refuse(verb, {

@@ -1,9 +1,8 @@
 import type { Plan } from "../plans/plan.ts"
 import { nearest, resolveParameters, selectComponents, type Selection } from "../plans/select.ts"
-import type { Audience } from "../rollback/facts.ts"
 import { refuse, type Refused } from "../rollback/refusals.ts"
 import type { StoredRollback } from "../store/rows.ts"
-import { busyWith, mayAct, mayUse, tidy, type Actor, type Deps } from "./ports.ts"
+import { busyWith, mayRequest, mayUse, tidy, type Actor, type Deps } from "./ports.ts"
 
 export type Requested = { kind: "requested"; rollback: StoredRollback } | { kind: "repeated" } | Refused
 
@@ -31,12 +30,10 @@ export async function requestRollback(
   if ("refusal" in parameters) return refuse("request", parameters.refusal)
   if (plan.channel !== null && plan.channel !== request.channelId)
     return refuse("request", { reason: "wrong_channel", channel: plan.channel })
-  const audiences = [...new Set(selected.components.map((component) => component.request ?? plan.request))]
-  const [channel, ...people] = await Promise.all([
+  const [channel, notThem] = await Promise.all([
     mayUse(deps.people, request.channelId),
-    ...audiences.map((audience: Audience) => mayAct(deps.people, request.actor.userId, audience)),
+    mayRequest(deps.people, request.actor.userId, { request: plan.request, components: selected.components }),
   ])
-  const notThem = people.find((refusal) => refusal !== null)
   if (notThem) return refuse("request", notThem)
   if (channel) return refuse("request", channel)
   const created = await deps.store.rollbacks.create({

@@ -1,6 +1,7 @@
 import { refuse, type Refused } from "../rollback/refusals.ts"
+import { isLive } from "../rollback/states.ts"
 import type { StoredRollback } from "../store/rows.ts"
-import { busyWith, mayAct, mayUse, type Actor, type Deps } from "./ports.ts"
+import { busyWith, mayRequest, mayUse, type Actor, type Deps } from "./ports.ts"
 import { readRun } from "./view.ts"
 
 /** Asks for taking a rollback back: a rollback like any other, with a card and a second person of its own. */
@@ -10,13 +11,18 @@ export async function requestUndo(
   deps: Deps,
 ): Promise<{ kind: "requested"; rollback: StoredRollback } | { kind: "repeated" } | Refused> {
   const run = readRun(rollback)
-  const ended = ["succeeded", "failed", "stopped"].includes(rollback.state)
+  const ended = !isLive(rollback.state)
   const { number, state } = rollback
   if (!ended || !run) return refuse("undo", { reason: "not_in_state", number, state, can: "status" })
   const done = await deps.store.runs.listSteps(rollback.id)
-  if (done.every((step) => step.result?.outcome !== "succeeded")) return refuse("undo", { reason: "nothing_selected" })
+  if (
+    !done.some(
+      ({ result }) => result && (["succeeded", "unknown"].includes(result.outcome) || result.affected.length > 0),
+    )
+  )
+    return refuse("undo", { reason: "nothing_selected" })
   const [notAllowed, channel] = await Promise.all([
-    mayAct(deps.people, request.actor.userId, run.request),
+    mayRequest(deps.people, request.actor.userId, run),
     mayUse(deps.people, request.channelId),
   ])
   if (notAllowed) return refuse("undo", notAllowed)

@@ -1,7 +1,6 @@
-import { StepbackError } from "../errors.ts"
+import { isPassing, StepbackError } from "../errors.ts"
 import { readRun } from "../commands/view.ts"
 import { draftUndo } from "../plans/undo-run.ts"
-import { latestRuns } from "../rollback/analysis.ts"
 import { overallRisk } from "../rollback/risk.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import { identify, type Target } from "../steps/target.ts"
@@ -19,7 +18,7 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
   const run = readRun(of)
   if (!run) throw new StepbackError("refused", `R-${of.number ?? "?"} never ran: there is nothing to take back`)
   const stepRuns = await deps.store.runs.listSteps(of.id)
-  const { components, values, without } = draftUndo(run, latestRuns({ stepRuns }))
+  const { components, values, without } = draftUndo(run, stepRuns)
   if (components.length === 0)
     throw new StepbackError(
       "refused",
@@ -77,7 +76,14 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
 /** What was kept is in the database that the run was on, and nowhere else. Throws with the way out. */
 async function sameTarget(of: StoredRollback, run: FrozenRun, target: Target): Promise<Fingerprint | null> {
   if (!target.pool) return null
-  const { fingerprint, standby } = await identify(target.pool, target.httpBase)
+  const { fingerprint, standby } = await identify(target.pool, target.httpBase).catch((error: unknown) => {
+    if (!isPassing(error)) throw error
+    throw new StepbackError(
+      "refused",
+      "the target cannot be reached, so nothing can be taken back now: ask again later",
+      { cause: error },
+    )
+  })
   if (standby)
     throw new StepbackError("refused", "the target is a standby and takes no writes: point the plan at the primary")
   if (run.target.fingerprint && canonicalJson(fingerprint) !== canonicalJson(run.target.fingerprint))

@@ -1,11 +1,12 @@
 import { errorCode, errorMessage, isPassing, LostLeaseError, StepbackError } from "../errors.ts"
-import { canonicalJson, freeze, sha256, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
+import { canonicalJson, freeze, sha256, stepsOf, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
 import { planFingerprint } from "../plans/moved.ts"
 import type { Plan, PlanComponent, PlanStep } from "../plans/plan.ts"
 import { resolveParameters, selectComponents } from "../plans/select.ts"
 import type { Values } from "../plans/values.ts"
 import type { RehearsedStep } from "../rollback/facts.ts"
 import { overallRisk } from "../rollback/risk.ts"
+import { namesOf } from "../steps/names.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import type { StepContext } from "../steps/step.ts"
 import { identify, type Target } from "../steps/target.ts"
@@ -30,6 +31,7 @@ export async function rehearseRollback(rollback: StoredRollback, signal: AbortSi
   try {
     const run =
       rollback.kind === "undo" ? await prepareUndoRun(rollback, signal, deps) : await prepareRun(rollback, signal, deps)
+    await refuseChangedPast(rollback, run, deps)
     const { frozen, digest } = freeze(run)
     await store.runs.saveRehearsal(
       rollback.id,
@@ -40,7 +42,8 @@ export async function rehearseRollback(rollback: StoredRollback, signal: AbortSi
         token: deps.newId(),
         // A rehearsal holds no lock.
         fingerprint:
-          run.target.fingerprint && rollback.kind !== "rehearsal"
+          // Without the server's own identifier two databases may only be alike.
+          run.target.fingerprint?.systemIdentifier != null && rollback.kind !== "rehearsal"
             ? sha256(canonicalJson({ ...run.target.fingerprint, httpOrigin: null }))
             : null,
         risk: run.policy.risk,
@@ -60,6 +63,24 @@ export async function rehearseRollback(rollback: StoredRollback, signal: AbortSi
     log.warn({ rollbackId: rollback.id, reason }, "rehearsal refused")
   }
   deps.wakeOutbox()
+}
+
+/** A step that is done is not done again, so it must still be the step that was done. */
+async function refuseChangedPast(rollback: StoredRollback, run: FrozenRun, deps: WorkDeps): Promise<void> {
+  if (rollback.frozen === null || rollback.started_at === null) return
+  const before = JSON.parse(rollback.frozen) as FrozenRun
+  const shape = (of: FrozenRun, id: string) => {
+    const step = stepsOf(of).find((each) => each.id === id)
+    return canonicalJson(step ? [step, namesOf(step).map((name) => of.parameters[name] ?? null)] : null)
+  }
+  const done = (await deps.store.runs.listSteps(rollback.id)).filter(({ result }) => result?.outcome === "succeeded")
+  // A branch may have moved on: what is done was done at its commit.
+  for (const { stepId } of done) if (before.commits[stepId]) run.commits[stepId] = before.commits[stepId]
+  const changed = done.find(({ stepId }) => shape(before, stepId) !== shape(run, stepId))
+  if (changed)
+    throw new Refuse(
+      `step ${changed.stepId} is done as it was approved, and the plan has changed it since: undo this rollback, or ask for a new one`,
+    )
 }
 
 /** Trying for good what fails for good would hold the environment and tell nobody. */

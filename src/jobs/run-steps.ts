@@ -6,6 +6,7 @@ import type { StepResult, StepRun } from "../rollback/facts.ts"
 import { endLeftover } from "../steps/command.ts"
 import { runStep } from "../steps/definitions.ts"
 import type { RunKey } from "../steps/ledger.ts"
+import { namesOf } from "../steps/names.ts"
 import type { Secrets } from "../steps/secrets.ts"
 import { failure, stepResult, type People, type RunContext } from "../steps/step.ts"
 import type { Target } from "../steps/target.ts"
@@ -26,30 +27,38 @@ export type RunState = {
   lease: Lease
   closing(): boolean
   failed: boolean
+  /** Components of which every step did what it should: what others may build on. */
+  heldComponents: Set<string>
+  /** step -> earlier attempts whose outcome is known: an outside effect is named anew after each. */
+  knownAttempts: Map<string, number>
 }
 
 /** Runs a component's steps, one after the other or, when the plan says parallel, as soon as what they need is done. */
 export async function runComponent(component: PlanComponent, state: RunState, deps: WorkDeps): Promise<void> {
-  if (!component.parallel) {
-    for (const step of component.steps) {
-      if (!mayBegin(state)) return
-      await settle(step, state, deps)
-    }
-    return
-  }
+  const steps = new Map(component.steps.map((step) => [step.id, step]))
   const running = new Map<string, Promise<boolean>>()
-  for (const step of component.steps) {
-    const needed = step.needs.map((need) => running.get(need) ?? Promise.resolve(true))
-    running.set(
-      step.id,
-      Promise.all(needed).then(
-        async (held) => held.every(Boolean) && mayBegin(state) && (await settle(step, state, deps)),
-      ),
+  /** Each once; after what it needs, wherever that stands in the list. What it needs and failed, keeps it from running. */
+  const begin = (step: PlanStep): Promise<boolean> => {
+    const known = running.get(step.id)
+    if (known) return known
+    const needed = step.needs.flatMap((id) => steps.get(id) ?? []).map(begin)
+    const run = Promise.all(needed).then(
+      async (held) => held.every(Boolean) && mayBegin(state) && (await settle(step, state, deps)),
     )
+    running.set(step.id, run)
+    return run
   }
+  if (component.parallel) for (const step of component.steps) void begin(step).catch(() => undefined)
+  else
+    for (const step of component.steps) {
+      if (!mayBegin(state)) break
+      await begin(step)
+    }
   const ended = await Promise.allSettled(running.values())
   const broken = ended.find((result) => result.status === "rejected")
   if (broken) throw broken.reason
+  const all = ended.every((result) => result.status === "fulfilled" && result.value)
+  if (all && running.size === steps.size) state.heldComponents.add(component.id)
 }
 
 function mayBegin(state: RunState): boolean {
@@ -109,6 +118,18 @@ async function tryPatiently(
   }
 }
 
+/** The state database may be away for a while: what must be written before an effect is written then. */
+async function patiently<T>(state: RunState, work: () => Promise<T>): Promise<T> {
+  for (let wait = 50; ; wait = Math.min(wait * 2, 1_000)) {
+    try {
+      return await work()
+    } catch (error) {
+      if (!isPassing(error) || state.lease.lost() || state.closing()) throw error
+      await pause(wait)
+    }
+  }
+}
+
 /** The state database may be away for a while; a result that cannot be written yet is kept and written then. */
 async function record(
   step: PlanStep,
@@ -117,22 +138,12 @@ async function record(
   state: RunState,
   deps: WorkDeps,
 ): Promise<void> {
-  for (let wait = 50; ; wait = Math.min(wait * 2, 1_000)) {
-    try {
-      const { stop } = await deps.store.runs.recordStep(state.rollback.id, state.rollback.epoch, {
-        id: step.id,
-        attempt,
-        result,
-      })
-      if (stop) state.lease.sawStop()
-      deps.wakeOutbox()
-      deps.log.info({ step: step.id, attempt, outcome: result.outcome, ms: result.ms }, "step ended")
-      return
-    } catch (error) {
-      if (!isPassing(error) || state.lease.lost()) throw error
-      await pause(wait)
-    }
-  }
+  const { stop } = await patiently({ ...state, closing: () => false }, () =>
+    deps.store.runs.recordStep(state.rollback.id, state.rollback.epoch, { id: step.id, attempt, result }),
+  )
+  if (stop) state.lease.sawStop()
+  deps.wakeOutbox()
+  deps.log.info({ step: step.id, attempt, outcome: result.outcome, ms: result.ms }, "step ended")
 }
 
 async function tryStep(
@@ -145,6 +156,16 @@ async function tryStep(
   const { rollback } = state
   const skip = state.run.skip[step.id]
   if (skip) return stepResult({ outcome: "skipped", skipped: skip, evidence: [`skipped: ${skip.reason}`] })
+  // A step that would have given it failed or was left out: nothing stands in for a value.
+  const { values } = contextOf(step, attempt, state, deps)
+  const gone = namesOf(step).filter((name) => !(name in values))
+  if (gone.length > 0) {
+    const names = gone.map((name) => `$${name}`).join(", ")
+    return stepResult({
+      outcome: "failed",
+      failure: failure("no_value", `${names} has no value, since the step that gives it did not: nothing was done`),
+    })
+  }
   try {
     const outside = step.effect === "keyed" || step.effect === "blind"
     // What a person is asked for is kept until it is answered: the next worker goes on waiting.
@@ -156,7 +177,7 @@ async function tryStep(
           "the worker was interrupted while this ran; whether it took effect is not known: look, then retry or skip",
         ),
       })
-    if (before && endLeftover(await deps.store.runs.findProcess(rollback.id, step.id, attempt)))
+    if (before && endLeftover(await patiently(state, () => deps.store.runs.findProcess(rollback.id, step.id, attempt))))
       deps.log.warn({ step: step.id }, "a leftover process of an earlier worker was ended")
     if (step.kind === "command") {
       const files = await hashFilesOf(step, state.secrets)
@@ -167,7 +188,7 @@ async function tryStep(
         })
     }
     if (outside || step.kind === "command")
-      await deps.store.runs.recordIntent(rollback.id, rollback.epoch, step.id, attempt)
+      await patiently(state, () => deps.store.runs.recordIntent(rollback.id, rollback.epoch, step.id, attempt))
     return await runStep(step, { ...contextOf(step, attempt, state, deps), interrupted: before !== undefined })
   } catch (error) {
     if (error instanceof LostLeaseError) throw error
@@ -188,6 +209,7 @@ function contextOf(step: PlanStep, attempt: number, state: RunState, deps: WorkD
     log: deps.log,
     key: state.key,
     attempt,
+    keyNumber: 1 + (state.knownAttempts.get(step.id) ?? 0),
     rehearsed: run.rehearsal.steps.find((seen) => seen.stepId === step.id) ?? null,
     fingerprint: run.target.fingerprint,
     // By hash alone: which snapshot goes back is part of what was approved.

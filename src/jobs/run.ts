@@ -42,6 +42,8 @@ export async function runRollback(
     lease,
     closing,
     failed: false,
+    heldComponents: new Set(),
+    knownAttempts: knownAttempts(stepRuns),
   }
   // Who pressed Stop before anything ran is not asked again because something else has moved too.
   const trouble = lease.stopRequested() && !begun ? null : await settleTarget(state, begun, deps)
@@ -49,6 +51,7 @@ export async function runRollback(
   if (trouble === null)
     for (const component of run.components) {
       if (state.failed || lease.stopRequested() || closing() || lease.lost()) break
+      if (!component.needs.every((need) => state.heldComponents.has(need))) continue
       await runComponent(component, state, deps)
     }
   if (lease.lost()) throw new LostLeaseError(rollback.id)
@@ -98,7 +101,10 @@ async function isApproved(rollback: StoredRollback, run: FrozenRun, deps: WorkDe
   if (run.kind === "rehearsal" || run.rollbackId !== rollback.id) return false
   const approvals = await deps.store.approvals.list(rollback.id, rollback.round)
   const givers = approvals.filter(
-    ({ userId, digest }) => userId !== rollback.requester_id && digest === rollback.digest,
+    ({ userId, digest }) =>
+      userId !== rollback.requester_id &&
+      digest === rollback.digest &&
+      !Object.values(run.skip).some(({ by }) => by === userId),
   )
   return new Set(givers.map(({ userId }) => userId)).size >= run.policy.count
 }
@@ -110,6 +116,13 @@ function isOver(state: RunState): boolean {
 
 function everyStep(state: RunState, holds: (run: StepRun | undefined) => boolean): boolean {
   return state.run.components.every((component) => component.steps.every((step) => holds(state.latest.get(step.id))))
+}
+
+function knownAttempts(stepRuns: readonly StepRun[]): Map<string, number> {
+  const known = new Map<string, number>()
+  for (const { stepId, result } of stepRuns)
+    if (result && result.outcome !== "unknown") known.set(stepId, (known.get(stepId) ?? 0) + 1)
+  return known
 }
 
 function capturesOf(stepRuns: readonly StepRun[]): Record<string, string> {
@@ -216,7 +229,7 @@ async function conclude(state: RunState, trouble: string | null, deps: WorkDeps)
   // A good end needs no look back.
   const fresh = end === "succeeded" ? rollback : await deps.store.rollbacks.get(rollback.id)
   if (end !== "succeeded") await escalate(fresh, run, { end, reason, alarm }, deps)
-  const numbers = trouble === null && lost.length === 0 ? newNumbers(state) : []
+  const numbers = trouble === null && lost.length === 0 && !state.lease.stopRequested() ? newNumbers(state) : []
   if (numbers.length > 0) {
     // Nothing of that step was done: the approvers see the new numbers and decide again.
     await deps.store.rollbacks.prepareAgain(rollback.id, ["running"], numbers, rollback.epoch)
@@ -248,11 +261,13 @@ async function escalate(
   const seen = await loadView(deps.store, rollback, { forecast: false })
   const view = { ...seen, state: ended.end, endReason: ended.reason }
   for (const { key, facts } of escalationsOf(view, run, { trouble: ended.alarm }))
-    await deps.store.records.raise(rollback.id, `${rollback.id}/${key}/${rollback.round}`, deps.newId(), facts)
+    await deps.store.records.raise(rollback.id, `${rollback.id}/${key}/${rollback.generation}`, deps.newId(), facts)
 }
 
 /** Steps that stopped before their effect because their counts are not those that were approved. */
 function newNumbers(state: RunState): string[] {
+  // What nobody knows the outcome of is for a person first.
+  if (!everyStep(state, (stepRun) => stepRun?.result?.outcome !== "unknown")) return []
   return state.run.components
     .flatMap((component) => component.steps)
     .filter(

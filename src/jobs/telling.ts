@@ -29,14 +29,7 @@ export function telling({ store, newId, log }: { store: Store; newId(): string; 
   }
 
   return {
-    async nudge(afterMs: number): Promise<number> {
-      const ids = await store.runs.takeForNudge(afterMs)
-      for (const id of ids) {
-        const rollback = await store.rollbacks.get(id)
-        await store.outbox.enqueue(id, `${id}/nudge/${rollback.round}`, { kind: "nudge" })
-      }
-      return ids.length
-    },
+    nudge: (afterMs: number): Promise<number> => store.runs.nudge(afterMs),
 
     async lostWorkers(afterMs: number): Promise<number> {
       let told = 0
@@ -55,10 +48,6 @@ export function telling({ store, newId, log }: { store: Store; newId(): string; 
     },
 
     /** Analyses that still wait for root cause or prevention. */
-    async remind(): Promise<number> {
-      const ids = await store.records.takeForReminder(86_400_000)
-      for (const id of ids) await store.outbox.enqueue(id, `${id}/reminder/${newId()}`, { kind: "reminder" })
-      return ids.length
-    },
+    remind: (): Promise<number> => store.records.remind(86_400_000, newId),
   }
 }

@@ -20,7 +20,7 @@ export async function watchOnce(deps: WorkDeps): Promise<boolean> {
   const rollback = await deps.store.rollbacks.get(due.rollbackId)
   const run = readRun(rollback)
   if (!run?.watch) {
-    await deps.store.watches.end(due.rollbackId, "Watch ended: the plan has none")
+    await deps.store.watches.end(due.rollbackId, "Watch ended: the plan has none", rollback.generation)
     return true
   }
   const stepRuns = await deps.store.runs.listSteps(rollback.id)
@@ -37,7 +37,11 @@ export async function watchOnce(deps: WorkDeps): Promise<boolean> {
   )
   if (due.over) {
     const titles = new Map(steps.map((step) => [step.id, step.title]))
-    await deps.store.watches.end(rollback.id, `Watch ended. ${describeWatch(titles, due.seen, measures)}`)
+    await deps.store.watches.end(
+      rollback.id,
+      `Watch ended. ${describeWatch(titles, due.seen, measures)}`,
+      rollback.generation,
+    )
     deps.wakeOutbox()
     return true
   }
@@ -90,7 +94,7 @@ async function probeAll(
     seen[step.id] = judged.seen
     const key = `${rollback.id}/watch/${step.id}`
     if (judged.verdict === "failing" || judged.verdict === "slow")
-      await deps.store.records.raise(rollback.id, `${key}/${judged.seen.probes}`, deps.newId(), {
+      await deps.store.records.raise(rollback.id, `${key}/${rollback.generation}-${judged.seen.probes}`, deps.newId(), {
         trigger: judged.verdict === "slow" ? "performance_degraded" : "functions_failing",
         stepId: step.id,
         headline: `${step.title}: ${judged.verdict === "slow" ? "slower than before" : "failing after the rollback"}`,

@@ -12,17 +12,18 @@ export type UndoDraft = {
 }
 
 /** Makes the undo of a run out of what its steps did. Steps that only looked are left out. */
-export function draftUndo(run: FrozenRun, done: ReadonlyMap<string, StepRun>): UndoDraft {
-  const captures = Object.assign({}, ...[...done.values()].map((step) => step.result?.captures ?? {})) as Record<
-    string,
-    string
-  >
+export function draftUndo(run: FrozenRun, done: readonly StepRun[]): UndoDraft {
+  const captures = Object.assign({}, ...done.map((step) => step.result?.captures ?? {})) as Record<string, string>
   const values: UndoDraft["values"] = {}
   const without: string[] = []
   const components = [...run.components].reverse().flatMap((component): PlanComponent[] => {
     const steps = [...component.steps].reverse().flatMap((step): PlanStep[] => {
-      const result = done.get(step.id)?.result
-      if (!result || !tookEffect(step, result)) return []
+      // The newest attempt that did something; a Skip after it did not take that back.
+      const attempts = done.filter((each) => each.stepId === step.id).map((each) => each.result)
+      const result = attempts.findLast((each) => each !== null && tookEffect(step, each))
+      if (!result) return []
+      // What a first attempt replaced, later ones no longer see.
+      const deployed = attempts.find((each) => each?.deployedBefore != null)?.deployedBefore ?? null
       const back = wayBack(step, run.rollbackId)
       if (!back) {
         without.push(`${step.title}: ${step.irreversible ?? "nothing to go back to is known"}`)
@@ -31,7 +32,7 @@ export function draftUndo(run: FrozenRun, done: ReadonlyMap<string, StepRun>): U
       values[back.id] = {
         ...run.commits[step.id],
         ...captures,
-        ...(result.deployedBefore === null ? {} : { deployed: result.deployedBefore }),
+        ...(deployed === null ? {} : { deployed }),
       }
       return [back]
     })
@@ -43,7 +44,9 @@ export function draftUndo(run: FrozenRun, done: ReadonlyMap<string, StepRun>): U
 function tookEffect(step: PlanStep, result: StepResult): boolean {
   if (step.effect === "none") return false
   // A purge that was broken off has removed rows all the same.
-  return result.outcome === "succeeded" || result.outcome === "unknown" || result.affected.length > 0
+  if (result.outcome === "succeeded" || result.outcome === "unknown" || result.affected.length > 0) return true
+  // A command that ran and failed may have done its work, or part of it.
+  return step.kind === "command" && /^(timed_out|stopped|exit_)/.test(result.failure?.code ?? "")
 }
 
 function wayBack(step: PlanStep, rollbackId: string): PlanStep | null {

@@ -5,7 +5,8 @@ const reference = /\$(?:\$|\{?([A-Za-z_][A-Za-z0-9_]*)\}?)/g
 
 /** Names that a text refers to as `$name`. */
 export function namesIn(text: string): string[] {
-  return [...text.matchAll(/\$([A-Za-z_][A-Za-z0-9_]*)/g)].map((match) => match[1] as string)
+  // `$$` stands for a dollar sign.
+  return [...text.matchAll(/\$\$|\$([A-Za-z_][A-Za-z0-9_]*)/g)].flatMap((match) => match[1] ?? [])
 }
 
 /** Replaces `$name` (and `$$` by `$`) in a text. An unknown name is left: the plan's checks refused those. */

@@ -16,6 +16,10 @@ export function namesOf(step: PlanStep): string[] {
       ]
     case "command":
       return [...step.command, step.cwd ?? ""].flatMap(namesIn)
+    case "workflow":
+      return namesIn(JSON.stringify([step.ref, step.inputs]))
+    case "manual":
+      return namesIn(step.instruction)
     default:
       return []
   }

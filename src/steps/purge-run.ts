@@ -17,8 +17,6 @@ import { looking, prologue, statement, withClient } from "./target.ts"
 
 /** A batch holds up another writer for as long as it takes: this is aimed at. */
 const batchAimMs = 40
-/** Rows that arrive while it goes on are swept in this many further rounds; what still comes is reported. */
-const sweeps = 5
 /** Late arrivals that one transaction takes. */
 const sweptAtOnce = 1_000
 /** The lease renews itself; between batches it is asked no more often than this, since the asking is a commit. */
@@ -190,32 +188,29 @@ async function batch(purge: Purge, mark: Mark, pages: number): Promise<Mark | nu
 }
 
 /**
- * Rows that came while it went on, in whole rounds. They are looked for without a lock and taken by their places: a
- * delete that scans the table would hold those that it has met until it is through. False: some were left.
+ * Rows that came while it went on, once more; each look is a scan, and what still comes is counted and reported. They are
+ * looked for without a lock and taken by their places: a delete that scans the table would hold those that it has met
+ * until it is through. False: there may be more.
  */
 async function sweep(purge: Purge, from: Mark, moved: (to: Mark) => void): Promise<boolean> {
   const { family, most } = purge
   let mark = from
-  const gone = () => mark.removed[family.root.table.name] ?? 0
-  for (let round = 0; round < sweeps; round++) {
-    let found = 0
-    for (const leaf of family.leaves) {
-      const places = await placesOf(purge, leaf, most - gone() + 1)
-      found += places.length
-      const may = places.slice(0, most - gone())
-      for (let n = 0; n < may.length; n += sweptAtOnce) {
-        const some = may.slice(n, n + sweptAtOnce).join('","')
-        const range = `${escapeIdentifier(family.root.table.name)}.ctid = any('{"${some}"}'::tid[]) and (${purge.step.where})`
-        const { batch: number } = mark
-        const next = (removed: Record<string, number>): Mark => ({ ...mark, batch: number + 1, removed })
-        mark = await settle(purge, mark, { leaf, range, next })
-        moved(mark)
-      }
-      if (may.length < places.length) return false
+  let clean = true
+  for (const leaf of family.leaves) {
+    const room = most - (mark.removed[family.root.table.name] ?? 0)
+    const places = await placesOf(purge, leaf, room + 1)
+    if (places.length > 0) clean = false
+    const may = places.slice(0, room)
+    for (let n = 0; n < may.length; n += sweptAtOnce) {
+      const some = may.slice(n, n + sweptAtOnce).join('","')
+      const range = `${escapeIdentifier(family.root.table.name)}.ctid = any('{"${some}"}'::tid[]) and (${purge.step.where})`
+      const number = mark.batch + 1
+      const next = (removed: Record<string, number>): Mark => ({ ...mark, batch: number, removed })
+      mark = await settle(purge, mark, { leaf, range, next })
+      moved(mark)
     }
-    if (found === 0) return true
   }
-  return false
+  return clean
 }
 
 async function placesOf(purge: Purge, leaf: TableFacts, limit: number): Promise<string[]> {

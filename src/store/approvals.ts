@@ -61,7 +61,9 @@ async function decide(client: PoolClient, click: ApprovalClick): Promise<Approve
   )
   const rollback = parseRollback(rows[0])
   const inTime = (rows[0] as { in_time: boolean | null }).in_time === true
-  if (rollback.requester_id === click.userId) return { kind: "requester", rollback }
+  // Whoever asked for a step to be left out asked for this round of it.
+  const asked = [rollback.requester_id, ...Object.values(rollback.skips).map(({ by }) => by)]
+  if (asked.includes(click.userId)) return { kind: "requester", rollback }
   const current = rollback.round === click.round && rollback.digest === click.digest
   if (rollback.state !== "awaiting_approval" || !current || !inTime) return { kind: "too_late", rollback }
   // One that was taken back, because its giver could not give it any more, may be given anew.

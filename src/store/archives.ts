@@ -10,9 +10,9 @@ export function archiveStore(pool: Pool) {
     async listOverdue(limit: number): Promise<string[]> {
       const { rows } = await pool.query<{ id: string }>(
         `select id from stepback.rollbacks
-         where archive_removed_at is null and started_at is not null and state in ('succeeded', 'failed', 'stopped')
-           and frozen is not null and ended_at < now() - interval '1 minute'
-           and ended_at + (substring(frozen from '"keepMs":([0-9]+)'))::float8 * interval '1 millisecond' < now()
+         where archive_removed_at is null and started_at is not null
+           and state not in ('preparing', 'awaiting_approval', 'approved', 'running') and frozen is not null and ended_at < now() - interval '1 minute'
+           and ended_at + (frozen::jsonb ->> 'keepMs')::float8 * interval '1 millisecond' < now()
          order by ended_at limit $1`,
         [limit],
       )

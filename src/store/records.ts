@@ -171,22 +171,29 @@ export function recordStore(pool: Pool) {
         if (filled.rootCause !== null && filled.prevention !== null)
           await client.query("select stepback.enqueue($1, $2, $3)", [
             rollbackId,
-            `${rollbackId}/analysis-file`,
+            `${rollbackId}/file/analysis`,
             storable({ kind: "file", what: "analysis" } satisfies Message),
           ])
         await client.query("select stepback.edit_messages($1, $2)", [rollbackId, `${rollbackId}/analysis`])
       }),
 
     /** Analyses that still wait for people, each given once per reminder. */
-    async takeForReminder(everyMs: number): Promise<string[]> {
-      const { rows } = await pool.query<{ rollback_id: string }>(
-        `update stepback.analyses set remind_at = now() + $1 * interval '1 millisecond' where rollback_id in (
-           select rollback_id from stepback.analyses where remind_at <= now() and (root_cause is null or prevention is null)
-           limit 20 for update skip locked) returning rollback_id`,
-        [everyMs],
-      )
-      return rows.map((row) => row.rollback_id)
-    },
+    remind: (everyMs: number, newId: () => string) =>
+      inTransaction(pool, async (client) => {
+        const { rows } = await client.query<{ rollback_id: string }>(
+          `update stepback.analyses set remind_at = now() + $1 * interval '1 millisecond' where rollback_id in (
+             select rollback_id from stepback.analyses where remind_at <= now()
+               and (root_cause is null or prevention is null) limit 20 for update skip locked) returning rollback_id`,
+          [everyMs],
+        )
+        for (const { rollback_id: id } of rows)
+          await client.query("select stepback.enqueue($1, $2, $3)", [
+            id,
+            `${id}/reminder/${newId()}`,
+            storable({ kind: "reminder" } satisfies Message),
+          ])
+        return rows.length
+      }),
 
     /** False when this very request was taken before. */
     note: (rollbackId: string, note: { userId: string; text: string; requestKey: string | null }) =>

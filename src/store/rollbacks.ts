@@ -111,8 +111,8 @@ export function rollbackStore(pool: Pool) {
      * Opens an ended run again, under the environment's lock: what failed is tried again. `skips` also changes what runs,
      * so it goes back to the approvers.
      */
-    reopen: (id: string, actor: string, skips: StoredRollback["skips"] | null): Promise<Moved | { kind: "busy" }> =>
-      inTransaction(pool, (client) => reopen(client, id, actor, skips)).catch((error: unknown) => {
+    reopen: (id: string, asked: ReopenRequest): Promise<Moved | { kind: "busy" }> =>
+      inTransaction(pool, (client) => reopen(client, id, asked)).catch((error: unknown) => {
         if (errorCode(error) === "23505") return { kind: "busy" as const }
         throw error
       }),
@@ -158,6 +158,7 @@ export async function move(client: PoolClient, id: string, to: RollbackState, fa
     storable({ reason: facts.reason ?? null }),
   ])
   await client.query("select stepback.redraw_card($1)", [id])
+  if (ends) await client.query("select stepback.analyse_if_begun($1)", [id])
   return { kind: "moved", rollback: parseRollback(rows[0]) }
 }
 
@@ -185,12 +186,23 @@ async function prepareAgain(
   return { kind: "moved", rollback: parseRollback(rows[0]) }
 }
 
-async function reopen(
-  client: PoolClient,
-  id: string,
-  actor: string,
-  skips: StoredRollback["skips"] | null,
-): Promise<Moved> {
+export type ReopenRequest = { actor: string; requestKey: string | null; skips: StoredRollback["skips"] | null }
+
+async function reopen(client: PoolClient, id: string, { actor, requestKey, skips }: ReopenRequest): Promise<Moved> {
+  const refused = async (): Promise<Moved> => ({ kind: "not_moved", rollback: await one(client, "id = $1", [id]) })
+  // The same request delivered again reopens nothing a second time.
+  const first = await client.query("insert into stepback.requests (key) values ($1) on conflict do nothing", [
+    requestKey ?? `reopen/${id}/${Date.now()}`,
+  ])
+  if (first.rowCount === 0) return refused()
+  // A later rollback has been at work here: what this one did is not there any more, or not as it was.
+  const later = await client.query(
+    `select 1 from stepback.rollbacks l join stepback.rollbacks r on r.id = $1
+     where l.environment = r.environment and l.number > r.number and l.started_at is not null limit 1`,
+    [id],
+  )
+  if (later.rowCount !== 0) return refused()
+  await client.query("update stepback.watches set ended_at = now() where rollback_id = $1 and ended_at is null", [id])
   if (skips !== null) {
     const moved = Object.entries(skips).map(([step, { reason }]) => `step ${step} will be skipped: ${reason}`)
     const again = await prepareAgain(client, id, ["failed", "stopped"], moved, null)
@@ -200,11 +212,12 @@ async function reopen(
   }
   const { rows } = await client.query(
     `update stepback.rollbacks set state = 'running', generation = generation + 1, lease_until = null, worker = null, due_at = now(),
-       ended_at = null, ended_by = null, end_reason = null, stop_requested_at = null, stop_requested_by = null
+       resumed_at = now(), ended_at = null, ended_by = null, end_reason = null, stop_requested_at = null,
+       stop_requested_by = null
      where id = $1 and state in ('failed', 'stopped') and approved_at is not null returning ${rollbackColumns}`,
     [id],
   )
-  if (rows[0] === undefined) return { kind: "not_moved", rollback: await one(client, "id = $1", [id]) }
+  if (rows[0] === undefined) return refused()
   await client.query("select stepback.append_audit($1, 'retried', $2, '{}')", [id, actor])
   await client.query("select stepback.redraw_card($1)", [id])
   return { kind: "moved", rollback: parseRollback(rows[0]) }

@@ -58,7 +58,7 @@ export function runStore(pool: Pool) {
       const { rows } = await pool.query<{ stop: boolean; running: number | null }>(
         `update stepback.rollbacks set lease_until = now() + $3 * interval '1 millisecond'
          where id = $1 and epoch = $2 and state in ('preparing', 'running') returning
-           stop_requested_at is not null as stop, (extract(epoch from clock_timestamp() - approved_at) * 1000)::float8 as running`,
+           stop_requested_at is not null as stop, (extract(epoch from clock_timestamp() - coalesce(resumed_at, approved_at)) * 1000)::float8 as running`,
         [id, epoch, leaseMs],
       )
       return { held: rows[0] !== undefined, stop: rows[0]?.stop ?? false, runningMs: rows[0]?.running ?? null }
@@ -87,7 +87,7 @@ export function runStore(pool: Pool) {
       guarded(id, epoch, [
         {
           text: `update stepback.rollbacks set state = $9, round = round + 1, frozen = $2, digest = $3, token = $4,
-             target_fingerprint = $5, risk = $6, approvals_needed = $7, rehearsed_at = clock_timestamp(),
+             target_fingerprint = $5, risk = $6, approvals_needed = $7, rehearsed_at = clock_timestamp(), nudged_at = null,
              expires_at = clock_timestamp() + $8 * interval '1 millisecond', lease_until = null, worker = null,
              ended_at = case when $9 = 'succeeded' then now() end where id = $1`,
           values: [
@@ -230,7 +230,8 @@ export function runStore(pool: Pool) {
         },
         {
           text: `insert into stepback.watches (rollback_id, until) select $1, now() + $2::float8 * interval '1 millisecond' where $2::float8 is not null
-            on conflict (rollback_id) do update set until = excluded.until, next_at = now(), ended_at = null`,
+            on conflict (rollback_id) do update
+              set until = excluded.until, next_at = now(), ended_at = null, seen = '{}', probes = 0`,
           values: [id, end.watchMs ?? null],
         },
         // Posted once; after a Retry it is edited.
@@ -256,6 +257,7 @@ export function runStore(pool: Pool) {
           )
           await client.query("select stepback.append_audit($1, 'expired', 'stepback', '{}')", [id])
           await client.query("select stepback.redraw_card($1)", [id])
+          await client.query("select stepback.analyse_if_begun($1)", [id])
         }
         return rows.map((row) => row.id)
       }),
@@ -269,16 +271,24 @@ export function runStore(pool: Pool) {
       return rows.map((row) => row.id)
     },
 
-    /** Requests that have waited for this long and whose approvers were not called again yet; each is given once. */
-    async takeForNudge(afterMs: number): Promise<string[]> {
-      const { rows } = await pool.query<{ id: string }>(
-        `update stepback.rollbacks set nudged_at = now() where id in (
-           select id from stepback.rollbacks where state = 'awaiting_approval' and nudged_at is null
-             and rehearsed_at < now() - $1 * interval '1 millisecond' limit 20 for update skip locked) returning id`,
-        [afterMs],
-      )
-      return rows.map((row) => row.id)
-    },
+    /** Requests that have waited for this long and whose approvers were not called again yet: they are, once a round. */
+    nudge: (afterMs: number) =>
+      inTransaction(pool, async (client) => {
+        const { rows } = await client.query<{ id: string; round: number }>(
+          `update stepback.rollbacks set nudged_at = now() where id in (
+             select id from stepback.rollbacks where state = 'awaiting_approval' and nudged_at is null
+               and rehearsed_at < now() - $1 * interval '1 millisecond' limit 20 for update skip locked)
+           returning id, round`,
+          [afterMs],
+        )
+        for (const { id, round } of rows)
+          await client.query("select stepback.enqueue($1, $2, $3)", [
+            id,
+            `${id}/nudge/${round}`,
+            storable({ kind: "nudge" } satisfies Message),
+          ])
+        return rows.length
+      }),
 
     /** Runs whose worker is gone and that nobody has taken over for this long. */
     async listLost(afterMs: number): Promise<string[]> {

@@ -114,6 +114,10 @@ table outbox
   channel text
   ts text
 
+table requests
+  key text not null
+  at timestamp with time zone not null default now()
+
 table rollbacks
   id uuid not null
   number integer
@@ -149,6 +153,7 @@ table rollbacks
   ended_at timestamp with time zone
   ended_by text
   end_reason text
+  resumed_at timestamp with time zone
   stop_requested_at timestamp with time zone
   stop_requested_by text
   epoch integer not null default 0
@@ -257,6 +262,8 @@ constraint stepback.outbox outbox_rollback_id_fkey FOREIGN KEY (rollback_id) REF
 
 constraint stepback.outbox outbox_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sending'::text, 'sent'::text, 'refused'::text])))
 
+constraint stepback.requests requests_pkey PRIMARY KEY (key)
+
 constraint stepback.rollbacks rollbacks_approvals_needed_check CHECK ((approvals_needed >= 1))
 
 constraint stepback.rollbacks rollbacks_card_state_check CHECK ((card_state = ANY (ARRAY['none'::text, 'sending'::text, 'sent'::text, 'lost'::text])))
@@ -339,6 +346,8 @@ CREATE UNIQUE INDEX outbox_pkey ON stepback.outbox USING btree (rollback_id, seq
 
 CREATE INDEX outbox_unsent ON stepback.outbox USING btree (rollback_id, seq) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text]))
 
+CREATE UNIQUE INDEX requests_pkey ON stepback.requests USING btree (key)
+
 CREATE INDEX rollbacks_by_environment ON stepback.rollbacks USING btree (environment, number DESC)
 
 CREATE UNIQUE INDEX rollbacks_id_requester_id_key ON stepback.rollbacks USING btree (id, requester_id)
@@ -353,7 +362,7 @@ CREATE INDEX rollbacks_to_deliver ON stepback.rollbacks USING btree (deliver_at)
 
 CREATE INDEX rollbacks_to_work_on ON stepback.rollbacks USING btree (due_at) WHERE (state = ANY (ARRAY['preparing'::text, 'awaiting_approval'::text, 'approved'::text, 'running'::text]))
 
-CREATE INDEX rollbacks_with_archive ON stepback.rollbacks USING btree (ended_at) WHERE ((archive_removed_at IS NULL) AND (started_at IS NOT NULL) AND (state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'stopped'::text])))
+CREATE INDEX rollbacks_with_archive ON stepback.rollbacks USING btree (ended_at) WHERE ((archive_removed_at IS NULL) AND (started_at IS NOT NULL))
 
 CREATE UNIQUE INDEX step_runs_pkey ON stepback.step_runs USING btree (rollback_id, step_id, attempt)
 
@@ -370,6 +379,21 @@ CREATE TRIGGER audit_is_not_truncated BEFORE TRUNCATE ON stepback.audit FOR EACH
 CREATE TRIGGER approvals_before_approved BEFORE UPDATE ON stepback.rollbacks FOR EACH ROW WHEN (((new.state = ANY (ARRAY['approved'::text, 'running'::text])) AND ((((((old.state IS DISTINCT FROM new.state) OR (old.kind IS DISTINCT FROM new.kind)) OR (old.round IS DISTINCT FROM new.round)) OR (old.digest IS DISTINCT FROM new.digest)) OR (old.frozen IS DISTINCT FROM new.frozen)) OR (old.approvals_needed IS DISTINCT FROM new.approvals_needed)))) EXECUTE FUNCTION stepback.check_approvals()
 
 CREATE TRIGGER approvals_before_insert BEFORE INSERT ON stepback.rollbacks FOR EACH ROW WHEN ((new.state = ANY (ARRAY['approved'::text, 'running'::text]))) EXECUTE FUNCTION stepback.check_approvals()
+
+CREATE OR REPLACE FUNCTION stepback.analyse_if_begun(p_rollback uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+begin
+  if not exists (select 1 from stepback.rollbacks where id = p_rollback and started_at is not null) then
+    return;
+  end if;
+  insert into stepback.analyses (rollback_id, facts, remind_at) values (p_rollback, '{}', now() + interval '1 day')
+    on conflict (rollback_id) do nothing;
+  perform stepback.edit_messages(p_rollback, p_rollback || '/analysis');
+  perform stepback.enqueue(p_rollback, p_rollback || '/analysis', '{"kind": "analysis"}');
+end $function$
+
 
 CREATE OR REPLACE FUNCTION stepback.append_audit(p_rollback uuid, p_kind text, p_actor text, p_facts jsonb)
  RETURNS void
@@ -399,6 +423,7 @@ begin
   if new.kind in ('rollback', 'undo') and (
     select count(*) from stepback.approvals a
     where a.rollback_id = new.id and a.round = new.round and a.digest = new.digest and a.voided_at is null
+      and a.user_id not in (select s.value ->> 'by' from jsonb_each(new.skips) s)
   ) < new.approvals_needed then
     raise exception 'rollback % lacks approvals for its digest', new.id using errcode = 'SB002';
   end if;

@@ -35,7 +35,7 @@ export function watchStore(pool: Pool) {
     },
 
     /** The end, the word about it and the edit of the analysis, at once. */
-    end: (rollbackId: string, text: string) =>
+    end: (rollbackId: string, text: string, generation: number) =>
       inTransaction(pool, async (client) => {
         const ended = await client.query(
           "update stepback.watches set ended_at = now() where rollback_id = $1 and ended_at is null",
@@ -48,7 +48,7 @@ export function watchStore(pool: Pool) {
         ])
         await client.query("select stepback.enqueue($1, $2, $3)", [
           rollbackId,
-          `${rollbackId}/watch`,
+          `${rollbackId}/watch/${generation}`,
           storable({ kind: "text", text } satisfies Message),
         ])
         await client.query("select stepback.edit_messages($1, $2)", [rollbackId, `${rollbackId}/analysis`])

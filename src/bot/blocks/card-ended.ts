@@ -42,10 +42,19 @@ export function endedParts(
 
 /** Ended before anything ran. */
 export function closedParts(view: RollbackView): Part[] {
-  const again = view.state === "expired" ? buttons({ id: "ask_again", label: "Ask again", value: view.id }) : []
+  const begun = view.stepRuns.length > 0
+  const again = [
+    ...(view.state === "expired" ? [{ id: "ask_again", label: "Ask again", value: view.id }] : []),
+    ...(begun ? [actionButton(view, "undo"), actionButton(view, "analysis")] : []),
+  ]
   // A run may have asked again in its middle: then some of it was done before it was closed.
-  const done = view.stepRuns.length === 0 ? footer(["Nothing was changed"]) : doneAndNot(view)
-  return [headline(nameBefore(view), closedFact(view)), whoAsks(view), ...again, ...done]
+  const done = !begun ? footer(["Nothing was changed"]) : doneAndNot(view)
+  return [
+    headline(nameBefore(view), closedFact(view)),
+    whoAsks(view),
+    ...(again.length === 0 ? [] : buttons(...again)),
+    ...done,
+  ]
 }
 
 function closedFact(view: RollbackView): Line {

@@ -12,6 +12,7 @@ import { requestRollback } from "../../commands/request.ts"
 import { requestUndo } from "../../commands/undo.ts"
 import { loadView } from "../../commands/view.ts"
 import { refuse, type Refused } from "../../rollback/refusals.ts"
+import { isLive } from "../../rollback/states.ts"
 import type { StoredRollback } from "../../store/rows.ts"
 import { analysisForm, drawAnalysis } from "../blocks/analysis.ts"
 import { denyForm } from "../blocks/deny-form.ts"
@@ -40,12 +41,16 @@ const presses: Record<string, Press> = {
   details: async (click, context) => {
     const card = await context.deps.store.rollbacks.findCard(click.value)
     if (!card) return refuse(null, { reason: "old_card", number: null })
+    const notMember = await mayAct(context.deps.people, click.actor.userId, "anyone")
+    if (notMember) return refuse(null, notMember)
     return open(click, context, async () => drawDetails(await loadView(context.deps.store, card.rollback)))
   },
 
   cancel: async (click, { deps }) => {
     const card = await deps.store.rollbacks.findCard(click.value)
     if (!card) return refuse("cancel", { reason: "old_card", number: null })
+    if (!card.current && isLive(card.rollback.state))
+      return refuse("cancel", { reason: "old_card", number: card.rollback.number })
     const outcome = await cancel(card.rollback, click.actor, deps)
     return outcome.kind === "refuse" ? outcome : null
   },
@@ -78,6 +83,11 @@ const presses: Record<string, Press> = {
 
   ask_again: (click, context) =>
     onRollback(click, context, async (rollback) => {
+      const of = rollback.undo_of === null ? null : await context.deps.store.rollbacks.find(rollback.undo_of)
+      if (of) {
+        const again = await requestUndo(of, { channelId: rollback.channel_id, actor: click.actor }, context.deps)
+        return again.kind === "refuse" ? again : null
+      }
       const outcome = await requestRollback(
         {
           environment: rollback.environment,

@@ -51,6 +51,8 @@ create table stepback.rollbacks (
   ended_at timestamptz,
   ended_by text,
   end_reason text,
+  -- When a Retry went on: the RTO's clock begins anew.
+  resumed_at timestamptz,
   stop_requested_at timestamptz,
   stop_requested_by text,
 
@@ -123,6 +125,7 @@ begin
   if new.kind in ('rollback', 'undo') and (
     select count(*) from stepback.approvals a
     where a.rollback_id = new.id and a.round = new.round and a.digest = new.digest and a.voided_at is null
+      and a.user_id not in (select s.value ->> 'by' from jsonb_each(new.skips) s)
   ) < new.approvals_needed then
     raise exception 'rollback % lacks approvals for its digest', new.id using errcode = 'SB002';
   end if;
