@@ -3,7 +3,7 @@ import type { PurgeStep, SqlStep } from "../plans/plan.ts"
 import { pasteable, sqlLiteral } from "../plans/step-view.ts"
 import type { Values } from "../plans/values.ts"
 import { qualified } from "../steps/catalog.ts"
-import { splitName } from "../steps/purge.ts"
+import { splitName } from "../steps/purge-counts.ts"
 
 /** Not one that an API in front of the database would show. */
 const byHandSchema = "stepback_by_hand"

@@ -1,7 +1,7 @@
 import type { PlanComponent, StatementFacts } from "../plans/plan.ts"
 import { collect, parseStatements, type TableTree } from "../plans/statement-tree.ts"
 import { qualified } from "../steps/catalog.ts"
-import { splitName } from "../steps/purge.ts"
+import { splitName } from "../steps/purge-counts.ts"
 
 export type Write = "insert" | "update" | "delete"
 

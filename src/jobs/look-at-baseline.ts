@@ -1,7 +1,7 @@
 import { errorMessage } from "../errors.ts"
 import type { Plan, PlanComponent } from "../plans/plan.ts"
 import { findNamed, readSnapshot, schemaDifference, type KeptSnapshot } from "../steps/baseline.ts"
-import { splitName } from "../steps/purge.ts"
+import { splitName } from "../steps/purge-counts.ts"
 import type { Secrets } from "../steps/secrets.ts"
 import type { BaselineContext } from "../steps/step.ts"
 import { looking, type Target } from "../steps/target.ts"

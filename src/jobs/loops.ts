@@ -83,7 +83,7 @@ export function startLoops(options: {
       1_000,
       async () => {
         const told =
-          (await store.runs.expire()).length + (await tell.nobodyApproved()) + (await store.records.tellAgain())
+          (await store.waiting.expire()).length + (await tell.nobodyApproved()) + (await store.records.tellAgain())
         if (told > 0) wakeOutbox()
       },
       log,

@@ -1,14 +1,13 @@
 import { setTimeout as pause } from "node:timers/promises"
 import { errorMessage, isPassing, LostLeaseError } from "../errors.ts"
-import { loadView } from "../commands/view.ts"
 import { canonicalJson, thaw, type FrozenRun } from "../plans/frozen.ts"
 import { latestRuns } from "../rollback/analysis.ts"
-import { escalationsOf } from "../rollback/escalation.ts"
 import type { StepRun } from "../rollback/facts.ts"
-import { listEntries, raiseFence } from "../steps/ledger.ts"
+import { raiseFence } from "../steps/ledger.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import { identify } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
+import { conclude, everyStep } from "./conclude.ts"
 import { hashFiles } from "./freeze-run.ts"
 import type { Lease } from "./lease.ts"
 import { openTarget } from "./open-target.ts"
@@ -114,10 +113,6 @@ function isOver(state: RunState): boolean {
   return state.failed || state.lease.stopRequested() || everyStep(state, (run) => run?.result != null)
 }
 
-function everyStep(state: RunState, holds: (run: StepRun | undefined) => boolean): boolean {
-  return state.run.components.every((component) => component.steps.every((step) => holds(state.latest.get(step.id))))
-}
-
 function knownAttempts(stepRuns: readonly StepRun[]): Map<string, number> {
   const known = new Map<string, number>()
   for (const { stepId, result } of stepRuns)
@@ -206,104 +201,4 @@ async function whatMoved(state: RunState, begun: boolean, deps: WorkDeps): Promi
     if (allowed === false) moved.push("an approver may no longer approve")
   }
   return moved
-}
-
-/** The end: what the ledger says is compared with what was reported, trouble escalates, the analysis follows. */
-async function conclude(state: RunState, trouble: string | null, deps: WorkDeps): Promise<void> {
-  const { rollback, run } = state
-  const lost = trouble === null ? await lostEffects(state) : []
-  const complete = everyStep(
-    state,
-    (stepRun) => stepRun?.result?.outcome === "succeeded" || stepRun?.result?.outcome === "skipped",
-  )
-  const reason =
-    trouble ?? (lost.length > 0 ? `the target has lost what was done: ${lost.join(", ")}` : failedTitle(state))
-  const end =
-    reason === null && complete ? "succeeded" : reason === null && state.lease.stopRequested() ? "stopped" : "failed"
-  const alarm =
-    trouble !== null
-      ? ({ trigger: "step_failed", headline: trouble } as const)
-      : lost.length > 0
-        ? ({ trigger: "data_inconsistent", headline: reason ?? "" } as const)
-        : null
-  // A good end needs no look back.
-  const fresh = end === "succeeded" ? rollback : await deps.store.rollbacks.get(rollback.id)
-  if (end !== "succeeded") await escalate(fresh, run, { end, reason, alarm }, deps)
-  const numbers = trouble === null && lost.length === 0 && !state.lease.stopRequested() ? newNumbers(state) : []
-  if (numbers.length > 0) {
-    // Nothing of that step was done: the approvers see the new numbers and decide again.
-    await deps.store.rollbacks.prepareAgain(rollback.id, ["running"], numbers, rollback.epoch)
-    deps.ring("rehearse", rollback.id)
-    deps.wakeOutbox()
-    deps.log.warn({ numbers }, "asked again with new numbers")
-    return
-  }
-  await deps.store.runs.finish(rollback.id, rollback.epoch, {
-    state: end,
-    reason,
-    by: end === "stopped" ? (fresh.stop_requested_by ?? "stepback") : "stepback",
-    analysis: {},
-    remindMs: run.remindMs,
-    watchMs: run.watch?.forMs ?? null,
-  })
-  // Whatever people were called for on the way is over.
-  if (end === "succeeded") await deps.store.records.resolve(`${rollback.id}/`)
-  deps.wakeOutbox()
-  deps.log.info({ number: rollback.number, state: end, reason }, "rollback ended")
-}
-
-async function escalate(
-  rollback: StoredRollback,
-  run: FrozenRun,
-  ended: { end: "failed" | "stopped"; reason: string | null; alarm: Parameters<typeof escalationsOf>[2]["trouble"] },
-  deps: WorkDeps,
-): Promise<void> {
-  const seen = await loadView(deps.store, rollback, { forecast: false })
-  const view = { ...seen, state: ended.end, endReason: ended.reason }
-  for (const { key, facts } of escalationsOf(view, run, { trouble: ended.alarm }))
-    await deps.store.records.raise(rollback.id, `${rollback.id}/${key}/${rollback.generation}`, deps.newId(), facts)
-}
-
-/** Steps that stopped before their effect because their counts are not those that were approved. */
-function newNumbers(state: RunState): string[] {
-  // What nobody knows the outcome of is for a person first.
-  if (!everyStep(state, (stepRun) => stepRun?.result?.outcome !== "unknown")) return []
-  return state.run.components
-    .flatMap((component) => component.steps)
-    .filter(
-      (step) =>
-        step.kind === "restore" ||
-        ((step.kind === "purge" || step.kind === "sql") && step.expectRows.kind === "rehearsed"),
-    )
-    .flatMap((step) => {
-      const latest = state.latest.get(step.id)
-      const result = latest?.result
-      const fresh = latest?.generation === state.rollback.generation
-      const nothingDone = result?.outcome === "failed" && result.affected.length === 0
-      return fresh && nothingDone && ["row_count", "not_rehearsed"].includes(result.failure?.code ?? "")
-        ? [`${step.title}: ${result.failure?.message ?? ""}`]
-        : []
-    })
-}
-
-function failedTitle(state: RunState): string | null {
-  for (const component of state.run.components)
-    for (const step of component.steps) {
-      const result = state.latest.get(step.id)?.result
-      // What Stop itself ended has not failed.
-      if (result?.outcome === "failed" && result.failure?.code === "stopped" && state.lease.stopRequested()) continue
-      if (result?.outcome === "failed" || result?.outcome === "unknown") return step.title
-    }
-  return null
-}
-
-/** Steps that were reported done and that the target's ledger no longer has: it was restored or failed over meanwhile. */
-async function lostEffects(state: RunState): Promise<string[]> {
-  if (!state.target.pool) return []
-  const done = state.run.components
-    .flatMap((component) => component.steps)
-    .filter((step) => step.effect === "transactional" && state.latest.get(step.id)?.result?.outcome === "succeeded")
-  if (done.length === 0) return []
-  const entries = await listEntries(state.target.pool, state.rollback.id)
-  return done.filter((step) => !entries.has(step.id)).map((step) => step.title)
 }

@@ -29,11 +29,11 @@ export function telling({ store, newId, log }: { store: Store; newId(): string; 
   }
 
   return {
-    nudge: (afterMs: number): Promise<number> => store.runs.nudge(afterMs),
+    nudge: (afterMs: number): Promise<number> => store.waiting.nudge(afterMs),
 
     async lostWorkers(afterMs: number): Promise<number> {
       let told = 0
-      for (const id of await store.runs.listLost(afterMs)) {
+      for (const id of await store.waiting.listLost(afterMs)) {
         const { epoch } = await store.rollbacks.get(id)
         if (await raise(id, `lost/${epoch}`, "worker_lost", "no worker goes on with it: is one running?")) told++
       }
@@ -42,7 +42,7 @@ export function telling({ store, newId, log }: { store: Store; newId(): string; 
 
     async nobodyApproved(): Promise<number> {
       let told = 0
-      for (const id of await store.runs.listExpiredUntold())
+      for (const id of await store.waiting.listExpiredUntold())
         if (await raise(id, "nobody", "nobody_approved", "nobody approved it in time, nothing was changed")) told++
       return told
     },

@@ -3,7 +3,7 @@ import { StepbackError } from "../errors.ts"
 import { canonicalJson, sha256 } from "../plans/frozen.ts"
 import type { BaselineRules } from "../plans/plan.ts"
 import { findTable, type TableFacts } from "./catalog.ts"
-import { splitName } from "./purge.ts"
+import { splitName } from "./purge-counts.ts"
 import { columnsOf, readRows } from "./restore-rows.ts"
 import { looking } from "./target.ts"
 

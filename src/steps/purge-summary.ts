@@ -1,6 +1,6 @@
 import type { PurgeStep } from "../plans/plan.ts"
 import type { Failure, StepResult } from "../rollback/facts.ts"
-import { countFamily, countProblem } from "./purge.ts"
+import { countFamily, countProblem } from "./purge-counts.ts"
 import { cutLoose, type Mark } from "./purge-batch.ts"
 import type { Family } from "./purge-family.ts"
 import { failure, stepResult, type RunContext } from "./step.ts"

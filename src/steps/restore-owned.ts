@@ -3,7 +3,7 @@ import type { PlanStep, PurgeStep, SqlStep } from "../plans/plan.ts"
 import type { Values } from "../plans/values.ts"
 import { keyId } from "./baseline.ts"
 import { findTable, type TableFacts } from "./catalog.ts"
-import { splitName } from "./purge.ts"
+import { splitName } from "./purge-counts.ts"
 import { bindUsed } from "./sql-text.ts"
 import { statement } from "./target.ts"
 

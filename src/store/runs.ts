@@ -2,7 +2,7 @@ import type { Pool } from "pg"
 import type { Message, RehearsedStep, Risk, StepResult, StepRun } from "../rollback/facts.ts"
 import type { RollbackState } from "../rollback/states.ts"
 import { errorCode, LostLeaseError } from "../errors.ts"
-import { inOneGo, inTransaction, type Query } from "./database.ts"
+import { inOneGo, type Query } from "./database.ts"
 import { parseRollback } from "./rollbacks.ts"
 import { rollbackColumns, storable, type StoredRollback } from "./rows.ts"
 
@@ -242,63 +242,6 @@ export function runStore(pool: Pool) {
         },
         { text: "select stepback.redraw_card($1)", values: [id] },
       ]),
-
-    /** Requests whose time is over. One transaction each, so that a click at the last moment is either before or after. */
-    expire: () =>
-      inTransaction(pool, async (client) => {
-        const { rows } = await client.query<{ id: string }>(
-          `select id from stepback.rollbacks where state = 'awaiting_approval' and expires_at <= clock_timestamp()
-           limit 20 for update skip locked`,
-        )
-        for (const { id } of rows) {
-          await client.query(
-            "update stepback.rollbacks set state = 'expired', ended_at = now(), ended_by = 'stepback', end_reason = 'nobody approved in time' where id = $1",
-            [id],
-          )
-          await client.query("select stepback.append_audit($1, 'expired', 'stepback', '{}')", [id])
-          await client.query("select stepback.redraw_card($1)", [id])
-          await client.query("select stepback.analyse_if_begun($1)", [id])
-        }
-        return rows.map((row) => row.id)
-      }),
-
-    /** Requests that ran out of time and of which the people on call have not heard yet. */
-    async listExpiredUntold(): Promise<string[]> {
-      const { rows } = await pool.query<{ id: string }>(
-        `select r.id from stepback.rollbacks r where r.state = 'expired' and r.ended_at > now() - interval '1 day'
-           and not exists (select 1 from stepback.escalations e where e.key = r.id || '/nobody') limit 20`,
-      )
-      return rows.map((row) => row.id)
-    },
-
-    /** Requests that have waited for this long and whose approvers were not called again yet: they are, once a round. */
-    nudge: (afterMs: number) =>
-      inTransaction(pool, async (client) => {
-        const { rows } = await client.query<{ id: string; round: number }>(
-          `update stepback.rollbacks set nudged_at = now() where id in (
-             select id from stepback.rollbacks where state = 'awaiting_approval' and nudged_at is null
-               and rehearsed_at < now() - $1 * interval '1 millisecond' limit 20 for update skip locked)
-           returning id, round`,
-          [afterMs],
-        )
-        for (const { id, round } of rows)
-          await client.query("select stepback.enqueue($1, $2, $3)", [
-            id,
-            `${id}/nudge/${round}`,
-            storable({ kind: "nudge" } satisfies Message),
-          ])
-        return rows.length
-      }),
-
-    /** Runs whose worker is gone and that nobody has taken over for this long. */
-    async listLost(afterMs: number): Promise<string[]> {
-      const { rows } = await pool.query<{ id: string }>(
-        `select id from stepback.rollbacks where state in ('approved', 'running')
-           and greatest(due_at, lease_until) < now() - $1 * interval '1 millisecond' limit 20`,
-        [afterMs],
-      )
-      return rows.map((row) => row.id)
-    },
 
     async seen(worker: string, role: string): Promise<void> {
       await pool.query(

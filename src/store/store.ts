@@ -10,6 +10,7 @@ import { outboxStore } from "./outbox.ts"
 import { recordStore } from "./records.ts"
 import { rollbackStore } from "./rollbacks.ts"
 import { runStore } from "./runs.ts"
+import { waitingStore } from "./waiting.ts"
 import { watchStore } from "./watches.ts"
 
 /** Everything that Stepback remembers. */
@@ -26,6 +27,7 @@ export function createStore(pool: Pool) {
     byHand: byHandStore(pool),
     archives: archiveStore(pool),
     baselines: baselineStore(pool),
+    waiting: waitingStore(pool),
     watches: watchStore(pool),
     /** Resolves when the database answers. */
     ping: async () => {

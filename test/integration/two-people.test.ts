@@ -181,14 +181,14 @@ describe("races", () => {
   it.each<[string, (card: StoredRollback) => Promise<unknown>, string]>([
     ["a denial", (card) => deny({ token: card.token ?? "", actor: as("U0CAROL"), reason: "no" }, town.deps), "denied"],
     ["a cancellation", (card) => cancel(card, as("U0ALICE"), town.deps), "cancelled"],
-    ["its expiry", () => town.store.runs.expire(), "expired"],
+    ["its expiry", () => town.store.waiting.expire(), "expired"],
   ])("an approval beside %s is one decision, not two", async (what, rival, end) => {
     const card = await town.card()
     if (what === "its expiry")
       await town.state.query("update stepback.rollbacks set expires_at = clock_timestamp() where id = $1", [card.id])
     await Promise.all([press(card, as("U0BOB")), rival(card)])
     // The sweep leaves a row that a click has locked for its next turn.
-    await town.store.runs.expire()
+    await town.store.waiting.expire()
     const state = await stateOf(card.id)
     expect([end, "approved"]).toContain(state)
     expect(await approvalsOf(card)).toHaveLength(state === "approved" ? 1 : 0)

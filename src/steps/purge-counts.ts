@@ -1,0 +1,83 @@
+import { escapeIdentifier, type PoolClient } from "pg"
+import { listedKin, unlistedKin, whereOf, type Family } from "./purge-family.ts"
+import { allowedRows, describeRange, failure, stepResult } from "./step.ts"
+import { bindUsed } from "./sql-text.ts"
+import { statement } from "./target.ts"
+import type { PurgeStep } from "../plans/plan.ts"
+import type { RehearsedStep, StepResult } from "../rollback/facts.ts"
+
+export function splitName(table: string): { schema: string | null; name: string } {
+  const parts = table.split(".")
+  return parts.length > 1
+    ? { schema: parts[0] as string, name: parts.slice(1).join(".") }
+    : { schema: null, name: table }
+}
+
+/** Rows that match, of the table and of each that goes along; a row of a table that the plan does not list is an error. */
+export async function countFamily(client: PoolClient, family: Family, step: PurgeStep, values: readonly unknown[]) {
+  const count = async (kin: Family["root"]) => {
+    const { name, relation } = kin.table
+    const used = bindUsed(
+      `select count(*)::int as rows from ${relation} as ${escapeIdentifier(name)} where ${whereOf(kin, `(${step.where})`)}`,
+      values,
+    )
+    return ((await statement(client, used.text, used.values)).rows[0] as { rows: number }).rows
+  }
+  const rows = await count(family.root)
+  const children: RehearsedStep["children"] = []
+  for (const kin of listedKin(family).slice(1))
+    children.push({
+      table: kin.table.name,
+      rows: await count(kin),
+      action: kin.action === "delete" ? "cascade" : "set null",
+    })
+  let unlisted: string | null = null
+  for (const kin of unlistedKin(family)) {
+    const found = await count(kin)
+    if (found > 0)
+      unlisted ??= `${found} rows of ${kin.table.name} refer to them: list it in cascade, or remove those first`
+  }
+  return { rows, children, unlisted }
+}
+
+export async function countTable(client: PoolClient, family: Family): Promise<number> {
+  const { rows } = await statement(client, `select count(*)::int as rows from ${family.root.table.relation}`, [])
+  return (rows[0] as { rows: number }).rows
+}
+
+/** Why so many rows may not go; null when they may. */
+export function capProblem(step: PurgeStep, rows: number, total: number): string | null {
+  if (rows > step.atMost) return `${rows} rows match, at most ${step.atMost} may go: raise at_most when that is right`
+  const share = total === 0 ? 0 : rows / total
+  if (share > step.maxShare)
+    return `${rows} of ${total} rows are ${Math.round(share * 100)} % of the table, at most ${Math.round(step.maxShare * 100)} % may go: raise max_share when that is right`
+  return null
+}
+
+/** Rows that the approval allows at the most. */
+export function allowedRowsMax(step: PurgeStep, counted: number | null): number {
+  return allowedRows(step.expectRows, counted)?.max ?? 0
+}
+
+/** Whether this many rows is what was approved. Null when it is. */
+export function countProblem(step: PurgeStep, counted: number | null, rows: number): StepResult | null {
+  const allowed = allowedRows(step.expectRows, counted)
+  if (allowed === null)
+    return stepResult({
+      outcome: "failed",
+      failure: failure(
+        "not_rehearsed",
+        "how many rows to expect was not known when this was approved: ask again when the target can be looked at",
+      ),
+    })
+  if (rows >= allowed.min && rows <= allowed.max) return null
+  return stepResult({
+    outcome: "failed",
+    rows,
+    failure: failure(
+      "row_count",
+      `${rows} rows match now, ${describeRange(allowed)} were approved; nothing was deleted`,
+      { statement: step.where },
+    ),
+  })
+}
