@@ -6,7 +6,7 @@ import { documentOf } from "./bot/blocks/document.ts"
 import { drawMessage } from "./bot/blocks/message.ts"
 import { mayAct, type Deps } from "./commands/ports.ts"
 import { readConfig, type Config } from "./config.ts"
-import { errorMessage, isPassing } from "./errors.ts"
+import { errorCode, errorMessage, isPassing } from "./errors.ts"
 import { startHttpServer, type Readiness } from "./http.ts"
 import { createDelivery, type DeliveryDeps } from "./jobs/deliver.ts"
 import { forgetOverdue } from "./jobs/forget.ts"
@@ -96,6 +96,8 @@ async function start(config: Config, environment: Record<string, string | undefi
     readiness: () => readiness(store, bell, bot),
   })
   bot?.start().catch((err: unknown) => log.error({ err }, "Slack could not be connected, trying on"))
+  const { invalid } = await plans.load()
+  for (const { file, problems } of invalid) log.warn({ file, problem: problems[0]?.message }, "a plan cannot be used")
   log.info({ port: http.port, worker }, "started")
   return {
     close: async () => {
@@ -117,7 +119,13 @@ async function readiness(store: Store, bell: Bell, bot: Bot | null): Promise<Rea
     (error: unknown) => `state database: ${errorMessage(error)}`,
   )
   const queue = await bell.trouble()
-  const reasons = [state, queue === null ? null : `queue: ${queue}`, bot?.trouble() ?? null]
+  const worked = state !== null || (await store.figures.workersAlive()) > 0
+  const reasons = [
+    state,
+    worked ? null : "no worker is running: nothing would be rehearsed or run",
+    queue === null ? null : `queue: ${queue}`,
+    bot?.trouble() ?? null,
+  ]
   return { ready: state === null, degraded: reasons.filter((reason) => reason !== null) }
 }
 
@@ -144,7 +152,15 @@ async function migratePatiently(pool: Parameters<typeof migrate>[0], log: Logger
   }
 }
 
+/** Which of the things that a person set is at fault. */
+function inWords(error: unknown): string {
+  if (errorCode(error) === "EADDRINUSE") return `PORT is taken by another process: ${errorMessage(error)}`
+  return isPassing(error)
+    ? `DATABASE_URL: the state database does not answer: ${errorMessage(error)}`
+    : errorMessage(error)
+}
+
 main(process.env).catch((error: unknown) => {
-  process.stderr.write(`${errorMessage(error)}\n`)
+  process.stderr.write(`${inWords(error)}\n`)
   process.exit(1)
 })

@@ -43,7 +43,8 @@ export async function conclude(state: RunState, trouble: string | null, deps: Wo
     by: end === "stopped" ? (fresh.stop_requested_by ?? "stepback") : "stepback",
     analysis: {},
     remindMs: run.remindMs,
-    watchMs: run.watch?.forMs ?? null,
+    // What is not back is not watched.
+    watchMs: end === "succeeded" ? (run.watch?.forMs ?? null) : null,
   })
   // Whatever people were called for on the way is over.
   if (end === "succeeded") await deps.store.records.resolve(`${rollback.id}/`)

@@ -8,6 +8,11 @@ export type Selection = { only: string[] | null; with: string[]; parameters: Rec
 /** The nearest of `known`, when it is near enough to be a typo. */
 export function nearest(given: string, known: readonly string[]): string | null {
   if (known.length === 0) return null
+  const longer = known.filter(
+    (name) =>
+      name.toLowerCase().startsWith(given.toLowerCase()) || name.toLowerCase().endsWith(`-${given.toLowerCase()}`),
+  )
+  if (given.length >= 3 && longer.length === 1) return longer[0] as string
   const best = closest(given.toLowerCase(), [...known])
   return distance(given.toLowerCase(), best.toLowerCase()) <= Math.max(2, Math.floor(given.length / 3)) ? best : null
 }

@@ -27,6 +27,7 @@ function stepView(step: PlanStep, values: Values): StepView {
     irreversible: step.irreversible,
     script: scriptOf(step),
     bindings: bindingsOf(step, values),
+    paste: pasteOf(step, values),
     informative:
       step.kind === "check" &&
       Object.keys(step.expect.values).length === 0 &&
@@ -72,6 +73,14 @@ function bindingsOf(step: PlanStep, values: Values): string[] {
   if (step.kind === "sql" || step.kind === "check" || step.kind === "purge")
     return step.params.map((name, index) => `$${index + 1} = ${name} = ${show(name)}`)
   return [...new Set(namesIn(scriptOf(step)))].map((name) => `$${name} = ${show(name)}`)
+}
+
+function pasteOf(step: PlanStep, values: Values): string | null {
+  if (step.kind === "sql" || step.kind === "check") return pasteable(step.sql, step.params, values)
+  if (step.kind !== "purge") return null
+  const rows = pasteable(`from ${step.table} where ${step.where}`, step.params, values)
+  const kept = `stepback_by_hand_${step.id.replaceAll("-", "_")}`
+  return `create table ${kept} as select * ${rows}\ndelete ${rows}`
 }
 
 /** A value as a SQL literal, for statements that people paste. */

@@ -26,7 +26,8 @@ export function analysisFacts(view: RollbackView): Facts {
     startedAt: view.kind === "record" ? view.createdAt : view.startedAt,
     endedAt: view.endedAt,
     waitedMs: between(view.createdAt, view.approvedAt),
-    ranMs: between(view.startedAt, view.endedAt),
+    // The clock of the RTO: from the approval.
+    ranMs: between(view.approvedAt ?? view.startedAt, view.endedAt),
     issues: issues(view),
     affected: affected(view),
     criteria: criteria(view, runs),
@@ -55,7 +56,7 @@ function issues(view: RollbackView): string[] {
     const title = titles.get(run.stepId) ?? run.stepId
     const result = run.result
     if (run.skippedBy !== null) found.push(`${title}: skipped (${run.skipReason ?? "no reason given"})`)
-    else if (result?.failure) found.push(`${title}: ${result.failure.code} ${result.failure.message}`)
+    else if (result?.failure) found.push(`${title}: ${namedCode(result.failure.code)}${result.failure.message}`)
     else if (result?.outcome === "unknown") found.push(`${title}: its outcome is not known`)
     else if (result && result.attempts > 1) found.push(`${title} needed ${result.attempts} attempts`)
     for (const issue of result?.issues ?? []) found.push(`${title}: ${issue}`)
@@ -63,6 +64,11 @@ function issues(view: RollbackView): string[] {
   if (view.stopRequestedBy !== null && view.state === "stopped") found.push("the rollback was stopped before its end")
   if (view.kind === "record") found.push(`done by hand: ${view.reason}`)
   return [...found, ...view.notes.map((note) => note.text)]
+}
+
+/** An SQLSTATE is worth naming; our own codes only say again what the sentence says. */
+export function namedCode(code: string): string {
+  return /^[0-9A-Z]{5}$/.test(code) ? `${code} ` : ""
 }
 
 function affected(view: RollbackView): Analysis["affected"] {

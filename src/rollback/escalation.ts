@@ -1,4 +1,4 @@
-import { latestRuns } from "./analysis.ts"
+import { latestRuns, namedCode } from "./analysis.ts"
 import type { EscalationTrigger, RollbackView, StepResult, StepView } from "./facts.ts"
 
 type Rules = { channel: string | null; mention: string[]; acknowledgeWithinMs: number }
@@ -95,7 +95,7 @@ function headline(step: StepView, result: StepResult): string {
 function evidenceOf(view: RollbackView, step: StepView, result: StepResult): string[] {
   const { failure } = result
   const before = view.rehearsal?.steps.find((seen) => seen.stepId === step.id)
-  const lines = failure ? [`${failure.code} ${failure.message}`] : []
+  const lines = failure ? [`${namedCode(failure.code)}${failure.message}`] : []
   if (failure?.position != null) lines.push(`at position ${failure.position}`)
   if (failure?.detail) lines.push(failure.detail)
   if (failure?.hint) lines.push(failure.hint)
@@ -107,5 +107,6 @@ function evidenceOf(view: RollbackView, step: StepView, result: StepResult): str
 
 /** The statement as it stands, with its parameters named: for a person, not for a program. */
 function byHand(step: StepView): string {
+  if (step.paste != null) return step.paste
   return step.bindings.length === 0 ? step.script : `${step.script}\n-- ${step.bindings.join(", ")}`
 }

@@ -116,6 +116,8 @@ export type StepView = {
   bindings: string[]
   /** A check that expects nothing in particular: it is there to be read. */
   informative?: boolean
+  /** The statement with its values, as a person pastes it; null where there is none. */
+  paste?: string | null
 }
 
 export type ComponentView = { id: string; title: string; risk: Risk; rtoMs: number | null; steps: StepView[] }

@@ -53,7 +53,7 @@ export async function summary(
     affected: affected(mark),
     issues: left > 0 ? [`${left} rows of ${step.table} arrived meanwhile and were left`] : [],
     evidence: [
-      `${rows} rows of ${step.table} archived and removed in ${mark.batch} batches`,
+      `${rows} rows of ${step.table} archived and removed in ${mark.batch === 1 ? "1 batch" : `${mark.batch} batches`}`,
       ...others.map(([table, count]) =>
         table.startsWith(cutLoose)
           ? `${count} rows of ${table.slice(cutLoose.length)} lost their parent`

@@ -87,3 +87,10 @@ export function imageChildren(table: TableFacts, child: TableFacts["children"][n
   const ours = child.parentColumns.map((name) => `(o.r).${id(name)}`).join(", ")
   return `with o as (${images(table, "insert")}) select count(*)::int as rows from ${child.relation} c where (${theirs}) in (select ${ours} from o)`
 }
+
+/** Some of the rows that an undo of an UPDATE changes: as they are, and as they were. */
+export function imageSamples(table: TableFacts): string {
+  return `with o as (${images(table, "update")})
+    select ${label(table)} as label, to_jsonb(t) as now, to_jsonb(o.r) as back from o join ${table.relation} t on ${keys(table)}
+    where (t.*)::text = o.after_text and (t.*)::text is distinct from o.row_text limit 20`
+}

@@ -7,11 +7,12 @@ import { closeStep, openStep } from "./ledger.ts"
 import { settleStep } from "./settle.ts"
 import { elapsed, failure, rehearsed, sqlFailure, stepResult, type RunContext, type StepType } from "./step.ts"
 import { looking, statement } from "./target.ts"
+import { undoChanges } from "./undo-changes.ts"
 import { cutSummary, cutUndo, removedSummary, removedUndo } from "./undo-archive.ts"
 import { imageChildren, imageSummary, imageUndo, type ImageOperation } from "./undo-images.ts"
 
 /** One set of rows to take back: how to judge them and how to do it. */
-type Part = {
+export type Part = {
   table: TableFacts
   did: "changed" | "removed" | "restored"
   summary: string
@@ -50,14 +51,8 @@ export const undoStep: StepType<UndoStep> = {
         return {
           rows: sum(judged, "wanted"),
           changed: sum(judged, "wanted"),
-          note:
-            conflicts ??
-            judged
-              .map(
-                ({ part, summary }) =>
-                  `${summary.wanted} ${summary.wanted === 1 ? "row" : "rows"} of ${part.table.name}`,
-              )
-              .join(", "),
+          changes: await undoChanges(client, step, parts, context.redact),
+          note: conflicts ?? judged.map(({ part, summary }) => partNote(part, summary)).join(", "),
           warnings: [...(conflicts === null ? [] : [conflicts]), ...toldOf(parts)],
         }
       })
@@ -85,6 +80,16 @@ export const undoStep: StepType<UndoStep> = {
       else await client.query("rollback")
       return result
     }),
+}
+
+/** "6 rows of answers given back", and what an earlier step of the undo must bring first. */
+function partNote(part: Part, { wanted, already }: Summary): string {
+  const many = (rows: number) => `${rows} ${rows === 1 ? "row" : "rows"} of ${part.table.name}`
+  const verb = part.did === "removed" ? "removed" : "given back"
+  // Rows that the run made and a later step of it removed: giving those back comes first, and then they go.
+  return wanted === 0 && already > 0 && part.did === "removed"
+    ? `${many(already)} that it made are not there now`
+    : `${many(wanted)} ${verb}`
 }
 
 function describe(code: string, message: string): string {

@@ -18,6 +18,14 @@ export function figureStore(pool: Pool) {
       return rows[0]?.age ?? 0
     },
 
+    /** Processes that work and were seen a moment ago. */
+    async workersAlive(): Promise<number> {
+      const { rows } = await pool.query<{ count: number }>(
+        "select count(*)::int as count from stepback.workers where role <> 'bot' and seen_at > now() - interval '30 seconds'",
+      )
+      return rows[0]?.count ?? 0
+    },
+
     async unacknowledged(): Promise<number> {
       const { rows } = await pool.query<{ count: number }>(
         "select count(*)::int as count from stepback.escalations where acknowledged_at is null and resolved_at is null",

@@ -36,7 +36,8 @@ export function changeText(change: Change, title: string | null = null): string 
 
 /** "37 of 12,480 rows archived and removed (+ 74 in answers, by cascade)" */
 export function countText(step: StepView, seen: RehearsedStep): string | null {
-  if (seen.rows === null) return null
+  // What an undo gives back is told table by table in its note.
+  if (seen.rows === null || (step.kind === "undo" && seen.note !== null)) return null
   const rows = seen.total === null ? plural(seen.rows, "row") : `${number(seen.rows)} of ${plural(seen.total, "row")}`
   if (seen.rows === 0) return seen.total === null ? "no row matches" : `no row of ${number(seen.total)} matches`
   const verb = step.kind === "purge" ? " archived and removed" : ""

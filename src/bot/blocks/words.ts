@@ -29,7 +29,7 @@ export function refusalWords(refused: Refused): string {
     case "already_yours":
       return "Your approval is already counted. It needs another person now."
     case "already_decided":
-      return `Too late: ${rollbackText(refusal.number)} is ${stateWords[refusal.state]}${refusal.by === null ? "" : `, by ${idText(refusal.by)}`}${refusal.at === null ? "" : ` at ${exactTime(refusal.at)}`}. Nothing was changed by your click.`
+      return `Too late: ${rollbackText(refusal.number)} is ${stateWords[refusal.state]}${refusal.by === null ? "" : `, by ${idText(refusal.by)}`}${refusal.at === null ? "" : ` at ${exactTime(refusal.at)}`}. Nothing was changed now.`
     case "not_ready":
       return "It is still being looked at. The buttons come when the facts are on the card, in a few seconds."
     case "old_card":
