@@ -116,7 +116,9 @@ function isOver(state: RunState): boolean {
 function knownAttempts(stepRuns: readonly StepRun[]): Map<string, number> {
   const known = new Map<string, number>()
   for (const { stepId, result } of stepRuns)
-    if (result && result.outcome !== "unknown") known.set(stepId, (known.get(stepId) ?? 0) + 1)
+    // What was ended while it ran may have done its work: its key stays.
+    if (result && result.outcome !== "unknown" && !["timed_out", "stopped"].includes(result.failure?.code ?? ""))
+      known.set(stepId, (known.get(stepId) ?? 0) + 1)
   return known
 }
 
@@ -167,7 +169,7 @@ async function compareAndFence(state: RunState, begun: boolean, deps: WorkDeps):
     deps.wakeOutbox()
     return "moved"
   }
-  if (state.target.pool) await raiseFence(state.target.pool, state.key)
+  if (state.target.pool) await raiseFence(state.target.pool, state.key, state.lease.signal)
   return null
 }
 

@@ -37,7 +37,7 @@ select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as i
       'parentColumns', (select jsonb_agg(a.attname order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
         join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum)))
     from pg_constraint f where f.confrelid = c.oid and f.contype = 'f' and f.confdeltype in ('c', 'n', 'd')
-      and f.conparentid = 0), '[]') as children,
+      and not exists (select 1 from pg_constraint p where p.oid = f.conparentid and p.confrelid = f.confrelid)), '[]') as children,
   coalesce((select array_agg(t.tgname::text order by t.tgname) from pg_trigger t
     where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled <> 'D'), '{}') as triggers,
   coalesce((select array_agg(t.tgname::text order by t.tgname) from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_namespace pn on pn.oid = p.pronamespace
@@ -48,8 +48,9 @@ where c.oid = to_regclass($1)`
 
 /** What a DELETE must know of this very moment: which table the name means, and whether foreign keys would act. */
 const freshQuery = `
-select to_regclass($1)::oid::text as oid, exists (select from pg_constraint where confrelid = to_regclass($1)
-  and contype = 'f' and confdeltype in ('c', 'n', 'd') and conparentid = 0) as has_children`
+select to_regclass($1)::oid::text as oid, exists (select from pg_constraint f where f.confrelid = to_regclass($1)
+  and f.contype = 'f' and f.confdeltype in ('c', 'n', 'd')
+  and not exists (select 1 from pg_constraint p where p.oid = f.conparentid and p.confrelid = f.confrelid)) as has_children`
 
 const knownTables = new WeakMap<object, Map<string, { oid: string; table: TableFacts }>>()
 

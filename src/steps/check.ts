@@ -1,17 +1,19 @@
 import { setTimeout as pause } from "node:timers/promises"
-import type { PoolClient } from "pg"
+import pg, { type CustomTypesConfig, type PoolClient } from "pg"
 import { isPassing } from "../errors.ts"
 import type { CheckStep } from "../plans/plan.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { mismatch, textOf } from "./expect.ts"
 import { hidden, shorten } from "./shown.ts"
 import {
+  allowedRows,
   describeRange,
   elapsed,
   failure,
   rehearsed,
   sqlFailure,
   stepResult,
+  type RunContext,
   type StepContext,
   type StepType,
 } from "./step.ts"
@@ -42,12 +44,14 @@ const patienceMs = 90_000
 
 async function ask(step: CheckStep, context: StepContext, patient: boolean): Promise<StepResult> {
   const started = performance.now()
+  // The rehearsal has nothing to compare with: it gives the numbers.
+  const asked = patient ? context : { ...context, rehearsed: undefined }
   const { pool } = context.target
   if (!pool)
     return stepResult({ outcome: "failed", failure: failure("no_database", "the plan's target has no database") })
   for (let attempt = 1; ; attempt++) {
     try {
-      const result = await looking(pool, step.timeoutMs, (client) => read(client, step, context))
+      const result = await looking(pool, step.timeoutMs, (client) => read(client, step, asked))
       return { ...result, ms: elapsed(started), attempts: attempt }
     } catch (error) {
       if (patient && isPassing(error) && elapsed(started) < patienceMs && !context.signal.aborted) {
@@ -56,11 +60,21 @@ async function ask(step: CheckStep, context: StepContext, patient: boolean): Pro
       }
       return stepResult({
         outcome: "failed",
-        failure: sqlFailure(error, step.sql, context.secrets),
+        failure: sqlFailure(error, step.sql, context),
         ms: elapsed(started),
       })
     }
   }
+}
+
+/** Integers, numbers and moments that JavaScript would round: what is captured goes into later statements as it was. */
+const textual = new Set([20, 700, 701, 1082, 1083, 1114, 1184, 1186, 1266, 1700])
+// pg's types name the oids that it knows; the server has more.
+const defaultParser = pg.types.getTypeParser as (oid: number, format?: "text") => (text: string) => unknown
+
+const exact: CustomTypesConfig = {
+  getTypeParser: ((oid: number, format?: "text") =>
+    textual.has(oid) ? String : defaultParser(oid, format)) as CustomTypesConfig["getTypeParser"],
 }
 
 /** Rows that are read at the most; a check that returns more is still counted. */
@@ -68,7 +82,7 @@ const rowsRead = 1_000
 
 async function read(client: PoolClient, step: CheckStep, context: StepContext): Promise<StepResult> {
   const values = step.params.map((name) => context.values[name] ?? "")
-  const result = await statement(client, step.sql, values)
+  const result = await statement(client, step.sql, values, exact)
   const rows = result.rows as Record<string, unknown>[]
   const first = rows[0]
   const wrong = complaints(step, rows, context)
@@ -87,15 +101,36 @@ async function read(client: PoolClient, step: CheckStep, context: StepContext): 
     failure:
       wrong.length === 0
         ? null
-        : failure("expectation", context.secrets.redact(wrong.join("; ")), { statement: step.sql }),
+        : failure(
+            unrehearsed(step, context) ? "not_rehearsed" : "expectation",
+            context.secrets.redact(wrong.join("; ")),
+            { statement: step.sql },
+          ),
   })
+}
+
+function rowsAllowed(step: CheckStep, context: StepContext | RunContext): { min: number; max: number } | null {
+  const seen = "rehearsed" in context ? (context.rehearsed?.rows ?? null) : null
+  return step.expect.rows === null ? null : allowedRows(step.expect.rows, seen)
+}
+
+/** Only a run has numbers to compare with; the rehearsal is what gives them. */
+function unrehearsed(step: CheckStep, context: StepContext | RunContext): boolean {
+  return (
+    step.expect.rows !== null &&
+    "rehearsed" in context &&
+    context.rehearsed !== undefined &&
+    rowsAllowed(step, context) === null
+  )
 }
 
 function complaints(step: CheckStep, rows: Record<string, unknown>[], context: StepContext): string[] {
   const wrong: string[] = []
   const { expect } = step
-  if (expect.rows?.kind === "range" && (rows.length < expect.rows.min || rows.length > expect.rows.max))
-    wrong.push(`${rows.length} rows, ${describeRange(expect.rows)} expected`)
+  const allowed = rowsAllowed(step, context)
+  if (unrehearsed(step, context)) wrong.push("how many rows to expect was not known when this was approved")
+  else if (allowed !== null && (rows.length < allowed.min || rows.length > allowed.max))
+    wrong.push(`${rows.length} rows, ${describeRange(allowed)} expected`)
   for (const [column, expected] of Object.entries(expect.values)) {
     const first = rows[0]
     if (!first) wrong.push(`no row, so ${column} is nothing`)

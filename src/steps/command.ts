@@ -62,7 +62,10 @@ async function readDeployed(step: CommandStep, context: StepContext): Promise<st
 }
 
 function start(step: CommandStep, parts: string[], context: StepContext, run?: RunContext): Promise<Ended> {
-  const key = createHash("sha256").update(`${context.rollbackId} ${step.id}`).digest("hex").slice(0, 32)
+  const key = createHash("sha256")
+    .update(`${context.rollbackId} ${step.id} ${run?.keyNumber ?? run?.attempt ?? 1}`)
+    .digest("hex")
+    .slice(0, 32)
   return runProgram({
     command: parts.map((part) => fill(part, context.values)),
     cwd: step.cwd === null ? null : context.secrets.resolveOpen(step.cwd, context.values),

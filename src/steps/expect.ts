@@ -30,10 +30,36 @@ function sameJson(a: unknown, b: unknown): boolean {
   return JSON.stringify(a) === JSON.stringify(b)
 }
 
-/** A numeric arrives as text with all its digits, a timestamp as a moment: both are compared as what they mean. */
+/** Numbers and moments arrive as Postgres's own text, with all their digits: both are compared as what they mean. */
 function sameMeaning(wanted: unknown, value: unknown): boolean {
-  if (typeof wanted === "number") return typeof value === "string" && value.trim() !== "" && Number(value) === wanted
-  return value instanceof Date && typeof wanted === "string" && Date.parse(wanted) === value.getTime()
+  if (typeof value !== "string" || value.trim() === "") return false
+  if (typeof wanted === "number") {
+    const [a, b] = [plain(String(wanted)), plain(value)]
+    return a !== null && b !== null ? a === b : Number(value) === wanted
+  }
+  if (typeof wanted !== "string") return false
+  const at = microseconds(wanted)
+  return at !== null && at === microseconds(value)
+}
+
+/** A decimal without the zeros that mean nothing; null when it is not one. */
+function plain(text: string): string | null {
+  const found = /^(-?)0*(\d+?)(?:\.(\d*?)0*)?$/.exec(text.trim())
+  if (!found) return null
+  const digits = found[3] ? `${found[2]}.${found[3]}` : (found[2] ?? "")
+  return digits === "0" ? "0" : `${found[1]}${digits}`
+}
+
+const moment = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,6}))?)?\s?(Z|[+-]\d\d(?::?\d\d)?)?$/
+
+/** ISO and Postgres's own way of writing moments; without a zone they are UTC's, as those of our transactions are. */
+function microseconds(text: string): bigint | null {
+  const found = moment.exec(text.trim())
+  if (!found) return null
+  const [, day, time = "00:00", fraction = "", zone = "Z"] = found
+  const offset = zone === "Z" ? zone : `${zone.slice(0, 3)}:${zone.slice(3).replace(":", "") || "00"}`
+  const ms = Date.parse(`${day}T${time}${offset}`)
+  return Number.isNaN(ms) ? null : BigInt(ms) * 1000n + BigInt(fraction.padEnd(6, "0"))
 }
 
 /** RFC 6901. Undefined when there is nothing. */

@@ -35,7 +35,8 @@ const probeTimeoutMs = 5_000
 const bodyLimit = 256 * 1024
 
 function idempotencyKey(context: RunContext, stepId: string): string {
-  return createHash("sha256").update(`${context.rollbackId} ${stepId} ${context.attempt}`).digest("hex").slice(0, 32)
+  const number = context.keyNumber ?? context.attempt
+  return createHash("sha256").update(`${context.rollbackId} ${stepId} ${number}`).digest("hex").slice(0, 32)
 }
 
 type Answer = { status: number; body: string; ms: number }
@@ -45,11 +46,15 @@ async function attemptAll(step: HttpStep, context: StepContext, key: string | nu
   let last: StepResult = stepResult({ outcome: "failed", failure: failure("not_tried", "no attempt was made") })
   // A blind request whose outcome is unknown is never repeated; a keyed one is, under the same key.
   let known = 1
+  let doubt = false
   for (let attempt = 1; attempt <= step.attempts; attempt++) {
     if (attempt > 1) await pause(step.everyMs, undefined, { signal: context.signal }).catch(() => undefined)
     if (context.signal.aborted && attempt > 1) break
     last = { ...(await attemptOnce(step, context, key === null ? null : `${key}-${known}`)), attempts: attempt }
-    if (last.outcome !== "unknown") known++
+    // A refused connection says nothing of an earlier try whose answer was lost.
+    if (doubt && last.failure?.code === "unreachable") last = { ...last, outcome: "unknown" }
+    doubt = last.outcome === "unknown"
+    if (!doubt) known++
     if (last.outcome === "succeeded" || (last.outcome === "unknown" && step.effect === "blind")) break
   }
   const all = elapsed(started)

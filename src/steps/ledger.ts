@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises"
 import type { Pool, PoolClient, QueryResult } from "pg"
 import { errorCode, LostLeaseError, StepbackError } from "../errors.ts"
 import type { StepResult } from "../rollback/facts.ts"
@@ -27,9 +28,38 @@ export async function initLedger(pool: Pool): Promise<void> {
  * Raises the fence to this worker's epoch: from here on no transaction of an older worker commits. Waits for one that
  * is on its way. Creates the ledger when it is missing and the role may.
  */
-export async function raiseFence(pool: Pool, key: RunKey): Promise<void> {
+export async function raiseFence(pool: Pool, key: RunKey, signal?: AbortSignal): Promise<void> {
+  const started = performance.now()
+  for (;;) {
+    try {
+      return await tryRaise(pool, key)
+    } catch (error) {
+      // A long statement of a worker that died may hold the fence until the server ends it.
+      const over = performance.now() - started > fencePatienceMs || signal?.aborted === true
+      if (over || !isWaiting(error)) throw error
+      await pause(250, undefined, { signal }).catch(() => undefined)
+    }
+  }
+}
+
+const fencePatienceMs = 5 * 60_000
+
+/** Somebody else held what we wait for. */
+function isWaiting(error: unknown): boolean {
+  return ["55P03", "57014"].includes(errorCode(error))
+}
+
+/** The question whether a step was done could not be answered yet: it passes, and until then the outcome is unknown. */
+export function inDoubt(error: unknown): unknown {
+  if (!isWaiting(error)) return error
+  return new StepbackError("08007", "whether it was done is not known: the ledger's fence is still held", {
+    cause: error,
+  })
+}
+
+async function tryRaise(pool: Pool, key: RunKey): Promise<void> {
   const { id } = literals(key, "fence")
-  const raise = `${prologue({ timeoutMs: 20_000 })}; set local lock_timeout = 20000;
+  const raise = `${prologue({ timeoutMs: 20_000 })}; set local lock_timeout = 5000;
     insert into stepback_ledger.fence (rollback_id, epoch) values (${id}, ${key.epoch})
       on conflict (rollback_id) do update set epoch = excluded.epoch where fence.epoch < excluded.epoch;
     select epoch from stepback_ledger.fence where rollback_id = ${id}; commit`
@@ -117,14 +147,20 @@ export async function findEntry(pool: Pool, key: RunKey, stepId: string): Promis
     const entry = await openStep(client, key, stepId, { timeoutMs: 20_000, exclusive: true })
     await client.query("rollback")
     return entry
+  }).catch((error: unknown) => {
+    throw inDoubt(error)
   })
 }
 
 /** The steps of a run that the ledger has. */
 export async function listEntries(pool: Pool, rollbackId: string): Promise<Set<string>> {
-  const { rows } = await pool.query<{ step_id: string }>(
-    "select distinct step_id from stepback_ledger.entries where rollback_id = $1",
-    [rollbackId],
+  const { rows } = await withClient(
+    pool,
+    (client) =>
+      client.query<{ step_id: string }>("select distinct step_id from stepback_ledger.entries where rollback_id = $1", [
+        rollbackId,
+      ]),
+    20_000,
   )
   return new Set(rows.map((row) => row.step_id))
 }

@@ -64,6 +64,8 @@ export function runProgram(options: {
       settle({ kind: "not_started", message: `${program} could not be started: ${errorMessage(error)}` }),
     )
     child.once("close", (code, signal) => {
+      // A member of the group may outlive its leader, whatever it was asked.
+      if (ending !== null && child.pid !== undefined) endGroup(child.pid, "SIGKILL")
       const output = { stdout: stdout.text(), stderr: stderr.text() }
       settle(ending === null ? { kind: "exited", code, signal, ...output } : { kind: ending, ...output })
     })

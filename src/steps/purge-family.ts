@@ -37,7 +37,8 @@ select f.conrelid::regclass::text as relation, n.nspname as schema, c.relname as
   (select array_agg(a.attname::text order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
     join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum) as "parentColumns"
 from pg_constraint f join pg_class c on c.oid = f.conrelid join pg_namespace n on n.oid = c.relnamespace
-where f.confrelid = to_regclass($1) and f.contype = 'f' and f.conparentid = 0`
+where f.confrelid = to_regclass($1) and f.contype = 'f'
+  and not exists (select 1 from pg_constraint p where p.oid = f.conparentid and p.confrelid = f.confrelid)`
 
 const leavesOf = `
 select n.nspname as schema, c.relname as name from pg_partition_tree(to_regclass($1)) t

@@ -5,7 +5,7 @@ import type { PurgeStep } from "../plans/plan.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { createArchive } from "./archive.ts"
 import { shapeOf, type TableFacts } from "./catalog.ts"
-import { closeStep, openStep } from "./ledger.ts"
+import { closeStep, inDoubt, openStep } from "./ledger.ts"
 import { allowedRowsMax, capProblem, countFamily, countProblem, countTable, splitName } from "./purge-counts.ts"
 import { remove, tooMany, type Mark } from "./purge-batch.ts"
 import { findFamily, listedKin, type Family } from "./purge-family.ts"
@@ -111,9 +111,7 @@ async function goThrough(purge: Purge, from: Mark, first: number): Promise<StepR
     if (errorCode(error) === tooMany) return summary(step, family, { mark, clean: false }, purge.values, context)
     // What earlier batches removed is told, so that it can be undone.
     const seen =
-      error instanceof StepbackError
-        ? failure(error.code, error.message)
-        : sqlFailure(error, step.where, context.secrets)
+      error instanceof StepbackError ? failure(error.code, error.message) : sqlFailure(error, step.where, context)
     if (errorCode(error) === "55P03") seen.detail = await lockHolders(context)
     return { ...brokenOff(step, family, mark, seen), outcome: isPassing(error) ? "unknown" : "failed" }
   }
@@ -245,7 +243,7 @@ async function settle(
         openStep(client, context.key, step.id, options),
         remove(client, purge, { ...at, mark }),
       ])
-      if (opened.status === "rejected") throw opened.reason
+      if (opened.status === "rejected") throw attempt > 1 ? inDoubt(opened.reason) : opened.reason
       if (opened.value) {
         await client.query("rollback")
         return (opened.value.result as unknown as { mark: Mark }).mark

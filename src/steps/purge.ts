@@ -19,7 +19,7 @@ export const purgeStep: StepType<PurgeStep> = {
       const facts = await looking(pool, step.timeoutMs, (client) => look(client, step, context))
       return rehearsed(step.id, { ...facts, ms: elapsed(started) })
     } catch (error) {
-      const seen = sqlFailure(error, step.where, context.secrets)
+      const seen = sqlFailure(error, step.where, context)
       // Too large to count in time is not nothing: it is unknown, and the risk goes up.
       const note = seen.code === "57014" ? "too many rows to count in time" : `${seen.code} ${seen.message}`
       return rehearsed(step.id, { outcome: "unknown", note, ms: elapsed(started) })
@@ -34,7 +34,7 @@ export const purgeStep: StepType<PurgeStep> = {
       if (error instanceof LostLeaseError) throw error
       return stepResult({
         outcome: isPassing(error) ? "unknown" : "failed",
-        failure: sqlFailure(error, step.where, context.secrets),
+        failure: sqlFailure(error, step.where, context),
         ms: elapsed(started),
       })
     }

@@ -23,6 +23,7 @@ export async function settleStep(
   if (!pool)
     return stepResult({ outcome: "failed", failure: failure("no_database", "the plan's target has no database") })
   let doubtful = false
+  let troubled: number | null = null
   for (let attempt = 1; ; attempt++) {
     try {
       if (doubtful) {
@@ -35,22 +36,29 @@ export async function settleStep(
       return result
     } catch (error) {
       if (error instanceof LostLeaseError) throw error
-      if (!isPassing(error) || elapsed(started) > patienceMs || context.signal.aborted)
-        return failed(error, step.sql, context, started)
+      // What the statement itself took is not held against the ledger's answer.
+      troubled ??= performance.now()
+      if (!isPassing(error) || elapsed(troubled) > patienceMs || context.signal.aborted)
+        return failed(error, { sql: step.sql, doubtful }, context, started)
       doubtful = true
       await pause(Math.min(100 * 2 ** attempt, 2_000))
     }
   }
 }
 
-async function failed(error: unknown, sql: string, context: RunContext, started: number): Promise<StepResult> {
+async function failed(
+  error: unknown,
+  { sql, doubtful }: { sql: string; doubtful: boolean },
+  context: RunContext,
+  started: number,
+): Promise<StepResult> {
   const seen =
     error instanceof StepbackError
       ? failure(error.code, context.secrets.redact(error.message))
-      : sqlFailure(error, sql, context.secrets)
+      : sqlFailure(error, sql, context)
   // Nobody knows whether it committed: that is for a person to find out.
-  const outcome = isPassing(error) ? "unknown" : "failed"
-  if (errorCode(error) === "55P03") seen.detail = await lockHolders(context)
+  const outcome = doubtful || isPassing(error) ? "unknown" : "failed"
+  if (["55P03", "08007"].includes(errorCode(error))) seen.detail = await lockHolders(context)
   return stepResult({ outcome, failure: seen, ms: elapsed(started), attempts: context.attempt })
 }
 
@@ -59,11 +67,16 @@ export async function lockHolders(context: RunContext): Promise<string | null> {
   const { pool } = context.target
   if (!pool) return null
   try {
-    const { rows } = await pool.query<{ pid: number; age: string; state: string; query: string }>(
-      `select pid, date_trunc('second', now() - xact_start)::text as age, state, left(query, 120) as query
+    const { rows } = await withClient(
+      pool,
+      (client) =>
+        client.query<{ pid: number; age: string; state: string; query: string }>(
+          `select pid, date_trunc('second', now() - xact_start)::text as age, state, left(query, 120) as query
        from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null
          and exists (select 1 from pg_locks l where l.pid = pg_stat_activity.pid and l.granted and l.mode like '%Exclusive%' and l.locktype in ('relation', 'transactionid', 'tuple'))
        order by xact_start limit 3`,
+        ),
+      5_000,
     )
     return rows.length === 0
       ? null

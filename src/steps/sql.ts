@@ -37,7 +37,7 @@ export const sqlStep: StepType<SqlStep> = {
       const facts = await looking(pool, step.timeoutMs, (client) => look(client, step, context))
       return rehearsed(step.id, { ...facts, ms: elapsed(started) })
     } catch (error) {
-      const seen = sqlFailure(error, step.sql, context.secrets)
+      const seen = sqlFailure(error, step.sql, context)
       return rehearsed(step.id, { outcome: "unknown", note: `${seen.code} ${seen.message}`, ms: elapsed(started) })
     }
   },

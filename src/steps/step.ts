@@ -35,6 +35,8 @@ export type BaselineContext = {
 export type RunContext = StepContext & {
   key: RunKey
   attempt: number
+  /** One more than the earlier attempts whose outcome is known: an idempotency key is kept after an unknown one. */
+  keyNumber?: number
   /** An earlier worker began this attempt and left no result: it may have taken effect already. */
   interrupted?: boolean
   rehearsed: RehearsedStep | null
@@ -108,15 +110,39 @@ export function failure(code: string, message: string, facts: Partial<Failure> =
 }
 
 /** A database error as people need it: SQLSTATE, message, position, statement. */
-export function sqlFailure(error: unknown, statement: string, secrets: Secrets): Failure {
+export function sqlFailure(
+  error: unknown,
+  statement: string,
+  { secrets, redact }: Pick<StepContext, "secrets" | "redact">,
+): Failure {
   const facts = error as { position?: string; detail?: string; hint?: string }
+  const code = errorCode(error)
+  // Postgres quotes the value that does not fit, and the row that a constraint refuses: redacted columns too.
+  const quotes = redact.length > 0 && /^(22|23|44)[0-9A-Z]{3}$/.test(code)
+  if (quotes)
+    return failure(code, code.startsWith("22") ? unquoted(code) : secrets.redact(errorMessage(error)), {
+      position: facts.position === undefined ? null : Number(facts.position),
+      statement,
+    })
   const clean = (text: string | undefined) => (text === undefined ? null : secrets.redact(text))
-  return failure(errorCode(error), secrets.redact(errorMessage(error)), {
+  return failure(code, secrets.redact(errorMessage(error)), {
     position: facts.position === undefined ? null : Number(facts.position),
     statement,
     detail: clean(facts.detail),
     hint: clean(facts.hint),
   })
+}
+
+const meanings: Record<string, string> = {
+  "22001": "a value is too long for its column",
+  "22003": "a number is out of range",
+  "22007": "a value is not a date or time",
+  "22008": "a date or time is out of range",
+  "22012": "division by zero",
+}
+
+function unquoted(code: string): string {
+  return `${meanings[code] ?? "a value does not fit its type"} (${code})`
 }
 
 /** Rows that the tolerance leaves room for when the plan does not say: whichever is larger. */

@@ -1,4 +1,4 @@
-import { Pool, type PoolClient, type QueryResult } from "pg"
+import { Pool, type CustomTypesConfig, type PoolClient, type QueryResult } from "pg"
 import { errorCode, StepbackError } from "../errors.ts"
 import type { Fingerprint } from "../plans/frozen.ts"
 import type { Logger } from "../log.ts"
@@ -43,6 +43,10 @@ const lockTimeoutMs = 5_000
 /** A worker that froze inside a transaction keeps its fence for this long at most; then the server ends it. */
 const idleTimeoutMs = 15_000
 
+/** What a worker that died left running ends soon. Older servers, and some systems, do not have it. */
+const checkConnection =
+  "select set_config('client_connection_check_interval', '2s', true) where current_setting('server_version_num')::int >= 140000 and version() ~ 'linux'"
+
 /**
  * `set local` only: behind a pooler in transaction mode a session's settings would be somebody else's.
  * `row_security = off` makes policies an error instead of a silent filter; the formats make a row's text exact.
@@ -59,6 +63,7 @@ export function prologue(options: { timeoutMs: number; readOnly?: boolean }): st
     "set local datestyle = 'ISO, YMD'",
     "set local intervalstyle = 'postgres'",
     "set local extra_float_digits = 1",
+    checkConnection,
   ].join("; ")
 }
 
@@ -117,8 +122,14 @@ export async function looking<T>(pool: Pool, timeoutMs: number, work: (client: P
 }
 
 /** A plan's statement: never more than one, whatever its text says. */
-export function statement(client: PoolClient, text: string, values: readonly unknown[]): Promise<QueryResult> {
-  return client.query({ text, values: [...values], queryMode: "extended" } as { text: string; values: unknown[] })
+export function statement(
+  client: PoolClient,
+  text: string,
+  values: readonly unknown[],
+  types?: CustomTypesConfig,
+): Promise<QueryResult> {
+  const asked = { text, values: [...values], queryMode: "extended", ...(types ? { types } : {}) }
+  return client.query(asked as { text: string; values: unknown[] })
 }
 
 export type Identity = { fingerprint: Fingerprint; standby: boolean; version: number }

@@ -58,7 +58,7 @@ export const undoStep: StepType<UndoStep> = {
       })
       return rehearsed(step.id, { ...facts, ms: elapsed(started) })
     } catch (error) {
-      const seen = sqlFailure(error, "", context.secrets)
+      const seen = sqlFailure(error, "", context)
       return rehearsed(step.id, { outcome: "unknown", note: describe(seen.code, seen.message), ms: elapsed(started) })
     }
   },

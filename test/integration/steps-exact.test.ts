@@ -1,0 +1,89 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
+import { findTable } from "../../src/steps/catalog.ts"
+import { findEntry, raiseFence } from "../../src/steps/ledger.ts"
+import { contextOf, freshTarget, stepOf, type TargetFixture } from "./steps-fixture.ts"
+
+let target: TargetFixture
+
+beforeAll(async () => {
+  target = await freshTarget(`
+    create table days (id integer primary key) partition by range (id);
+    create table days_1 partition of days for values from (0) to (100);
+    create table notes (id integer primary key, day_id integer references days on delete cascade);
+    create table people (id integer primary key, email text unique, n integer);
+    insert into people values (1, 'ann@example.org', 1), (2, 'bob@example.org', 2)`)
+})
+afterAll(() => target.stop())
+
+const context = (facts: Parameters<typeof contextOf>[0] = {}) =>
+  contextOf({ pool: target.pools.get(target.url), ...facts })
+
+describe("a check", () => {
+  const query =
+    "select 9223372036854775807::bigint as big, 1.50 as price, timestamptz '2026-11-22 20:46:34.209303+00' as at"
+
+  it("captures what Postgres says, to the last digit, and compares numbers and moments by meaning", async () => {
+    const step = await stepOf(
+      `- { id: a, check: "${query}", capture: { big: big, at: at }, expect: { rows: 1, values: { price: 1.5, at: "2026-11-22T20:46:34.209303Z" } } }`,
+    )
+    expect(await runStep(step, await context())).toMatchObject({
+      outcome: "succeeded",
+      captures: { big: "9223372036854775807", at: "2026-11-22 20:46:34.209303+00" },
+    })
+  })
+
+  it("holds the rows against those of its rehearsal", async () => {
+    const step = await stepOf(
+      `- { id: a, check: "select id from people where n < 10", expect: { rows: rehearsed, tolerance: 0% } }`,
+    )
+    const facts = await context()
+    const rehearsal = await rehearseStep(step, facts)
+    expect(await runStep(step, { ...facts, rehearsed: rehearsal })).toMatchObject({ outcome: "succeeded", rows: 2 })
+    expect(await runStep(step, { ...facts, rehearsed: { ...rehearsal, rows: 3 } })).toMatchObject({
+      failure: { code: "expectation" },
+    })
+    expect(await runStep(step, facts)).toMatchObject({ outcome: "failed", failure: { code: "not_rehearsed" } })
+  })
+})
+
+describe("a database error", () => {
+  it.each([
+    ["23505", "update people set email = 'ann@example.org' where id = 2"],
+    ["22P02", "update people set n = email::integer where id = 2"],
+  ])("%s shows no value when columns are redacted", async (code, sql) => {
+    const step = await stepOf(`- { id: a, sql: "${sql}", expect: { rows: 1 } }`)
+    const { failure } = await runStep(step, await context({ redact: ["email"] }))
+    expect(failure).toMatchObject({ code, detail: null })
+    expect(failure?.message).not.toContain("example.org")
+  })
+})
+
+describe("the catalog", () => {
+  it.each(["days", "days_1"])("knows who refers to %s, once", async (name) => {
+    const client = await target.admin.connect()
+    const table = await findTable(client, null, name)
+    client.release()
+    expect(table?.children.map((child) => child.table)).toEqual(["notes"])
+  })
+})
+
+describe("a fence that somebody holds", () => {
+  it("leaves the outcome unknown to who asks, and is waited for until Stop", async () => {
+    const { key } = await context()
+    const pool = target.pools.get(target.url)
+    const holder = await target.admin.connect()
+    await holder.query("begin")
+    await holder.query("select 1 from stepback_ledger.fence where rollback_id = $1 for update", [key.rollbackId])
+    const stop = new AbortController()
+    const raising = raiseFence(pool, { ...key, epoch: 2 }, stop.signal)
+    const stopped = raiseFence(pool, { ...key, epoch: 2 }, AbortSignal.abort())
+    await Promise.all([
+      expect(findEntry(pool, key, "a")).rejects.toMatchObject({ code: "08007" }),
+      expect(stopped).rejects.toMatchObject({ code: "55P03" }),
+    ])
+    await holder.query("rollback")
+    holder.release()
+    await raising
+  })
+})
