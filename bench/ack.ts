@@ -58,7 +58,7 @@ function draw(seen: { ours: AckTimes[]; bare: AckTimes[] }): Table {
   const rate = (runs: AckTimes[]) =>
     `${Math.round((requests * runs.length) / runs.reduce((sum, run) => sum + run.seconds, 0))}/s`
   return {
-    title: `ack: signed requests to the real process, ${atOnce} at once, twice ${requests} in turns`,
+    title: `ack: signed requests to the real process, bursts of ${atOnce} at once, twice ${requests} in turns`,
     plainName: "bare Bolt app",
     lines: [
       line("slash commands", (times) => times.command),
