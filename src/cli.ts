@@ -13,6 +13,9 @@ for the people who write plans and run the bot. Nothing here approves.
   stepback baseline capture ENV [--as NAME] keeps a snapshot of the plan's baseline tables; "after" when a bad version has come
   stepback baseline diff ENV [--as NAME]    what differs from it now
   stepback target init ENV [--print]        creates ledger and archive in the target, or prints their SQL
+  stepback archive list [ENV]               what runs keep in the target for undo: rows, size, until when
+  stepback archive erase ENV TABLE COLUMN=VALUE [--yes]
+                                            takes one person's data out of it; undo will not bring that back
   stepback audit verify                     walks the audit chains
   stepback doctor                           tries every connection, scope and privilege
 
@@ -28,6 +31,8 @@ const commands: Record<string, () => Promise<Command>> = {
   "baseline capture": async () => (await import("./cli/baseline.ts")).baselineCapture,
   "baseline diff": async () => (await import("./cli/baseline.ts")).baselineDiff,
   "target init": async () => (await import("./cli/target-init.ts")).targetInit,
+  "archive list": async () => (await import("./cli/archive-list.ts")).archiveList,
+  "archive erase": async () => (await import("./cli/archive-erase.ts")).archiveErase,
   "audit verify": async () => (await import("./cli/audit-verify.ts")).auditVerify,
   doctor: async () => (await import("./cli/doctor.ts")).doctor,
 }

@@ -8,8 +8,13 @@ import type { WorkDeps } from "./work.ts"
 /** Runs that are looked at in one turn. */
 const atOnce = 10
 
+/** Snapshots of each environment and name that are kept, beside those that a run may still need. */
+const keptBaselines = 20
+
 /** Removes what ended runs kept, after the time that their plans give, and says so in their threads. */
 export async function forgetOverdue(deps: WorkDeps): Promise<void> {
+  const pruned = await deps.store.baselines.prune(keptBaselines)
+  if (pruned > 0) deps.log.info({ count: pruned }, "old baselines removed")
   for (const id of await deps.store.archives.listOverdue(atOnce)) {
     const run = readRun(await deps.store.rollbacks.get(id))
     if (!run) continue

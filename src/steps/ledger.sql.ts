@@ -1,3 +1,14 @@
+/** Apart from the rest, since ledgers of before have no such table. Never the value that was asked for. */
+export const erasuresSql = `-- How many kept rows were erased for a person's sake, so that an undo can say what it does not bring back.
+create table if not exists stepback_ledger.erasures (
+  rollback_id uuid not null,
+  step_id text not null,
+  relation text not null,
+  rows integer not null,
+  erased_at timestamptz not null default clock_timestamp()
+);
+`
+
 /**
  * What Stepback keeps in a target database. Effects and their ledger entries commit together, so they are also lost
  * together: a target that was restored from a backup says by itself what it no longer has.
@@ -43,4 +54,5 @@ create table if not exists stepback_ledger.archives (
   columns jsonb not null,
   created_at timestamptz not null default clock_timestamp()
 );
-`
+
+${erasuresSql}`

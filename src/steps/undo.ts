@@ -3,6 +3,7 @@ import type { UndoStep } from "../plans/plan.ts"
 import type { RehearsedStep, StepResult } from "../rollback/facts.ts"
 import { findTable, type TableFacts } from "./catalog.ts"
 import { errorCode, StepbackError } from "../errors.ts"
+import { erasedLines } from "./erase.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { settleStep } from "./settle.ts"
 import { elapsed, failure, rehearsed, sqlFailure, stepResult, type RunContext, type StepType } from "./step.ts"
@@ -41,11 +42,11 @@ export const undoStep: StepType<UndoStep> = {
     try {
       const facts = await looking(pool, step.timeoutMs, async (client): Promise<Partial<RehearsedStep>> => {
         const parts = await findParts(client, step)
+        const erased = await erasedLines(client, step.ofRollback, step.ofStep)
         if (parts.length === 0)
-          return {
-            outcome: "unknown",
-            note: nothingKept,
-          }
+          return erased.length === 0
+            ? { outcome: "unknown", note: nothingKept }
+            : { rows: 0, changed: 0, note: erased.join(", "), warnings: erased }
         const judged = await judge(client, step, parts)
         const conflicts = conflictsOf(judged)
         return {
@@ -53,7 +54,7 @@ export const undoStep: StepType<UndoStep> = {
           changed: sum(judged, "wanted"),
           changes: await undoChanges(client, step, parts, context.redact),
           note: conflicts ?? judged.map(({ part, summary }) => partNote(part, summary)).join(", "),
-          warnings: [...(conflicts === null ? [] : [conflicts]), ...toldOf(parts)],
+          warnings: [...(conflicts === null ? [] : [conflicts]), ...erased, ...toldOf(parts)],
         }
       })
       return rehearsed(step.id, { ...facts, ms: elapsed(started) })
@@ -201,7 +202,8 @@ function conflictsOf(judged: readonly { part: Part; summary: Summary }[]): strin
 
 async function act(client: PoolClient, step: UndoStep, context: RunContext): Promise<StepResult> {
   const parts = await findParts(client, step)
-  if (parts.length === 0)
+  const erased = await erasedLines(client, step.ofRollback, step.ofStep)
+  if (parts.length === 0 && erased.length === 0)
     return stepResult({
       outcome: "failed",
       failure: failure("nothing_kept", "the target has nothing kept of this step: it was restored or cleaned since"),
@@ -223,10 +225,11 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext): Pro
     rows,
     changed: rows,
     affected,
-    issues: [...(conflicts === null ? [] : [conflicts]), ...toldOf(parts)],
+    issues: [...(conflicts === null ? [] : [conflicts]), ...erased, ...toldOf(parts)],
     evidence: [
       ...affected.map((item) => `${item.rows} ${item.rows === 1 ? "row" : "rows"} of ${item.table} ${item.did}`),
-      ...(rows === 0 && conflicts === null ? ["already as it was, nothing changed"] : []),
+      ...erased,
+      ...(rows === 0 && conflicts === null && erased.length === 0 ? ["already as it was, nothing changed"] : []),
       ...(already > 0 ? [`${already} were as before already`] : []),
       ...(conflicts === null ? [] : [conflicts]),
     ],

@@ -54,6 +54,20 @@ const columns =
 const insert = `insert into stepback.baselines (environment, name, sha256, content, tables, captured_at, captured_by)
   values ($1, $2, $3, $4, $5, $6, $7)`
 
+/** `fixed`: it stays. */
+type KeptRow = { id: number; fixed: boolean }
+
+/** `newer`: how many of the same environment and name came after it. */
+const ranked = `select *, row_number() over (partition by environment, name order by id desc) - 1 as newer from stepback.baselines`
+
+/**
+ * A run names its snapshots in its frozen bytes. It may read them again while it goes on, and as long as it can be
+ * retried or taken back: until what it kept is removed.
+ */
+const needed = `exists (select from stepback.rollbacks r where r.environment = b.environment and r.frozen is not null
+  and (r.state in ('preparing', 'awaiting_approval', 'approved', 'running')
+    or (r.started_at is not null and r.archive_removed_at is null)) and position(b.sha256 in r.frozen) > 0)`
+
 function parse(row: unknown): StoredBaseline {
   const { captured_at: at, captured_by: capturedBy, age_ms: ageMs, ...rest } = baselineRow.parse(row)
   return { ...rest, capturedAt: at.toISOString(), capturedBy, ageMs }
@@ -92,6 +106,35 @@ export function baselineStore(pool: Pool) {
         [environment],
       )
       return rows.map(parse)
+    },
+
+    /** Every snapshot of an environment, the newest of each name first; `fixed`: the newest, or one that a run may still need. */
+    async listAll(environment: string): Promise<(Pick<StoredBaseline, "name" | "content" | "capturedAt"> & KeptRow)[]> {
+      const { rows } = await pool.query<{
+        id: number
+        name: string
+        content: string
+        captured_at: Date
+        fixed: boolean
+      }>(
+        `select b.id, b.name, b.content, b.captured_at, (b.newer = 0 or ${needed}) as fixed from (${ranked}) b
+         where b.environment = $1 order by b.name, b.id desc`,
+        [environment],
+      )
+      return rows.map(({ captured_at: at, ...rest }) => ({ ...rest, capturedAt: at.toISOString() }))
+    },
+
+    async remove(ids: readonly number[]): Promise<void> {
+      await pool.query("delete from stepback.baselines where id = any($1::bigint[])", [ids])
+    },
+
+    /** Removes old snapshots: all but the newest `keep` of each environment and name, and those that a run may still need. */
+    async prune(keep: number): Promise<number> {
+      const { rowCount } = await pool.query(
+        `delete from stepback.baselines where id in (select b.id from (${ranked}) b where b.newer >= $1 and not ${needed})`,
+        [keep],
+      )
+      return rowCount ?? 0
     },
 
     /** False when this very request was taken before. */

@@ -5,6 +5,7 @@ import { auditStore } from "./audit.ts"
 import { baselineStore } from "./baselines.ts"
 import { confirmationStore } from "./confirmations.ts"
 import { byHandStore } from "./by-hand.ts"
+import { erasureStore } from "./erasures.ts"
 import { figureStore } from "./figures.ts"
 import { outboxStore } from "./outbox.ts"
 import { recordStore } from "./records.ts"
@@ -26,6 +27,7 @@ export function createStore(pool: Pool) {
     figures: figureStore(pool),
     byHand: byHandStore(pool),
     archives: archiveStore(pool),
+    erasures: erasureStore(pool),
     baselines: baselineStore(pool),
     waiting: waitingStore(pool),
     watches: watchStore(pool),
