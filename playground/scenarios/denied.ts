@@ -1,4 +1,4 @@
-import { hasButton, withoutLogs, wordsOf } from "./play.ts"
+import { repliesOf, hasButton, withoutLogs, wordsOf } from "./play.ts"
 import type { Scenario } from "./scenario.ts"
 
 const reason = "the customer demo is running, ask me again at four"
@@ -24,7 +24,7 @@ export const denied: Scenario = {
       "the card takes no decision any more",
       !["approve", "deny", "cancel"].some((action) => hasButton(ended, action)),
     )
-    play.check("nothing ran", play.stage.slack.replies("staging", card.ts).length === 0)
+    play.check("nothing ran", repliesOf(play.stage, card.ts).length === 0)
     play.check("staging is as it was", withoutLogs(await play.stage.world.state()) === withoutLogs(before))
     play.show("at the end")
   },

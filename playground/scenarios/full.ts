@@ -1,7 +1,7 @@
 import type { Message } from "../slack/local-slack.ts"
 import { captureAround } from "./config-conflict.ts"
 import { isAnalysis } from "./happy.ts"
-import { withoutLogs, wordsOf, type Play } from "./play.ts"
+import { repliesOf, withoutLogs, wordsOf, type Play } from "./play.ts"
 import type { Scenario } from "./scenario.ts"
 
 /** Every component of the plan, the optional ones too, and then the way back. */
@@ -50,7 +50,7 @@ function checkCard(card: string, play: Play): void {
 }
 
 function checkRun(card: Message, analysis: Message, play: Play): void {
-  const replies = play.stage.slack.replies("staging", card.ts).map(wordsOf)
+  const replies = repliesOf(play.stage, card.ts).map(wordsOf)
   play.check("every step of every component has its reply", replies.length === 22)
   play.check(
     "each went well",

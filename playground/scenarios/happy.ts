@@ -1,5 +1,5 @@
 import { functionNames } from "../staging-world/functions-server.ts"
-import { withoutLogs, wordsOf, type Play } from "./play.ts"
+import { repliesOf, withoutLogs, wordsOf, type Play } from "./play.ts"
 import type { Scenario } from "./scenario.ts"
 
 /** The main job, from the command to the filled-in analysis. */
@@ -50,7 +50,7 @@ function checkCard(card: string, play: Play): void {
 }
 
 function checkThread(play: Play, cardTs: string): void {
-  const replies = play.stage.slack.replies("staging", cardTs).map(wordsOf)
+  const replies = repliesOf(play.stage, cardTs).map(wordsOf)
   play.check("one reply for each of the 18 steps", replies.length === 18)
   play.check(
     "each says what it did, with its duration",

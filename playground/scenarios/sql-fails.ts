@@ -1,6 +1,6 @@
 import pg from "pg"
 import { isAnalysis } from "./happy.ts"
-import { hasButton, withoutLogs, wordsOf } from "./play.ts"
+import { repliesOf, hasButton, withoutLogs, wordsOf } from "./play.ts"
 import type { Scenario } from "./scenario.ts"
 
 const pin = "check (key <> 'results_version' or value = '\"v1.2.1\"'::jsonb)"
@@ -30,7 +30,7 @@ export const sqlFails: Scenario = {
     const analysis = await play.sees("staging", "the analysis", isAnalysis)
     play.check("the analysis ticks nothing", !wordsOf(analysis).includes("✓"))
     play.check("the analysis names the issue", wordsOf(analysis).includes("results_version_is_pinned"))
-    const replies = play.stage.slack.replies("staging", card.ts)
+    const replies = repliesOf(play.stage, card.ts)
     play.check("only the failed step has a reply", replies.length === 1 && wordsOf(replies[0] ?? call).startsWith("✗"))
     play.check("database and functions are as before", withoutLogs(await world.state()) === withoutLogs(before))
 

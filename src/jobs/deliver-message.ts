@@ -52,6 +52,8 @@ export async function sendCard(rollback: StoredRollback, deps: DeliveryDeps): Pr
 export async function sendRow(rollback: StoredRollback, row: OutboxRow, deps: DeliveryDeps): Promise<Sent> {
   const { store, sender } = deps
   const log = deps.log.child({ rollbackId: rollback.id })
+  if (row.body.kind === "audit" && (row.ts !== null || (await store.outbox.hasNewerHead(rollback.id, row.seq))))
+    return passOver(rollback, row, deps)
   const view = await loadView(store, rollback)
   const escalation = row.body.kind === "escalation" ? await store.records.findEscalation(row.body.escalationId) : null
   const analysis = row.body.kind === "analysis" ? await loadAnalysis(store, rollback, view) : null
@@ -83,6 +85,13 @@ export async function sendRow(rollback: StoredRollback, row: OutboxRow, deps: De
       refused: true,
     })
   return sent
+}
+
+/** A head that stands in the thread is never edited, and one that a newer one follows at once is not posted. */
+async function passOver(rollback: StoredRollback, row: OutboxRow, { store }: DeliveryDeps): Promise<Sent> {
+  const { channel, ts, revision } = row
+  await store.outbox.markSent(rollback.id, row.seq, { channel, ts, revision })
+  return { kind: "sent", channel: channel ?? rollback.channel_id, ts: ts ?? "" }
 }
 
 async function sendFile(

@@ -278,3 +278,5 @@ export type Message =
   /** Asks people to do something by hand. */
   | { kind: "manual"; confirmationId: string }
   | { kind: "analysis" }
+  /** The newest head of an ended rollback's audit chain; as it was then, never edited. */
+  | { kind: "audit"; entry: number; head: string }

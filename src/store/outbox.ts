@@ -53,6 +53,16 @@ export function outboxStore(pool: Pool) {
       return rows
     },
 
+    /** Whether a later head of this rollback waits to be posted. */
+    async hasNewerHead(rollbackId: string, seq: number): Promise<boolean> {
+      const { rowCount } = await pool.query(
+        `select 1 from stepback.outbox
+         where rollback_id = $1 and seq > $2 and state = 'pending' and body ->> 'kind' = 'audit' limit 1`,
+        [rollbackId, seq],
+      )
+      return rowCount !== 0
+    },
+
     /** Gives the lane back: with nothing left it rests; otherwise it is due again after `waitMs`. */
     async releaseLane(rollbackId: string, owner: string, waitMs: number | null): Promise<void> {
       // Locked first: a message whose transaction is just committing is seen by a statement that begins after it.

@@ -402,16 +402,22 @@ AS $function$
 declare
   v_entry integer;
   v_previous text;
+  v_posted boolean;
   v_at text := to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
   v_hash text;
 begin
-  select audit_entries + 1, audit_head into v_entry, v_previous
-    from stepback.rollbacks where id = p_rollback for update;
+  select audit_entries + 1, audit_head,
+      number is not null and state in ('succeeded', 'failed', 'stopped', 'denied', 'cancelled', 'expired')
+    into v_entry, v_previous, v_posted from stepback.rollbacks where id = p_rollback for update;
   v_hash := encode(sha256(convert_to(
     concat_ws(e'\n', v_previous, v_entry::text, v_at, p_kind, p_actor, p_facts::text), 'UTF8')), 'hex');
   insert into stepback.audit (rollback_id, entry, at, kind, actor, facts, previous, hash)
     values (p_rollback, v_entry, v_at, p_kind, p_actor, p_facts::text, v_previous, v_hash);
   update stepback.rollbacks set audit_entries = v_entry, audit_head = v_hash where id = p_rollback;
+  if v_posted then
+    perform stepback.enqueue(p_rollback, p_rollback || '/audit/' || v_entry,
+      jsonb_build_object('kind', 'audit', 'entry', v_entry, 'head', v_hash));
+  end if;
 end $function$
 
 

@@ -1,7 +1,7 @@
 import { createHmac } from "node:crypto"
 import pg from "pg"
 import { afterAll, beforeAll, expect, test } from "vitest"
-import { valueOf } from "../../playground/scenarios/play.ts"
+import { repliesOf, valueOf } from "../../playground/scenarios/play.ts"
 import type { Message } from "../../playground/slack/local-slack.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
 import type { StepbackProcess } from "../../playground/stepback-process.ts"
@@ -46,7 +46,7 @@ test("a hundred people over two processes press Approve at once: one decision, o
     version: "select value #>> '{}' from scoring_config where key = 'results_version'",
   })
   expect(target).toEqual({ sessions: 3064, version: "v1.2.0" })
-  expect(stage.slack.replies("staging", card.ts)).toHaveLength(18)
+  expect(repliesOf(stage, card.ts)).toHaveLength(18)
   const told = Array.from({ length: 100 }, (_, n) => stage.slack.ephemerals(`crowd${n + 1}`)).flat()
   expect(told).toHaveLength(99)
   expect(told.filter((one) => !/Too late: R-1 is/.test(one.text)).map((one) => one.text)).toEqual([])

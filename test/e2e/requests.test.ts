@@ -2,7 +2,7 @@ import { cp, mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
-import { startPlay, wordsOf, type Play } from "../../playground/scenarios/play.ts"
+import { repliesOf, startPlay, wordsOf, type Play } from "../../playground/scenarios/play.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
 import type { StepbackProcess } from "../../playground/stepback-process.ts"
 
@@ -141,7 +141,7 @@ describe("what people type", () => {
     expect((await scene.isTold("carol", "R-2")).text).toContain("waiting for approval")
     await scene.presses("bob", card, "approve")
     await scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
-    expect(stage.slack.replies("staging", card.ts)).toHaveLength(2)
+    expect(repliesOf(stage, card.ts)).toHaveLength(2)
     const state = await stage.world.state()
     expect([state.resultsVersion, state.functions.score_prism.ref]).toEqual(["v1.2.0", "v1.2.1"])
     const after = play()

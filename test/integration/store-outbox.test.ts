@@ -30,7 +30,11 @@ describe("the outbox", () => {
     const end = { state: "succeeded", reason: null, by: "stepback", analysis: {}, remindMs: 1 } as const
     await store.runs.finish(id, epoch, end)
     const rows = await store.outbox.listUnsent(id)
-    expect(rows.map((row) => row.key)).toEqual([...steps.map((step) => `${id}/${step}/1`), `${id}/analysis`])
+    expect(rows.map((row) => row.key)).toEqual([
+      ...steps.map((step) => `${id}/${step}/1`),
+      `${id}/audit/${(await store.rollbacks.get(id)).audit_entries}`,
+      `${id}/analysis`,
+    ])
     expect(rows.map((row) => row.seq)).toEqual(rows.map((_row, index) => index + 1))
   })
 

@@ -1,10 +1,11 @@
 import type { Analysis, Confirmation, Escalation, Message, RollbackView } from "../../rollback/facts.ts"
+import { postedHeadText } from "../../rollback/audit.ts"
 import { drawAnalysis } from "./analysis.ts"
 import { drawCard, type EndAction } from "./card.ts"
 import { drawEscalation } from "./escalation.ts"
 import { draw, type Drawn } from "./fit.ts"
 import { drawManual } from "./manual.ts"
-import { list, mention, type Line } from "./parts.ts"
+import { footer, list, mention, type Line } from "./parts.ts"
 import { titleOf } from "./progress.ts"
 import { drawNudge, drawReminder } from "./reminders.ts"
 import { drawStep } from "./step-reply.ts"
@@ -46,6 +47,8 @@ export function drawMessage(message: Message, view: RollbackView, extras: Extras
     case "analysis":
       if (extras.analysis === undefined) throw new Error(`the analysis of ${view.id} was not given to be drawn`)
       return drawAnalysis(view, extras.analysis)
+    case "audit":
+      return draw(footer([postedHeadText({ number: view.number ?? 0, entry: message.entry, hash: message.head })]))
   }
 }
 
