@@ -71,7 +71,7 @@ function readOptions<Name extends string>(
   usage: string,
 ): Partial<Record<Name, string>> {
   try {
-    return parseArgs({ args: words, options, allowPositionals: false }).values as Partial<Record<Name, string>>
+    return parseArgs({ args: words, options, allowPositionals: false }).values
   } catch (error) {
     throw new CommandError(`${errorMessage(error).split(/[.\n]/)[0] ?? ""}. Usage: ${usage}`)
   }
