@@ -37,7 +37,9 @@ afterAll(async () => {
 
 const command = (user: string, text: string) => stage.slack.command({ user, channel: "staging", text })
 const cardOf = (number: number) =>
-  stage.slack.messages("staging").find(({ text }) => new RegExp(`R-${number}\\b`).test(text) && !text.startsWith("Post-"))
+  stage.slack
+    .messages("staging")
+    .find(({ text }) => new RegExp(`R-${number}\\b`).test(text) && !text.startsWith("Post-"))
 
 /** What stands in the rollback's thread, as a person would copy it. */
 function heads(number: number): { head: PostedHead; message: Message }[] {
