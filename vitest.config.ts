@@ -23,6 +23,7 @@ function project(
       sequence: { groupOrder: order },
       env: {
         TEST_REDIS_SERVER: machine.redisServer ?? "",
+        TEST_PSQL: machine.psql ?? "",
         TEST_CHROMIUM: machine.chromium ?? "",
       },
     },

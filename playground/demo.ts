@@ -5,16 +5,25 @@ import type { Scenario } from "./scenarios/scenario.ts"
 import { startStage, type Stage } from "./stage.ts"
 
 const usage = "npm run demo [-- --auto [--scenario NAME]]"
+const explained = `Starts Postgres, a local Slack with its page, a staging world and the bot, all on this machine and gone at the end.
+Without arguments: open the page and be the people yourself. --auto plays a scenario and prints the channel.`
 
 function say(text: string): void {
   process.stdout.write(`${text}\n`)
 }
 
 /** What was asked for, or what to say instead. */
-function readArguments(args: string[]): { scenario: Scenario | null; name: string } | { refusal: string } {
+function readArguments(
+  args: string[],
+): { scenario: Scenario | null; name: string } | { refusal: string } | { help: string } {
   try {
-    const options = { auto: { type: "boolean" }, scenario: { type: "string" } } as const
+    const options = {
+      auto: { type: "boolean" },
+      scenario: { type: "string" },
+      help: { type: "boolean", short: "h" },
+    } as const
     const { values } = parseArgs({ args, options })
+    if (values.help === true) return { help: `Usage: ${usage}\n${explained}\n\n${listScenarios()}` }
     const name = values.scenario ?? "happy"
     const scenario = Object.hasOwn(scenarios, name) ? scenarios[name] : undefined
     if (scenario === undefined) return { refusal: `There is no scenario "${name}".` }
@@ -69,6 +78,10 @@ async function perform(scenario: Scenario, name: string, stage: Stage): Promise<
 
 async function main(): Promise<number> {
   const asked = readArguments(process.argv.slice(2))
+  if ("help" in asked) {
+    say(asked.help)
+    return 0
+  }
   if ("refusal" in asked) {
     process.stderr.write(`${asked.refusal}\nUsage: ${usage}\n${listScenarios()}\n`)
     return 1

@@ -4,7 +4,7 @@ import { delimiter, join } from "node:path"
 import { findRedis } from "../playground/redis.ts"
 
 /** What the tests may use beyond npm packages: paths of programs, null when the machine has none. */
-export type Machine = { redisServer: string | null; chromium: string | null }
+export type Machine = { redisServer: string | null; chromium: string | null; psql: string | null }
 
 /** Looks on the PATH; for Chromium, `CHROMIUM_PATH` comes first. */
 export function findMachine(env: Record<string, string | undefined>): Machine {
@@ -13,7 +13,8 @@ export function findMachine(env: Record<string, string | undefined>): Machine {
     folders.map((folder) => join(folder, name)),
   )
   const chromium = [...(env.CHROMIUM_PATH ? [env.CHROMIUM_PATH] : []), ...onPath].find(isExecutable) ?? null
-  return { redisServer: findRedis(), chromium }
+  const psql = env.PSQL ?? folders.map((folder) => join(folder, "psql")).find(isExecutable) ?? null
+  return { redisServer: findRedis(), chromium, psql }
 }
 
 function isExecutable(path: string): boolean {

@@ -28,6 +28,13 @@ if (machine.chromium === null) {
     remedy: "apt-get install chromium, or set CHROMIUM_PATH",
   })
 }
+if (machine.psql === null) {
+  missing.push({
+    program: "psql",
+    consequence: "the test that pastes the statements for by-hand work into it was not run",
+    remedy: "apt-get install postgresql-client, or set PSQL",
+  })
+}
 
 // More arguments go to Vitest: `npm test -- test/unit`.
 const chosen = process.argv.slice(2)

@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises"
 import { didYouMean } from "./cli/arguments.ts"
 import { CommandError, exitCodes, type Command, type CommandContext } from "./cli/terminal.ts"
 import { errorMessage } from "./errors.ts"
@@ -20,6 +21,8 @@ for the people who write plans and run the bot. Nothing here approves.
   stepback audit export [--rollback R-7]    the audit as JSON lines
   stepback doctor                           tries every connection, scope and privilege
 
+  stepback --version
+
   options: [--only a,b] [--with c] [name=value…], as behind /rollback
   Plans are read from the folder that STEPBACK_PLANS names, "plans" otherwise.
   Exit codes: 0 good, 1 not good, 78 something is missing in the environment.`
@@ -41,6 +44,11 @@ const commands: Record<string, () => Promise<Command>> = {
 
 async function run(words: readonly string[], io: Omit<CommandContext, "words">): Promise<number> {
   const [first, second] = words
+  if (first === "--version" || first === "-v") {
+    const about = await readFile(new URL("../package.json", import.meta.url), "utf8")
+    io.out((JSON.parse(about) as { version: string }).version)
+    return exitCodes.good
+  }
   if (first === undefined || first === "help" || words.includes("--help") || words.includes("-h")) {
     io.out(usage)
     return exitCodes.good
@@ -64,6 +72,9 @@ function unknown(given: string): string {
 // A reader that has seen enough, like `head`, is no error.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1))
 
+/** A link to a server that hangs must not keep a command from its end. */
+const lingerMs = 1_000
+
 const io = { env: process.env, out: (text: string) => console.log(text), err: (text: string) => console.error(text) }
 try {
   process.exitCode = await run(process.argv.slice(2), io)
@@ -71,3 +82,4 @@ try {
   console.error(withoutSecrets(errorMessage(error)))
   process.exitCode = error instanceof CommandError ? error.exitCode : exitCodes.bad
 }
+setTimeout(() => process.exit(), lingerMs).unref()

@@ -95,10 +95,11 @@ async function start(config: Config, environment: Record<string, string | undefi
     metrics: createMetrics(store, () => bell.waiting()),
     readiness: () => readiness(store, bell, bot),
   })
-  bot?.start().catch((err: unknown) => log.error({ err }, "Slack could not be connected, trying on"))
+  void bot?.start()
   const { invalid } = await plans.load()
   for (const { file, problems } of invalid) log.warn({ file, problem: problems[0]?.message }, "a plan cannot be used")
   log.info({ port: http.port, worker }, "started")
+  void slack.tellRefusal()
   return {
     close: async () => {
       await http.close()
@@ -137,6 +138,9 @@ async function stillAllowed(deps: Deps, userIds: string[], from: "anyone" | stri
   return answers.every((refusal) => refusal === null) ? true : null
 }
 
+/** Attempts at the state database, a second apart, before the process ends. */
+const patience = 30
+
 /** Processes start together with their database; a while of waiting is not a failure. */
 async function migratePatiently(pool: Parameters<typeof migrate>[0], log: Logger): Promise<void> {
   for (let attempt = 1; ; attempt++) {
@@ -145,8 +149,8 @@ async function migratePatiently(pool: Parameters<typeof migrate>[0], log: Logger
       if (applied.length > 0) log.info({ applied }, "state database migrated")
       return
     } catch (error) {
-      if (!isPassing(error) || attempt >= 30) throw error
-      log.warn({ err: error, attempt }, "state database not reachable yet")
+      if (!isPassing(error) || attempt >= patience) throw error
+      log.warn({ reason: errorMessage(error), attempt, of: patience }, "state database not reachable yet, trying on")
       await new Promise((resolve) => setTimeout(resolve, 1_000))
     }
   }

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs"
 import type { Delivery } from "./delivery.ts"
 import { commandPayload, issueResponseUrl, issueTrigger, payloadBase, wireMessage } from "./payloads.ts"
 import { postEphemeral, postMessage } from "./posting.ts"
@@ -22,6 +23,13 @@ export type ClickAsked = {
   forge?: { action_id: string; value?: string; block_id?: string }
 }
 export type SayAsked = { user: string; channel: string; text: string; thread_ts?: string }
+
+/** A command that no app has registered reaches none. */
+const commands = (
+  JSON.parse(readFileSync(new URL("../../manifest.json", import.meta.url), "utf8")) as {
+    features: { slash_commands: { command: string }[] }
+  }
+).features.slash_commands.map((one) => one.command)
 
 /** What people can do: type, run a command, press a button. */
 export class People {
@@ -66,6 +74,15 @@ export class People {
     const command = asked.command ?? "/rollback"
     if (user.deleted) return refused("account_inactive")
     if (!channel.members.has(user.id)) return refused("not_in_channel")
+    if (!commands.includes(command)) {
+      postEphemeral(this.store, {
+        channel: channel.id,
+        to: user.id,
+        from: "USLACKBOT",
+        text: `\`${command}\` is not a valid command. The app has: ${commands.join(", ")}`,
+      })
+      return refused("dispatch_failed")
+    }
     const outcome = await this.delivery.send(
       "slash_commands",
       commandPayload(this.store, this.base(), { user, channel, command, text: asked.text }),

@@ -2,9 +2,10 @@ import { App, HTTPReceiver, LogLevel, SocketModeReceiver, type Logger as BoltLog
 import type { RequestListener } from "node:http"
 import type { Deps, People } from "../commands/ports.ts"
 import type { Config } from "../config.ts"
+import { errorMessage } from "../errors.ts"
 import type { Sender } from "../jobs/deliver.ts"
 import type { Logger } from "../log.ts"
-import { createClients } from "./clients.ts"
+import { createClients, slackError } from "./clients.ts"
 import type { BotContext } from "./context.ts"
 import { createLimit } from "./limit.ts"
 import { registerActions } from "./listeners/actions.ts"
@@ -15,12 +16,24 @@ import { createReply } from "./reply.ts"
 import { createSender } from "./sender.ts"
 import { createTurns } from "./turns.ts"
 
+const badToken =
+  "Slack refuses SLACK_BOT_TOKEN, so nothing can be posted: take the Bot User OAuth Token from the app's page (Install App) and start again"
+
 /** Slack as every process needs it: people to ask about, messages to send. */
 export function createSlack(config: Config, log: Logger) {
   const clients = createClients(config.slack.botToken, config.slack.apiUrl)
   const people: People = createPeople(clients, log)
   const sender: Sender = createSender(clients)
-  return { clients, people, sender }
+  return {
+    clients,
+    people,
+    sender,
+    /** Says at the start when the token is none. Not an end: it may be revoked while approved work goes on. */
+    tellRefusal: async () => {
+      const refusal = await clients.send.auth.test().then(() => null, slackError)
+      if (refusal !== null) log.error({ slackError: refusal }, badToken)
+    },
+  }
 }
 
 export type Bot = {
@@ -86,7 +99,9 @@ export function createBot(options: {
   return {
     requestListener: http === null ? null : withinTime((request, response) => http.requestListener(request, response)),
     start: async () => {
-      if (socket) await app.start()
+      const failed = (error: unknown) =>
+        log.error({ reason: errorMessage(error) }, "Slack could not be connected, see SLACK_APP_TOKEN")
+      if (socket) await app.start().catch(failed)
     },
     close: async () => {
       if (socket) await socket.stop().catch(() => undefined)

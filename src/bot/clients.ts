@@ -1,4 +1,4 @@
-import { WebClient, type WebClientOptions } from "@slack/web-api"
+import { LogLevel, WebClient, type WebClientOptions } from "@slack/web-api"
 
 /** Answers that a person waits for must come soon or count as none. */
 const askTimeoutMs = 2_000
@@ -19,6 +19,8 @@ export function createClients(token: string, apiUrl: string | null): SlackClient
       timeout,
       retryConfig: { retries: 0 },
       rejectRateLimitedCalls: true,
+      // Its own lines are no JSON, and what it warns of is thrown too.
+      logLevel: LogLevel.ERROR,
       ...(apiUrl === null ? {} : { slackApiUrl: apiUrl }),
     }
     return new WebClient(token, options)

@@ -33,7 +33,11 @@ export async function checkSlack({ botToken, appToken, apiUrl, plans, redact }: 
     return [bad(`Slack: auth.test: ${why(error)}`, wayOut)]
   }
   if (appToken !== null) findings.push(await checkAppToken(appToken, base, why))
-  findings.push(...(await checkGroups(client, plans, why)), ...(await checkChannels(client, plans, why)))
+  findings.push(
+    ...(await checkGroups(client, plans, why)),
+    ...(await checkPeople(client, plans, why)),
+    ...(await checkChannels(client, plans, why)),
+  )
   return findings
 }
 
@@ -81,6 +85,46 @@ async function checkGroups(
   } catch (error) {
     return [bad(`Slack: user groups: ${why(error)}`, "the scope usergroups:read is needed")]
   }
+}
+
+/** A name that nobody answers to is found at night otherwise, when the only approver cannot approve. */
+async function checkPeople(
+  client: Client,
+  plans: readonly LoadedPlan[],
+  why: (error: unknown) => string,
+): Promise<Finding[]> {
+  const findings: Finding[] = []
+  for (const [id, files] of namedBy(plans, (plan) => audiencesOf(plan).filter((name) => /^[UW]/.test(name)))) {
+    const where = `(${files.join(", ")})`
+    try {
+      const { user } = await client.users.info({ user: id })
+      const unfit =
+        user?.deleted === true
+          ? "is deactivated"
+          : user?.is_bot === true
+            ? "is a bot"
+            : user?.is_restricted === true || user?.is_ultra_restricted === true
+              ? "is a guest"
+              : user?.is_stranger === true
+                ? "is of another workspace"
+                : null
+      findings.push(
+        unfit === null
+          ? good(`Slack: user ${id} is @${user?.name ?? "?"}`)
+          : bad(`Slack: user ${id} ${unfit}, so cannot decide ${where}`, "name somebody else, or better a user group"),
+      )
+    } catch (error) {
+      findings.push(
+        ["user_not_found", "user_not_visible"].includes(slackError(error) ?? "")
+          ? bad(
+              `Slack: there is no user ${id} ${where}`,
+              "copy the member id from the person's profile, or name a user group",
+            )
+          : bad(`Slack: user ${id} ${where}: ${why(error)}`, "the scope users:read is needed"),
+      )
+    }
+  }
+  return findings
 }
 
 async function checkChannels(

@@ -1,5 +1,7 @@
-import { findTable } from "../steps/catalog.ts"
+import { findTable, outside } from "../steps/catalog.ts"
+import { ledgerBytes } from "../steps/kept-sizes.ts"
 import { withClient, type TargetPools } from "../steps/target.ts"
+import { bytesInWords } from "./archive-target.ts"
 import { bad, good, worthKnowing, type Finding } from "./finding.ts"
 import type { TableUse } from "./tables.ts"
 
@@ -17,11 +19,19 @@ export async function checkLedger(pool: Pool, environment: string): Promise<Find
   const init = `let an owner run what \`stepback target init ${environment} --print\` prints`
   if (row?.present === true)
     return row.usable === true
-      ? [good(`${environment}: ledger and archive are there`)]
+      ? [
+          good(
+            `${environment}: ledger and archive are there (${bytesInWords(await sizeOf(pool))}; \`archive list\` says of what)`,
+          ),
+        ]
       : [bad(`${environment}: the role may not write to the ledger`, init)]
   return row?.creates === true
     ? [good(`${environment}: ledger and archive are created at the first run; the role may`)]
     : [bad(`${environment}: there is no ledger, and the role may not create it`, init)]
+}
+
+async function sizeOf(pool: Pool): Promise<number> {
+  return (await pool.query<{ bytes: number }>(ledgerBytes)).rows[0]?.bytes ?? 0
 }
 
 type TableFacts = {
@@ -33,9 +43,6 @@ type TableFacts = {
   filtered: boolean
   triggers: { name: string; function: string; calls: boolean }[]
 }
-
-/** Words in a trigger's function that hint at a world outside of the database. */
-const outside = "dblink|pg_net|http|notify|lambda|curl|urlopen|socket|amqp|kafka|copy .* program"
 
 const tableQuery = `select current_user as role,
   has_table_privilege(c.oid, 'select') as selects,
@@ -100,7 +107,7 @@ function judge(where: string, table: TableUse, facts: TableFacts): Finding[] {
     findings.push(
       ...facts.triggers.map((trigger) =>
         worthKnowing(
-          `${where}: trigger ${trigger.name} runs ${trigger.function}${trigger.calls ? ", which seems to call out of the database: that is not taken back" : ""}`,
+          `${where}: trigger ${trigger.name} runs ${trigger.function}${trigger.calls ? ", which seems to call out of the database → that is not taken back and raises the risk: disable it, or make it harmless when it fires twice" : ""}`,
         ),
       ),
     )

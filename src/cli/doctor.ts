@@ -27,56 +27,87 @@ export const doctor: Command = async ({ words, env, out }) => {
   }
 
   const { problems, value } = readSettings(env)
+  const around = { env, redact, log }
   tell(problems.length === 0 ? [good("configuration: complete")] : problems.map(describe))
-  const databaseUrl = value("DATABASE_URL")
-  if (databaseUrl !== null) tell(await checkState(databaseUrl, redact, log))
-  const redisUrl = value("REDIS_URL")
-  tell(
-    redisUrl === null
-      ? [good("queue: lives in the state database, since REDIS_URL is not set")]
-      : await checkRedis(redisUrl, redact),
-  )
-  const botToken = value("SLACK_BOT_TOKEN")
-  if (botToken !== null)
-    tell(
-      await checkSlack({ botToken, appToken: value("SLACK_APP_TOKEN"), apiUrl: value("SLACK_API_URL"), plans, redact }),
-    )
-  tell(
-    loaded.invalid.flatMap((file) =>
-      file.problems.map((problem) => bad(formatProblem(problem), "mend the plan; the others work meanwhile")),
-    ),
-  )
-  if (plans.length === 0 && loaded.invalid.length === 0)
-    tell([bad(`plans: there is none in ${plansFolder(env)}`, "write one, or set STEPBACK_PLANS")])
-  await checkTargets(plans, { env, redact, log, tell, role: value("STEPBACK_ROLE") })
+  // All at once, told in order: what hangs holds up nothing else.
+  for (const findings of [
+    bounded("state database", checkStateOf(value("DATABASE_URL"), around)),
+    bounded("queue", checkQueue(value("REDIS_URL"), redact)),
+    bounded("Slack", checkSlackOf(value, plans, redact)),
+    Promise.resolve(checkFiles(loaded, plansFolder(env))),
+    ...checkTargets(plans, value("STEPBACK_ROLE"), around),
+  ])
+    tell(await findings)
   out(wrong === 0 ? "Nothing is wrong." : `${wrong} ${wrong === 1 ? "thing is" : "things are"} wrong.`)
   return wrong === 0 ? exitCodes.good : exitCodes.bad
 }
 
-type TargetChecks = Pick<CommandContext, "env"> & {
-  redact: (text: string) => string
-  log: ReturnType<typeof createLogger>
-  tell: (findings: readonly Finding[]) => void
-  role: string | null
+/** Longer than the time limits inside a check; the last line against a server that is there and silent. */
+const patienceMs = 25_000
+
+/** What a check found, or that it did not end. */
+async function bounded(what: string, check: Promise<Finding[]>): Promise<Finding[]> {
+  let timer: NodeJS.Timeout | undefined
+  const silence = new Promise<Finding[]>((resolve) => {
+    const late = () =>
+      resolve([
+        bad(
+          `${what}: no answer in ${patienceMs / 1000} s`,
+          "see whether the server hangs, or a firewall drops what is sent to it",
+        ),
+      ])
+    timer = setTimeout(late, patienceMs)
+  })
+  return Promise.race([check, silence]).finally(() => clearTimeout(timer))
 }
 
-async function checkTargets(plans: LoadedPlan[], { role, tell, ...rest }: TargetChecks): Promise<void> {
+type Around = Pick<CommandContext, "env"> & { redact: (text: string) => string; log: ReturnType<typeof createLogger> }
+type Value = (name: string) => string | null
+
+async function checkStateOf(url: string | null, { redact, log }: Around): Promise<Finding[]> {
+  return url === null ? [] : checkState(url, redact, log)
+}
+
+async function checkQueue(url: string | null, redact: Around["redact"]): Promise<Finding[]> {
+  return url === null
+    ? [good("queue: lives in the state database, since REDIS_URL is not set")]
+    : checkRedis(url, redact)
+}
+
+async function checkSlackOf(value: Value, plans: LoadedPlan[], redact: Around["redact"]): Promise<Finding[]> {
+  const botToken = value("SLACK_BOT_TOKEN")
+  if (botToken === null) return []
+  return checkSlack({ botToken, appToken: value("SLACK_APP_TOKEN"), apiUrl: value("SLACK_API_URL"), plans, redact })
+}
+
+function checkFiles({ plans, invalid }: Awaited<ReturnType<typeof loadPlans>>, folder: string): Finding[] {
+  if (plans.size === 0 && invalid.length === 0)
+    return [bad(`plans: there is none in ${folder}`, "write one, or set STEPBACK_PLANS")]
+  return invalid.flatMap((file) =>
+    file.problems.map((problem) => bad(formatProblem(problem), "mend the plan; the others work meanwhile")),
+  )
+}
+
+function checkTargets(plans: LoadedPlan[], role: string | null, around: Around): Promise<Finding[]>[] {
   if (role === "bot")
-    return tell([
-      worthKnowing(
-        "targets: not looked at, since the bot role has none of their variables; run doctor where the workers run",
-      ),
-    ])
-  for (const loaded of plans) {
-    tell([good(`${loaded.plan.environment}: ${loaded.file} is valid`)])
-    tell(await checkPlanTarget(loaded, rest))
-  }
+    return [
+      Promise.resolve([
+        worthKnowing(
+          "targets: not looked at, since the bot role has none of their variables; run doctor where the workers run",
+        ),
+      ]),
+    ]
+  return plans.map(async (loaded) => {
+    const { environment } = loaded.plan
+    const found = await bounded(environment, checkPlanTarget(loaded, around))
+    return [good(`${environment}: ${loaded.file} is valid`), ...found]
+  })
 }
 
 /** Every variable that is all right on its own can be tried, whatever is wrong with the others. */
 function readSettings(env: CommandContext["env"]): {
   problems: ConfigProblem[]
-  value: (name: string) => string | null
+  value: Value
 } {
   const read = readConfig(env)
   const problems = read.ok ? [] : read.problems

@@ -32,10 +32,6 @@ export async function tablesOf(components: readonly PlanComponent[]): Promise<Ta
       const { schema, name } = splitName(step.table)
       for (const write of ["insert", "update", "delete"] as const) use(schema, name).writes.add(write)
     }
-    if (step.kind === "restore") {
-      const { schema, name } = splitName(step.table)
-      for (const write of ["insert", "update", "delete"] as const) use(schema, name).writes.add(write)
-    }
     if (step.kind !== "sql" && step.kind !== "check") continue
     if (step.kind === "sql" && step.facts.table !== null)
       note(use(step.facts.table.schema, step.facts.table.name), step.facts)

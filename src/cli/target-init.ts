@@ -71,8 +71,9 @@ function roleSql(plan: Plan, tables: TableUse[]): string {
     ...tables.map((table) => `grant ${privilegesOf(table).join(", ")} on ${table.relation} to stepback;`),
     "grant execute on function pg_control_system() to stepback; -- optional: tells a restored database from the one that was approved",
     "",
-    "Select on tables that refer to those rows are removed from by a foreign key. Row-level security on any of them:",
-    "alter role stepback bypassrls; `stepback doctor` says what is missing.",
+    "Where other tables refer by a foreign key to rows that are removed, grant select on those tables too.",
+    "Where one of these tables has row-level security: alter role stepback bypassrls;",
+    "`stepback doctor` says what is missing.",
   ]
   return lines.map((line) => `-- ${line}`.trimEnd()).join("\n")
 }

@@ -11,6 +11,7 @@ import { checkSupport } from "./check-support.ts"
 import { toProblem } from "./finding.ts"
 import { sha256 } from "./frozen.ts"
 import { describeIssues } from "./issues.ts"
+import { followsFrom, mend } from "./mend.ts"
 import { normalisePlan } from "./normalise.ts"
 import { NOT_YET } from "./not-yet.ts"
 import type { LoadedPlan, Problem } from "./plan.ts"
@@ -51,7 +52,10 @@ async function checkSource(file: string, source: string, { notYet = NOT_YET }: C
   if ("problems" in read) return refuse(read.problems)
   const { yaml } = read
   const parsed = planSchema.safeParse(yaml.value)
-  if (!parsed.success) return refuse(describeIssues(yaml, parsed.error.issues))
+  if (!parsed.success) {
+    const { issues } = parsed.error
+    return refuse([...describeIssues(yaml, issues), ...(await checkRest(yaml, issues, notYet))])
+  }
   const written = parsed.data
   const sql = await checkSql(written, yaml)
   const findings = [...checkWritten(written, yaml, notYet), ...sql.findings]
@@ -62,6 +66,21 @@ async function checkSource(file: string, source: string, { notYet = NOT_YET }: C
     problems: [],
     warnings,
   }
+}
+
+/** What can be said beside what the schema refuses, so that one round names all of it; nothing that follows from that. */
+async function checkRest(
+  yaml: YamlSource,
+  issues: Parameters<typeof mend>[1],
+  notYet: ReadonlySet<string>,
+): Promise<Problem[]> {
+  const { value, changed } = mend(yaml.value, issues)
+  const parsed = planSchema.safeParse(value)
+  if (!parsed.success) return []
+  const { findings } = await checkSql(parsed.data, yaml)
+  return [...findings, ...checkWritten(parsed.data, yaml, notYet)]
+    .filter((finding) => !followsFrom(finding, changed))
+    .map((finding) => toProblem(yaml, finding))
 }
 
 function checkWritten(written: WrittenPlan, yaml: YamlSource, notYet: ReadonlySet<string>) {

@@ -20,7 +20,7 @@ export type TableFacts = {
 }
 
 /** Words in a trigger's function that hint at a world outside of the database. */
-const outside = "dblink|pg_net|http|notify|lambda|curl|urlopen|socket|amqp|kafka|copy .* program"
+export const outside = "dblink|pg_net|http|notify|lambda|curl|urlopen|socket|amqp|kafka|copy .* program"
 
 const tableQuery = `
 select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as is_view,

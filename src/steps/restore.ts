@@ -13,14 +13,12 @@ import { settleStep } from "./settle.ts"
 import {
   elapsed,
   failure,
-  rehearsed,
-  sqlFailure,
+  rehearseLooking,
   stepResult,
   type RunContext,
   type StepContext,
   type StepType,
 } from "./step.ts"
-import { looking } from "./target.ts"
 
 /** What a card can list one by one: two-way, what it does not list does not go back. */
 const mostListed = 20
@@ -29,18 +27,7 @@ const mostGoing = 1_000
 
 /** Rows of a baseline table go back to what the snapshot has; what changed after it was shown is named and left. */
 export const restoreStep: StepType<RestoreStep> = {
-  async rehearse(step, context) {
-    const started = performance.now()
-    const { pool } = context.target
-    if (!pool) return rehearsed(step.id, { outcome: "unknown", note: "the target database is not reachable" })
-    try {
-      const facts = await looking(pool, step.timeoutMs, (client) => look(client, step, context))
-      return rehearsed(step.id, { ...facts, ms: elapsed(started) })
-    } catch (error) {
-      const seen = sqlFailure(error, "", context)
-      return rehearsed(step.id, { outcome: "unknown", note: `${seen.code} ${seen.message}`, ms: elapsed(started) })
-    }
-  },
+  rehearse: (step, context) => rehearseLooking(step, context, (client) => look(client, step, context)),
 
   run: (step, context) =>
     settleStep({ id: step.id, sql: "", timeoutMs: step.timeoutMs }, context, async (client, started) => {

@@ -11,14 +11,13 @@ import {
   describeRange,
   elapsed,
   failure,
-  rehearsed,
-  sqlFailure,
+  rehearseLooking,
   stepResult,
   type RunContext,
   type StepContext,
   type StepType,
 } from "./step.ts"
-import { looking, statement } from "./target.ts"
+import { statement } from "./target.ts"
 
 type Summary = {
   rows: number
@@ -29,18 +28,7 @@ type Summary = {
 
 /** One INSERT, UPDATE or DELETE, in one transaction with its ledger entry and the rows as they were. */
 export const sqlStep: StepType<SqlStep> = {
-  async rehearse(step, context) {
-    const started = performance.now()
-    const pool = context.target.pool
-    if (!pool) return rehearsed(step.id, { outcome: "unknown", note: "the target database is not reachable" })
-    try {
-      const facts = await looking(pool, step.timeoutMs, (client) => look(client, step, context))
-      return rehearsed(step.id, { ...facts, ms: elapsed(started) })
-    } catch (error) {
-      const seen = sqlFailure(error, step.sql, context)
-      return rehearsed(step.id, { outcome: "unknown", note: `${seen.code} ${seen.message}`, ms: elapsed(started) })
-    }
-  },
+  rehearse: (step, context) => rehearseLooking(step, context, (client) => look(client, step, context)),
 
   run: (step, context) =>
     settleStep(step, context, async (client, started) => {

@@ -1,3 +1,4 @@
+import type { PoolClient } from "pg"
 import { errorCode, errorMessage } from "../errors.ts"
 import type { Fingerprint } from "../plans/frozen.ts"
 import type { BaselineRules, PlanStep, RowExpectation } from "../plans/plan.ts"
@@ -7,7 +8,7 @@ import type { Confirmation, Failure, RehearsedStep, StepResult } from "../rollba
 import type { KeptSnapshot } from "./baseline.ts"
 import type { RunKey } from "./ledger.ts"
 import type { Secrets } from "./secrets.ts"
-import type { Target } from "./target.ts"
+import { looking, type Target } from "./target.ts"
 
 /** What every step is given, whether it looks or acts. */
 export type StepContext = {
@@ -82,6 +83,25 @@ export function rehearsed(stepId: string, facts: Partial<RehearsedStep>): Rehear
     warnings: [],
     ms: 0,
     ...facts,
+  }
+}
+
+/** A read-only look at the target for one step. What cannot be looked at is unknown, and why. */
+export async function rehearseLooking(
+  step: { id: string; timeoutMs: number; sql?: string },
+  context: StepContext,
+  look: (client: PoolClient) => Promise<Partial<RehearsedStep>>,
+  inWords = (code: string, message: string) => `${code} ${message}`,
+): Promise<RehearsedStep> {
+  const started = performance.now()
+  const { pool } = context.target
+  if (!pool) return rehearsed(step.id, { outcome: "unknown", note: "the target database is not reachable" })
+  try {
+    const facts = await looking(pool, step.timeoutMs, look)
+    return rehearsed(step.id, { ...facts, ms: elapsed(started) })
+  } catch (error) {
+    const { code, message } = sqlFailure(error, step.sql ?? "", context)
+    return rehearsed(step.id, { outcome: "unknown", note: inWords(code, message), ms: elapsed(started) })
   }
 }
 

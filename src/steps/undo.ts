@@ -6,8 +6,16 @@ import { errorCode, StepbackError } from "../errors.ts"
 import { erasedLines } from "./erase.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { settleStep } from "./settle.ts"
-import { elapsed, failure, rehearsed, sqlFailure, stepResult, type RunContext, type StepType } from "./step.ts"
-import { looking, statement } from "./target.ts"
+import {
+  elapsed,
+  failure,
+  rehearseLooking,
+  stepResult,
+  type RunContext,
+  type StepContext,
+  type StepType,
+} from "./step.ts"
+import { statement } from "./target.ts"
 import { undoChanges } from "./undo-changes.ts"
 import { cutSummary, cutUndo, removedSummary, removedUndo } from "./undo-archive.ts"
 import { imageChildren, imageSummary, imageUndo, type ImageOperation } from "./undo-images.ts"
@@ -35,34 +43,7 @@ const shownConflicts = 20
 
 /** Gives back what a step of an earlier rollback replaced; a row that changed since is named and left. */
 export const undoStep: StepType<UndoStep> = {
-  async rehearse(step, context) {
-    const started = performance.now()
-    const { pool } = context.target
-    if (!pool) return rehearsed(step.id, { outcome: "unknown", note: "the target database is not reachable" })
-    try {
-      const facts = await looking(pool, step.timeoutMs, async (client): Promise<Partial<RehearsedStep>> => {
-        const parts = await findParts(client, step)
-        const erased = await erasedLines(client, step.ofRollback, step.ofStep)
-        if (parts.length === 0)
-          return erased.length === 0
-            ? { outcome: "unknown", note: nothingKept }
-            : { rows: 0, changed: 0, note: erased.join(", "), warnings: erased }
-        const judged = await judge(client, step, parts)
-        const conflicts = conflictsOf(judged)
-        return {
-          rows: sum(judged, "wanted"),
-          changed: sum(judged, "wanted"),
-          changes: await undoChanges(client, step, parts, context.redact),
-          note: conflicts ?? judged.map(({ part, summary }) => partNote(part, summary)).join(", "),
-          warnings: [...(conflicts === null ? [] : [conflicts]), ...erased, ...toldOf(parts)],
-        }
-      })
-      return rehearsed(step.id, { ...facts, ms: elapsed(started) })
-    } catch (error) {
-      const seen = sqlFailure(error, "", context)
-      return rehearsed(step.id, { outcome: "unknown", note: describe(seen.code, seen.message), ms: elapsed(started) })
-    }
-  },
+  rehearse: (step, context) => rehearseLooking(step, context, (client) => look(client, step, context), describe),
 
   run: (step, context) =>
     settleStep({ id: step.id, sql: "", timeoutMs: step.timeoutMs }, context, async (client, started) => {
@@ -81,6 +62,24 @@ export const undoStep: StepType<UndoStep> = {
       else await client.query("rollback")
       return result
     }),
+}
+
+async function look(client: PoolClient, step: UndoStep, context: StepContext): Promise<Partial<RehearsedStep>> {
+  const parts = await findParts(client, step)
+  const erased = await erasedLines(client, step.ofRollback, step.ofStep)
+  if (parts.length === 0)
+    return erased.length === 0
+      ? { outcome: "unknown", note: nothingKept }
+      : { rows: 0, changed: 0, note: erased.join(", "), warnings: erased }
+  const judged = await judge(client, step, parts)
+  const conflicts = conflictsOf(judged)
+  return {
+    rows: sum(judged, "wanted"),
+    changed: sum(judged, "wanted"),
+    changes: await undoChanges(client, step, parts, context.redact),
+    note: conflicts ?? judged.map(({ part, summary }) => partNote(part, summary)).join(", "),
+    warnings: [...(conflicts === null ? [] : [conflicts]), ...erased, ...toldOf(parts)],
+  }
 }
 
 /** "6 rows of answers given back", and what an earlier step of the undo must bring first. */

@@ -1,6 +1,10 @@
 import { spawn } from "node:child_process"
 import { once } from "node:events"
-import { expect, test } from "vitest"
+import { createInterface } from "node:readline"
+import { expect, inject, test } from "vitest"
+import { connectPostgres } from "../../playground/postgres.ts"
+import { startLocalSlack } from "../../playground/slack/local-slack.ts"
+import { startStepback } from "../../playground/stepback-process.ts"
 
 const main = new URL("../../src/main.ts", import.meta.url).pathname
 
@@ -49,4 +53,49 @@ test("a worker needs no signing secret", async () => {
   const { code, stderr } = await run({ STEPBACK_ROLE: "worker" })
   expect(code).toBe(78)
   expect(stderr).not.toContain("SLACK_SIGNING_SECRET")
+})
+
+test("a state database that is away: one clear line a try, without a stack", async () => {
+  const child = spawn(process.execPath, [main], {
+    env: {
+      PATH: process.env["PATH"] ?? "",
+      SLACK_BOT_TOKEN: "xoxb-any",
+      SLACK_SIGNING_SECRET: "any",
+      DATABASE_URL: "postgres://u:hunter2@127.0.0.1:1/x",
+    },
+    stdio: ["ignore", "pipe", "pipe"],
+  })
+  const lines: string[] = []
+  for await (const line of createInterface({ input: child.stdout })) if (lines.push(line) === 2) break
+  child.kill("SIGKILL")
+  await once(child, "close")
+  for (const [at, line] of lines.entries()) {
+    const { msg, reason, attempt, of } = JSON.parse(line) as Record<string, unknown>
+    expect({ msg, reason, attempt, of }).toEqual({
+      msg: "state database not reachable yet, trying on",
+      reason: "connect ECONNREFUSED 127.0.0.1:1",
+      attempt: at + 1,
+      of: 30,
+    })
+    expect(line).not.toMatch(/stack|hunter2/)
+  }
+})
+
+test("a token that Slack refuses is said plainly, and the process goes on", async () => {
+  const slack = await startLocalSlack()
+  const database = await connectPostgres(inject("postgresUrl")).createDatabase(`badtoken_${process.pid}`)
+  const stepback = await startStepback({
+    SLACK_BOT_TOKEN: "xoxb-not-the-one",
+    SLACK_SIGNING_SECRET: slack.signingSecret,
+    SLACK_API_URL: slack.apiUrl,
+    DATABASE_URL: database,
+  })
+  const line = await stepback.logged(({ msg }) => String(msg).startsWith("Slack refuses SLACK_BOT_TOKEN"))
+  expect(line).toMatchObject({
+    level: "error",
+    slackError: "invalid_auth",
+    msg: expect.stringContaining("Install App"),
+  })
+  await stepback.stop()
+  await slack.stop()
 })

@@ -88,6 +88,13 @@ describe("pressing", () => {
     expect(slack.ephemerals("alice")[0]?.text).toContain("operation_timeout")
   }, 6000)
 
+  it("knows no other commands than the app's", async () => {
+    const outcome = await slack.command({ user: "alice", channel: "staging", command: "/rolback", text: "staging" })
+    expect(outcome).toMatchObject({ ok: false, error: "dispatch_failed" })
+    expect(slack.ephemerals("alice")[0]?.text).toContain("not a valid command")
+    expect(received).toEqual([])
+  })
+
   it("prefers a connected socket, and takes its acknowledgement", async () => {
     const opened = await new WebClient(slack.appToken, { slackApiUrl: slack.apiUrl }).apps.connections.open()
     const socket = new WebSocket(opened.url ?? "")

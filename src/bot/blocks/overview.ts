@@ -21,7 +21,10 @@ const commands: [usage: string, does: string][] = [
   ["/rollback note R-7 TEXT", "notes an issue for the analysis"],
   ["/rollback analysis R-7", "shows the post-rollback analysis"],
   ["/rollback undo R-7", "asks to take back what R-7 did; a second person approves"],
-  ["/rollback baseline ENVIRONMENT [capture|diff]", "the snapshot that a restore goes back to"],
+  [
+    "/rollback baseline ENVIRONMENT [capture|diff] [--as NAME]",
+    "the snapshot that a restore goes back to, and others by name",
+  ],
   ["/rollback record ENVIRONMENT TEXT", "writes down what was done by hand"],
   ["/rollback help", "this"],
 ]

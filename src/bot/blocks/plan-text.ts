@@ -13,6 +13,12 @@ export function planText(plan: Plan, components: readonly ComponentView[]): stri
     lines.push(`*${safe(component.title)}* · ${component.risk} risk${rto}${optional}`)
     for (const step of component.steps) lines.push(`  • ${safe(step.title)} (${step.kind})`)
   }
+  const parameters = Object.entries(plan.params)
+  if (parameters.length > 0) lines.push("*Parameters*, set with `name=value` in the request")
+  for (const [name, { type, default: value, description }] of parameters)
+    lines.push(
+      `  • ${safe(name)} (${type})${value === null ? ", must be given" : ` = ${safe(value, 120)}`}${description === null ? "" : ` · ${safe(description, 200)}`}`,
+    )
   const { low, medium, high } = plan.approve
   lines.push(
     `Approvals: ${low.count} at low risk, ${medium.count} at medium, ${high.count} at high; never the requester.`,

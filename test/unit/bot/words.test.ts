@@ -2,7 +2,11 @@ import { describe, expect, it } from "vitest"
 
 import { clean, cut, cutStatements, safe } from "../../../src/bot/blocks/escape.ts"
 import { clock, duration, number, plural, shortDigest } from "../../../src/bot/blocks/format.ts"
+import { planText } from "../../../src/bot/blocks/plan-text.ts"
 import { helpText, historyText, refusalWords, statusText } from "../../../src/bot/blocks/words.ts"
+import { loadPlans } from "../../../src/plans/load.ts"
+import type { LoadedPlan } from "../../../src/plans/plan.ts"
+import { planViews } from "../../../src/plans/step-view.ts"
 import { refuse, type Refusal } from "../../../src/rollback/refusals.ts"
 import { failed, running, succeeded, waiting } from "./views.ts"
 
@@ -109,6 +113,15 @@ describe("answers to commands", () => {
       expect(helpText(["staging"])).toContain(word)
     }
     expect(helpText([])).toContain("stepback plan check")
+    expect(helpText([])).toContain("[capture|diff] [--as NAME]")
+  })
+
+  it("a plan in short says its parameters, their defaults and what they are for", async () => {
+    const { plan } = await loadPlans("plans").then(({ plans }) => plans.get("staging") as LoadedPlan)
+    const text = planText(plan, planViews(plan.components, {}))
+    expect(text).toContain("good (string) = v1.2.0 · The version to go back to")
+    const bare = { ...plan, params: { day: { type: "timestamp", default: null, description: null } } } as const
+    expect(planText(bare, [])).toContain("day (timestamp), must be given")
   })
 
   it("status says what is going on, or that nothing is", () => {

@@ -13,6 +13,22 @@ test.each(INVALID)("%s", async (_, source, place, message) => {
   expect(said.filter((line) => line.startsWith(`plans/shop.yaml:${place}: `) && line.includes(message))).toHaveLength(1)
 })
 
+test("one round tells what the schema refuses and what the rest of the plan gets wrong", async () => {
+  const source = CHECKOUT.replace("    risk: low", "    risk: lwo")
+    .replace("version: 1", "version: 1\ncolour: red")
+    .replace("values: { version: $good }", "values: { version: $gud }")
+    .replace("timeout: 3m", "timeuot: 3m")
+    .replace("from: answers }", "from: nowhere }")
+  const { problems } = await checkPlanSource("shop.yaml", source)
+  expect(problems.map(({ line, message }) => [line, message])).toEqual([
+    [2, expect.stringContaining("colour")],
+    [29, expect.stringContaining("lwo")],
+    [38, expect.stringContaining('called "gud"')],
+    [60, expect.stringContaining("timeuot")],
+    [72, expect.stringContaining("nowhere")],
+  ])
+})
+
 test("an address of a database is not repeated in a message", async () => {
   const source = change("${SHOP_DB}", "postgres://me:secret@db/shop").replace("${SHOP_URL}", "ftp://me:secret@host")
   const { problems } = await checkPlanSource("shop.yaml", source)
