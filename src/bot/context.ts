@@ -5,14 +5,17 @@ import type { Logger } from "../log.ts"
 import { refuse } from "../rollback/refusals.ts"
 import { refusalWords } from "./blocks/words.ts"
 import type { SlackClients } from "./clients.ts"
-import type { Reply, ReplyTo } from "./reply.ts"
+import type { Reply, ReplyTo, SendReply } from "./reply.ts"
 import type { Turns } from "./turns.ts"
+
+/** What a person hears alone; null when what they did shows by itself. */
+export type Answer = Refused | Reply | null
 
 /** What listeners need. */
 export type BotContext = {
   deps: Deps
   clients: SlackClients
-  reply: Reply
+  reply: SendReply
   limit(userId: string): number
   inTurn: Turns
   log: Logger
@@ -28,7 +31,7 @@ export function answering(
   context: BotContext,
   what: string,
   whereTo: ReplyTo | Promise<ReplyTo>,
-  work: () => Promise<Refused | string | null>,
+  work: () => Promise<Answer>,
 ): void {
   const answer = async () => {
     const to = await whereTo
@@ -36,10 +39,9 @@ export function answering(
       const wait = context.limit(to.userId)
       const result = wait > 0 ? refuse(null, { reason: "too_many_requests", waitSeconds: wait }) : await work()
       if (result === null) return
-      const text = typeof result === "string" ? result : refusalWords(result)
-      if (typeof result !== "string")
-        context.log.info({ slackUserId: to.userId, what, reason: result.refusal.reason }, "refused")
-      await context.reply(to, text)
+      const refused = typeof result !== "string" && "refusal" in result
+      if (refused) context.log.info({ slackUserId: to.userId, what, reason: result.refusal.reason }, "refused")
+      await context.reply(to, refused ? refusalWords(result) : result)
     } catch (error) {
       context.log.error({ err: error, slackUserId: to.userId, what }, "a request failed")
       await context.reply(

@@ -1,8 +1,12 @@
+import type { KnownBlock } from "@slack/types"
 import type { Logger } from "../log.ts"
 import { slackError, type SlackClients } from "./clients.ts"
 
 /** Where an answer to one person goes. */
 export type ReplyTo = { responseUrl: string | null; channelId: string | null; userId: string }
+
+/** Words alone, or words with the blocks that say the same. */
+export type Reply = string | { text: string; blocks: KnownBlock[] }
 
 const replyTimeoutMs = 5_000
 
@@ -11,11 +15,12 @@ const replyTimeoutMs = 5_000
  * works in channels that the bot is not in; else as an ephemeral message.
  */
 export function createReply(clients: SlackClients, log: Logger) {
-  return async function reply(to: ReplyTo, text: string): Promise<void> {
-    if (to.responseUrl !== null && (await byAddress(to.responseUrl, text))) return
+  return async function reply(to: ReplyTo, said: Reply): Promise<void> {
+    const message = typeof said === "string" ? { text: said } : said
+    if (to.responseUrl !== null && (await byAddress(to.responseUrl, message))) return
     if (to.channelId === null) return
     try {
-      await clients.ask.chat.postEphemeral({ channel: to.channelId, user: to.userId, text })
+      await clients.ask.chat.postEphemeral({ channel: to.channelId, user: to.userId, ...message })
     } catch (error) {
       log.warn(
         { slackUserId: to.userId, slackError: slackError(error) ?? "no answer" },
@@ -24,12 +29,12 @@ export function createReply(clients: SlackClients, log: Logger) {
     }
   }
 
-  async function byAddress(url: string, text: string): Promise<boolean> {
+  async function byAddress(url: string, message: { text: string }): Promise<boolean> {
     try {
       const response = await fetch(url, {
         method: "POST",
         headers: { "content-type": "application/json" },
-        body: JSON.stringify({ response_type: "ephemeral", replace_original: false, text }),
+        body: JSON.stringify({ response_type: "ephemeral", replace_original: false, ...message }),
         redirect: "error",
         signal: AbortSignal.timeout(replyTimeoutMs),
       })
@@ -40,4 +45,4 @@ export function createReply(clients: SlackClients, log: Logger) {
   }
 }
 
-export type Reply = ReturnType<typeof createReply>
+export type SendReply = ReturnType<typeof createReply>

@@ -75,6 +75,7 @@ function rehearsalView(run: FrozenRun): RollbackView {
     endedBy: null,
     endReason: null,
     stopRequestedBy: null,
+    left: null,
     risk: run.policy.risk,
     riskReasons: run.policy.riskReasons,
     rtoMs: run.rtoMs,

@@ -1,11 +1,11 @@
-import type { Analysis, RollbackView } from "../rollback/facts.ts"
+import type { Analysis, FollowUp, RollbackView } from "../rollback/facts.ts"
 import { refuse, type Refused } from "../rollback/refusals.ts"
 import type { Store } from "../store/store.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { analysisFacts, latestRuns } from "../rollback/analysis.ts"
 import { describeWatch, measureOf } from "../rollback/watch.ts"
 import { mayAct, tidy, type Actor, type Deps } from "./ports.ts"
-import { loadView } from "./view.ts"
+import { loadView, readRun } from "./view.ts"
 
 /** The analysis of an ended rollback: facts as of now, with what people filled in. Null while there is none. */
 export async function loadAnalysis(
@@ -13,7 +13,7 @@ export async function loadAnalysis(
   rollback: StoredRollback,
   view?: RollbackView,
 ): Promise<Analysis | null> {
-  const stored = await store.records.findAnalysis(rollback.id)
+  const stored = await store.analyses.find(rollback.id)
   if (!stored) return null
   const seen = view ?? (await loadView(store, rollback))
   const facts = analysisFacts(seen)
@@ -24,9 +24,23 @@ export async function loadAnalysis(
     rootCause: stored.rootCause,
     prevention: stored.prevention,
     followUps: stored.followUps,
+    revision: stored.revision,
     filledBy: stored.filledBy,
+    timeline: (await store.audit.list(rollback.id))
+      .filter(({ kind }) => !untold.has(kind))
+      .map(({ at, kind, actor }) => ({ at, kind, actor })),
+    keptUntil: keptUntil(rollback, facts.affected.length),
     watch: await watchLine(store, rollback, seen),
   }
+}
+
+/** Told elsewhere in the analysis, or about the analysis itself. */
+const untold = new Set(["step", "analysis_filled", "noted"])
+
+function keptUntil(rollback: StoredRollback, affected: number): string | null {
+  const run = readRun(rollback)
+  if (affected === 0 || run === null || rollback.ended_at === null) return null
+  return new Date(Date.parse(rollback.ended_at) + run.keepMs).toISOString()
 }
 
 async function watchLine(store: Store, rollback: StoredRollback, view: RollbackView): Promise<string | null> {
@@ -49,9 +63,10 @@ async function watchLine(store: Store, rollback: StoredRollback, view: RollbackV
   return describeWatch(titles, watch.seen, measures)
 }
 
+/** Keeps what a form brought. `followUps` were read by `readFollowUps`; `revision` is that of the form. */
 export async function fillAnalysis(
   rollbackId: string,
-  filled: { rootCause: string; prevention: string; followUps: string },
+  filled: { rootCause: string; prevention: string; followUps: FollowUp[]; revision: number },
   actor: Actor,
   deps: Deps,
 ): Promise<{ kind: "filled" } | Refused> {
@@ -60,11 +75,23 @@ export async function fillAnalysis(
   const notAllowed = await mayAct(deps.people, actor.userId, "anyone")
   if (notAllowed) return refuse("fill", notAllowed)
   const text = (value: string) => (value.trim() === "" ? null : tidy(value, 3_000))
-  await deps.store.records.fillAnalysis(rollbackId, actor.userId, {
-    rootCause: text(filled.rootCause),
-    prevention: text(filled.prevention),
-    followUps: text(filled.followUps),
+  const rootCause = text(filled.rootCause)
+  const prevention = text(filled.prevention)
+  const saved = await deps.store.analyses.fill(rollbackId, actor.userId, filled.revision, {
+    rootCause,
+    prevention,
+    followUps: filled.followUps.map((followUp) => ({ ...followUp, text: tidy(followUp.text, 300) })),
   })
+  if (saved.kind === "none") return refuse("fill", { reason: "old_card", number: rollback.number })
+  if (saved.kind === "meanwhile") {
+    const wrote = [rootCause, prevention, ...filled.followUps.map((followUp) => followUp.text)]
+    return refuse("fill", {
+      reason: "filled_meanwhile",
+      by: saved.by,
+      number: rollback.number,
+      wrote: wrote.filter((words) => words !== null),
+    })
+  }
   deps.wakeOutbox()
   return { kind: "filled" }
 }

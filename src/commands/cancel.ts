@@ -4,9 +4,9 @@ import { mayAct, type Actor, type Deps } from "./ports.ts"
 import { findPlan } from "./request.ts"
 import { readRun } from "./view.ts"
 
-/** The requester, or who may approve, may cancel and stop. */
-async function mayEnd(
-  verb: "cancel" | "stop",
+/** The requester, or who may approve, may cancel and stop, and leave as it is what broke off. */
+export async function mayEnd(
+  verb: "cancel" | "stop" | "leave",
   rollback: StoredRollback,
   actor: Actor,
   deps: Deps,
@@ -74,4 +74,18 @@ export async function stop(
   deps.ring("run", rollback.id)
   deps.wakeOutbox()
   return { kind: "stopping" }
+}
+
+/** A run that broke off stays as it is: recorded with name and time, told in the thread; only Undo is left. */
+export async function leave(rollback: StoredRollback, actor: Actor, deps: Deps): Promise<{ kind: "left" } | Refused> {
+  const refused = await mayEnd("leave", rollback, actor, deps)
+  if (refused) return refused
+  const moved = await deps.store.rollbacks.leave(rollback.id, actor.userId)
+  if (moved.kind === "not_moved") {
+    const { number, state, left_by: by, left_at: at } = moved.rollback ?? rollback
+    if (by !== null && at !== null) return refuse("leave", { reason: "left", number, by, at })
+    return refuse("leave", { reason: "not_in_state", number, state, can: "status" })
+  }
+  deps.wakeOutbox()
+  return { kind: "left" }
 }

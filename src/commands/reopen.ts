@@ -15,6 +15,8 @@ async function mayReopen(
   const run = readRun(rollback)
   if (!run || (rollback.state !== "failed" && rollback.state !== "stopped"))
     return refuse(verb, { reason: "not_in_state", number: rollback.number, state: rollback.state, can: "status" })
+  if (rollback.left_by !== null && rollback.left_at !== null)
+    return refuse(verb, { reason: "left", number: rollback.number, by: rollback.left_by, at: rollback.left_at })
   const notAllowed = await mayRequest(deps.people, actor.userId, run)
   return notAllowed ? refuse(verb, notAllowed) : null
 }
@@ -43,6 +45,8 @@ async function settled(
   }
   if (moved.kind === "not_moved") {
     const now = moved.rollback ?? rollback
+    if (now.left_by !== null && now.left_at !== null)
+      return refuse(verb, { reason: "left", number: now.number, by: now.left_by, at: now.left_at })
     return refuse(verb, { reason: "not_in_state", number: now.number, state: now.state, can: "status" })
   }
   deps.ring(skips === null ? "run" : "rehearse", rollback.id)

@@ -37,6 +37,8 @@ export async function loadView(
     endedBy: rollback.ended_by,
     endReason: rollback.end_reason,
     stopRequestedBy: rollback.stop_requested_by,
+    left:
+      rollback.left_by === null || rollback.left_at === null ? null : { by: rollback.left_by, at: rollback.left_at },
     risk: rollback.risk,
     riskReasons: run?.policy.riskReasons ?? [],
     rtoMs: run?.rtoMs ?? null,

@@ -1,9 +1,7 @@
-import { loadView } from "../commands/view.ts"
-import type { FrozenRun } from "../plans/frozen.ts"
-import { escalationsOf } from "../rollback/escalation.ts"
-import type { StepRun } from "../rollback/facts.ts"
+import type { PlanStep } from "../plans/plan.ts"
+import type { StepResult, StepRun } from "../rollback/facts.ts"
 import { listEntries } from "../steps/ledger.ts"
-import type { StoredRollback } from "../store/rows.ts"
+import { escalate } from "./escalate.ts"
 import type { RunState } from "./run-steps.ts"
 import type { WorkDeps } from "./work.ts"
 
@@ -27,7 +25,7 @@ export async function conclude(state: RunState, trouble: string | null, deps: Wo
         : null
   // A good end needs no look back.
   const fresh = end === "succeeded" ? rollback : await deps.store.rollbacks.get(rollback.id)
-  if (end !== "succeeded") await escalate(fresh, run, { end, reason, alarm }, deps)
+  if (end !== "succeeded") await escalate(fresh, run, { state: end, reason, trouble: alarm }, deps)
   const numbers = trouble === null && lost.length === 0 && !state.lease.stopRequested() ? newNumbers(state) : []
   if (numbers.length > 0) {
     // Nothing of that step was done: the approvers see the new numbers and decide again.
@@ -52,16 +50,20 @@ export async function conclude(state: RunState, trouble: string | null, deps: Wo
   deps.log.info({ number: rollback.number, state: end, reason }, "rollback ended")
 }
 
-async function escalate(
-  rollback: StoredRollback,
-  run: FrozenRun,
-  ended: { end: "failed" | "stopped"; reason: string | null; alarm: Parameters<typeof escalationsOf>[2]["trouble"] },
-  deps: WorkDeps,
-): Promise<void> {
-  const seen = await loadView(deps.store, rollback, { forecast: false })
-  const view = { ...seen, state: ended.end, endReason: ended.reason }
-  for (const { key, facts } of escalationsOf(view, run, { trouble: ended.alarm }))
-    await deps.store.records.raise(rollback.id, `${rollback.id}/${key}/${rollback.generation}`, deps.newId(), facts)
+/** A step whose count was approved: another count is a question for the approvers. */
+function asksForNumbers(step: PlanStep): boolean {
+  return (
+    step.kind === "restore" || ((step.kind === "purge" || step.kind === "sql") && step.expectRows.kind === "rehearsed")
+  )
+}
+
+function isAboutNumbers({ failure }: StepResult): boolean {
+  return ["row_count", "not_rehearsed"].includes(failure?.code ?? "")
+}
+
+/** Whether the approvers will be asked about this failure anyway. */
+export function goesToApprovers(step: PlanStep, result: StepResult): boolean {
+  return asksForNumbers(step) && isAboutNumbers(result)
 }
 
 /** Steps that stopped before their effect because their counts are not those that were approved. */
@@ -70,19 +72,13 @@ function newNumbers(state: RunState): string[] {
   if (!everyStep(state, (stepRun) => stepRun?.result?.outcome !== "unknown")) return []
   return state.run.components
     .flatMap((component) => component.steps)
-    .filter(
-      (step) =>
-        step.kind === "restore" ||
-        ((step.kind === "purge" || step.kind === "sql") && step.expectRows.kind === "rehearsed"),
-    )
+    .filter(asksForNumbers)
     .flatMap((step) => {
       const latest = state.latest.get(step.id)
       const result = latest?.result
       const fresh = latest?.generation === state.rollback.generation
       const nothingDone = result?.outcome === "failed" && result.affected.length === 0
-      return fresh && nothingDone && ["row_count", "not_rehearsed"].includes(result.failure?.code ?? "")
-        ? [`${step.title}: ${result.failure?.message ?? ""}`]
-        : []
+      return fresh && nothingDone && isAboutNumbers(result) ? [`${step.title}: ${result.failure?.message ?? ""}`] : []
     })
 }
 

@@ -56,7 +56,8 @@ export async function sendRow(rollback: StoredRollback, row: OutboxRow, deps: De
     return passOver(rollback, row, deps)
   const view = await loadView(store, rollback)
   const escalation = row.body.kind === "escalation" ? await store.records.findEscalation(row.body.escalationId) : null
-  const analysis = row.body.kind === "analysis" ? await loadAnalysis(store, rollback, view) : null
+  const analysis =
+    row.body.kind === "analysis" || row.body.kind === "reminder" ? await loadAnalysis(store, rollback, view) : null
   const confirmation = row.body.kind === "manual" ? await store.confirmations.find(row.body.confirmationId) : null
   if (row.body.kind === "file") return sendFile(rollback, row, view, deps)
   const drawn = deps.draw(row.body, view, {

@@ -8,7 +8,7 @@ import { looking, type Target } from "../steps/target.ts"
 import type { Store } from "../store/store.ts"
 
 /** What the card says of the baseline, and why it raises the risk. */
-export type BaselineFacts = { warnings: string[]; reasons: string[] }
+export type BaselineFacts = { notes: string[]; warnings: string[]; reasons: string[] }
 
 type Snapshots = Pick<Store["baselines"], "newest" | "find">
 
@@ -56,7 +56,7 @@ export async function lookAtBaseline(
   }: { plan: Plan; components: readonly PlanComponent[]; target: Target; secrets: Secrets },
   store: { baselines: Snapshots } | undefined,
 ): Promise<BaselineFacts> {
-  const facts: BaselineFacts = { warnings: [], reasons: [] }
+  const facts: BaselineFacts = { notes: [], warnings: [], reasons: [] }
   const rules = plan.baseline
   if (!rules || !store) return facts
   const kept = await store.baselines.newest(plan.environment, "baseline")
@@ -65,7 +65,9 @@ export async function lookAtBaseline(
     if (rules.maxAgeMs !== null) facts.reasons.push("there is no baseline to compare with")
     return facts
   }
-  facts.warnings.push(`baseline: ${ageText(kept.ageMs)} old, captured ${kept.capturedAt}`)
+  facts.notes.push(
+    `baseline: ${ageText(kept.ageMs)} old, captured ${kept.capturedAt.slice(0, 19).replace("T", " ")} UTC`,
+  )
   if (rules.maxAgeMs !== null && kept.ageMs > rules.maxAgeMs)
     facts.reasons.push(
       `the baseline is ${ageText(kept.ageMs)} old, and the plan allows ${ageText(rules.maxAgeMs)}: capture it again`,

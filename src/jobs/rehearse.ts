@@ -157,7 +157,7 @@ export async function prepareRun(
     remindMs: plan.analysis.remindMs,
     keepMs: plan.archive.keepMs,
     components,
-    rehearsal: { lookedAt: new Date().toISOString(), steps, problems, warnings: seen.warnings },
+    rehearsal: { lookedAt: new Date().toISOString(), steps, problems, warnings: seen.warnings, notes: seen.notes },
   }
 }
 

@@ -4,6 +4,7 @@ import { canonicalJson, type FrozenRun } from "../plans/frozen.ts"
 import type { PlanComponent, PlanStep } from "../plans/plan.ts"
 import type { StepResult, StepRun } from "../rollback/facts.ts"
 import { endLeftover } from "../steps/command.ts"
+import { askAfterFailure } from "../steps/manual.ts"
 import { runStep } from "../steps/definitions.ts"
 import type { RunKey } from "../steps/ledger.ts"
 import { namesOf } from "../steps/names.ts"
@@ -11,6 +12,8 @@ import type { Secrets } from "../steps/secrets.ts"
 import { failure, stepResult, type People, type RunContext } from "../steps/step.ts"
 import type { Target } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
+import { goesToApprovers } from "./conclude.ts"
+import { escalate } from "./escalate.ts"
 import { hashFilesOf } from "./freeze-run.ts"
 import type { Lease } from "./lease.ts"
 import type { WorkDeps } from "./work.ts"
@@ -27,6 +30,8 @@ export type RunState = {
   lease: Lease
   closing(): boolean
   failed: boolean
+  /** Steps that people want left out: asked of the approvers when what runs beside them has ended. */
+  skips: StoredRollback["skips"]
   /** Components of which every step did what it should: what others may build on. */
   heldComponents: Set<string>
   /** step -> earlier attempts whose outcome is known: an outside effect is named anew after each. */
@@ -65,23 +70,35 @@ function mayBegin(state: RunState): boolean {
   return !state.failed && !state.lease.stopRequested() && !state.closing() && !state.lease.lost()
 }
 
-/** Brings one step to its end and records it; true when what follows may rely on it. */
+/** Brings one step to its end, as often as people want; true when what follows may rely on it. */
 async function settle(step: PlanStep, state: RunState, deps: WorkDeps): Promise<boolean> {
   const before = state.latest.get(step.id)
-  const held = before?.result?.outcome === "succeeded" || before?.result?.outcome === "skipped"
-  const again = before?.result != null && before.generation < state.rollback.generation
-  if (held) return true
-  if (before?.result && !again) {
-    if (step.onFailure !== "continue") state.failed = true
-    return false
+  const older = before !== undefined && before.generation < state.rollback.generation
+  let ended = await bringToEnd(step, older, state, deps)
+  while (step.onFailure === "ask" && !isGood(ended) && !state.failed) {
+    if ((await whatNow(step, ended, state, deps)) !== "retry") break
+    ended = await bringToEnd(step, true, state, deps)
   }
+  if (!isGood(ended) && step.onFailure !== "continue") state.failed = true
+  return isGood(ended)
+}
+
+function isGood({ result }: StepRun): boolean {
+  return result?.outcome === "succeeded" || result?.outcome === "skipped"
+}
+
+/** Runs a step and records its result. One that has a result keeps it, unless it is to be tried again. */
+async function bringToEnd(step: PlanStep, tryAgain: boolean, state: RunState, deps: WorkDeps): Promise<StepRun> {
+  const before = state.latest.get(step.id)
+  if (before?.result && (isGood(before) || !tryAgain)) return before
+  const again = before?.result != null
   const attempt = (before?.attempt ?? 1) + (again ? 1 : 0)
   const started = performance.now()
   const result = await tryPatiently(step, again ? undefined : before, attempt, state, deps)
   if (state.lease.lost()) throw new LostLeaseError(state.rollback.id)
   const timed = result.ms > 0 ? result : { ...result, ms: Math.round(performance.now() - started) }
   await record(step, attempt, timed, state, deps)
-  state.latest.set(step.id, {
+  const ended: StepRun = {
     stepId: step.id,
     attempt,
     generation: state.rollback.generation,
@@ -90,11 +107,32 @@ async function settle(step: PlanStep, state: RunState, deps: WorkDeps): Promise<
     endedAt: null,
     skippedBy: null,
     skipReason: null,
-  })
+  }
+  state.latest.set(step.id, ended)
+  if (isNamedAnew(timed)) state.knownAttempts.set(step.id, (state.knownAttempts.get(step.id) ?? 0) + 1)
   Object.assign(state.captures, timed.captures)
-  const good = timed.outcome === "succeeded" || timed.outcome === "skipped"
-  if (!good && step.onFailure !== "continue") state.failed = true
-  return good
+  return ended
+}
+
+/** After what is known an outside effect is named anew. What was ended while it ran may have done its work: its key stays. */
+export function isNamedAnew({ outcome, failure: why }: StepResult): boolean {
+  return outcome !== "unknown" && !["timed_out", "stopped"].includes(why?.code ?? "")
+}
+
+/**
+ * `on_failure: ask`: the people on call hear of it at once, the thread is asked, and the run waits, on whichever worker,
+ * for as long as an approval would. Nobody's answer is the end of the run.
+ */
+async function whatNow(step: PlanStep, ended: StepRun, state: RunState, deps: WorkDeps): Promise<string | null> {
+  const { rollback, run, lease } = state
+  if (!mayBegin(state) || (ended.result && goesToApprovers(step, ended.result))) return null
+  await patiently(state, () => escalate(rollback, run, { state: "running", reason: null, trouble: null }, deps))
+  const context = contextOf(step, ended.attempt, state, deps)
+  const people = peopleOf(step, ended.attempt, state, deps, "failure")
+  const { answer, answeredBy, reason } = await askAfterFailure(people, run.policy.expiresMs, context)
+  if (lease.lost()) throw new LostLeaseError(rollback.id)
+  if (answer === "skip") state.skips = { ...state.skips, [step.id]: { by: answeredBy ?? "", reason: reason ?? "" } }
+  return answer
 }
 
 /** What another try a moment later may cure: nothing of these took effect. */
@@ -139,7 +177,12 @@ async function record(
   deps: WorkDeps,
 ): Promise<void> {
   const { stop } = await patiently({ ...state, closing: () => false }, () =>
-    deps.store.runs.recordStep(state.rollback.id, state.rollback.epoch, { id: step.id, attempt, result }),
+    deps.store.runs.recordStep(state.rollback.id, state.rollback.epoch, {
+      id: step.id,
+      attempt,
+      result,
+      asked: step.kind === "manual",
+    }),
   )
   if (stop) state.lease.sawStop()
   deps.wakeOutbox()
@@ -228,11 +271,17 @@ function contextOf(step: PlanStep, attempt: number, state: RunState, deps: WorkD
   }
 }
 
-function peopleOf(step: PlanStep, attempt: number, { rollback }: RunState, deps: WorkDeps): People {
+function peopleOf(
+  step: PlanStep,
+  attempt: number,
+  { rollback }: RunState,
+  deps: WorkDeps,
+  kind: "manual" | "failure" = "manual",
+): People {
   const { confirmations } = deps.store
   return {
     ask: async (instruction, timeoutMs) => {
-      const question = { id: deps.newId(), stepId: step.id, attempt, instruction, timeoutMs }
+      const question = { id: deps.newId(), kind, stepId: step.id, attempt, instruction, timeoutMs }
       const asked = await confirmations.ask(rollback.id, rollback.epoch, question)
       deps.wakeOutbox()
       return asked

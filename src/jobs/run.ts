@@ -11,7 +11,7 @@ import { conclude, everyStep } from "./conclude.ts"
 import { hashFiles } from "./freeze-run.ts"
 import type { Lease } from "./lease.ts"
 import { openTarget } from "./open-target.ts"
-import { runComponent, type RunState } from "./run-steps.ts"
+import { isNamedAnew, runComponent, type RunState } from "./run-steps.ts"
 import type { WorkDeps } from "./work.ts"
 
 /** Approvals younger than this were checked a moment ago, with the click. */
@@ -41,6 +41,7 @@ export async function runRollback(
     lease,
     closing,
     failed: false,
+    skips: {},
     heldComponents: new Set(),
     knownAttempts: knownAttempts(stepRuns),
   }
@@ -55,6 +56,7 @@ export async function runRollback(
     }
   if (lease.lost()) throw new LostLeaseError(rollback.id)
   if (closing() && !isOver(state)) return
+  if (await askForSkips(state, deps)) return
   await conclude(state, trouble, deps)
 }
 
@@ -116,10 +118,19 @@ function isOver(state: RunState): boolean {
 function knownAttempts(stepRuns: readonly StepRun[]): Map<string, number> {
   const known = new Map<string, number>()
   for (const { stepId, result } of stepRuns)
-    // What was ended while it ran may have done its work: its key stays.
-    if (result && result.outcome !== "unknown" && !["timed_out", "stopped"].includes(result.failure?.code ?? ""))
-      known.set(stepId, (known.get(stepId) ?? 0) + 1)
+    if (result && isNamedAnew(result)) known.set(stepId, (known.get(stepId) ?? 0) + 1)
   return known
+}
+
+/** People want steps left out: what was approved changes, so the approvers are asked, as after the end of a run. */
+async function askForSkips(state: RunState, deps: WorkDeps): Promise<boolean> {
+  const { rollback, skips } = state
+  if (Object.keys(skips).length === 0 || state.lease.stopRequested()) return false
+  await deps.store.rollbacks.prepareWithout(rollback.id, { ...rollback.skips, ...skips }, rollback.epoch)
+  deps.ring("rehearse", rollback.id)
+  deps.wakeOutbox()
+  deps.log.info({ steps: Object.keys(skips) }, "asked to skip")
+  return true
 }
 
 function capturesOf(stepRuns: readonly StepRun[]): Record<string, string> {

@@ -48,6 +48,6 @@ export function telling({ store, newId, log }: { store: Store; newId(): string; 
     },
 
     /** Analyses that still wait for root cause or prevention. */
-    remind: (): Promise<number> => store.records.remind(86_400_000, newId),
+    remind: (): Promise<number> => store.analyses.remind(),
   }
 }

@@ -28,6 +28,7 @@ function stepView(step: PlanStep, values: Values): StepView {
     script: scriptOf(step),
     bindings: bindingsOf(step, values),
     paste: pasteOf(step, values),
+    asks: step.onFailure === "ask",
     informative:
       step.kind === "check" &&
       Object.keys(step.expect.values).length === 0 &&

@@ -2,7 +2,16 @@ import type { Analysis, CriterionResult, RollbackView, StepRun } from "./facts.t
 
 type Facts = Omit<
   Analysis,
-  "auditHead" | "auditEntries" | "rootCause" | "prevention" | "followUps" | "filledBy" | "watch"
+  | "auditHead"
+  | "auditEntries"
+  | "rootCause"
+  | "prevention"
+  | "followUps"
+  | "revision"
+  | "filledBy"
+  | "watch"
+  | "timeline"
+  | "keptUntil"
 >
 
 const between = (from: string | null, to: string | null) =>
@@ -22,13 +31,18 @@ export function latestRuns(view: Pick<RollbackView, "stepRuns">): Map<string, St
 export function analysisFacts(view: RollbackView): Facts {
   const runs = latestRuns(view)
   return {
+    requestedAt: view.createdAt,
     // What was done by hand began nobody knows when; its record has one moment.
     startedAt: view.kind === "record" ? view.createdAt : view.startedAt,
     endedAt: view.endedAt,
     waitedMs: between(view.createdAt, view.approvedAt),
     // The clock of the RTO: from the approval.
     ranMs: between(view.approvedAt ?? view.startedAt, view.endedAt),
-    issues: issues(view),
+    approvals: view.approvals.map(({ userId, decidedAt }) => ({
+      userId,
+      afterMs: between(view.rehearsedAt ?? view.createdAt, decidedAt),
+    })),
+    issues: [...issues(view), ...overTime(view, runs)],
     affected: affected(view),
     criteria: criteria(view, runs),
     components: view.components.map((component) => ({
@@ -37,6 +51,14 @@ export function analysisFacts(view: RollbackView): Facts {
       ranMs: componentTime(component.steps.map((step) => runs.get(step.id))),
     })),
   }
+}
+
+/** Components that took longer than their RTO allows: worth asking why. */
+function overTime(view: RollbackView, runs: Map<string, StepRun>): string[] {
+  return view.components.flatMap(({ title, rtoMs, steps }) => {
+    const ranMs = componentTime(steps.map((step) => runs.get(step.id)))
+    return rtoMs !== null && ranMs !== null && ranMs > rtoMs ? [`${title} took longer than its RTO`] : []
+  })
 }
 
 /** From the component's first start to its last end; null when none of it ran. */
@@ -73,12 +95,16 @@ export function namedCode(code: string): string {
 
 function affected(view: RollbackView): Analysis["affected"] {
   const sums = new Map<string, Analysis["affected"][number]>()
+  const purges = new Set(
+    view.components.flatMap(({ steps }) => steps.filter((step) => step.kind === "purge").map((step) => step.id)),
+  )
   for (const run of view.stepRuns)
     for (const item of run.result?.affected ?? []) {
       const key = `${item.table} ${item.did}`
-      const sum = sums.get(key)
-      if (sum) sum.rows += item.rows
-      else sums.set(key, { ...item })
+      const sum = sums.get(key) ?? { ...item, rows: 0 }
+      sum.rows += item.rows
+      if (item.did === "removed" && purges.has(run.stepId)) sum.archived = (sum.archived ?? 0) + item.rows
+      sums.set(key, sum)
     }
   return [...sums.values()].filter((sum) => !cameAndWent(sum, sums))
 }

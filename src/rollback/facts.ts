@@ -114,6 +114,8 @@ export type StepView = {
   script: string
   /** Bound parameters: `$1 = "v1.2.0"`; secrets are never resolved here. */
   bindings: string[]
+  /** When it fails, people are asked what to do. */
+  asks?: boolean
   /** A check that expects nothing in particular: it is there to be read. */
   informative?: boolean
   /** The statement with its values, as a person pastes it; null where there is none. */
@@ -130,6 +132,8 @@ export type Rehearsal = {
   /** What could not be looked at at all, for example the target being unreachable. */
   problems: string[]
   warnings: string[]
+  /** Worth knowing, and no warning. */
+  notes?: string[]
 }
 
 /** Run time of earlier rollbacks with the same components. */
@@ -159,6 +163,8 @@ export type RollbackView = {
   endedBy: string | null
   endReason: string | null
   stopRequestedBy: string | null
+  /** Who decided that a run which broke off stays as it is, and when. */
+  left: { by: string; at: string } | null
   risk: Risk | null
   riskReasons: string[]
   rtoMs: number | null
@@ -212,9 +218,10 @@ export type Escalation = {
   resolvedAt: string | null
 }
 
-/** A question to people about what they are to do by hand. */
+/** A question to people: about what they are to do by hand, or what is to become of a step that failed. */
 export type Confirmation = {
   id: string
+  kind: "manual" | "failure"
   rollbackId: string
   stepId: string
   attempt: number
@@ -223,10 +230,15 @@ export type Confirmation = {
   expiresAt: string
   /** Its time is over, by the database's clock. */
   expired: boolean
-  answer: "done" | "not_done" | "timed_out" | "stopped" | null
+  answer: "done" | "not_done" | FailureAnswer | "timed_out" | "stopped" | null
+  /** Why the step is to be skipped. */
+  reason: string | null
   answeredBy: string | null
   answeredAt: string | null
 }
+
+/** What people decide about a step that failed: `leave` ends the run where it stands. */
+export type FailureAnswer = "retry" | "skip" | "leave"
 
 /** What a watch saw of one probe. */
 export type WatchSeen = {
@@ -243,20 +255,36 @@ export type WatchSeen = {
   last: string
 }
 
+/** What is to be done so that it does not happen again; `due` is a day, "2026-11-30". */
+export type FollowUp = { text: string; owner: string | null; due: string | null }
+
+/** Something that happened to a rollback; `kind` is that of its audit entry. */
+export type Event = { at: string; kind: string; actor: string }
+
 export type Analysis = {
+  /** When the command was given. */
+  requestedAt: string
   startedAt: string | null
   endedAt: string | null
   waitedMs: number | null
   ranMs: number | null
+  /** Who approved what ran, and how long after the card could be approved. */
+  approvals: { userId: string; afterMs: number | null }[]
   issues: string[]
-  affected: { table: string; did: string; rows: number }[]
+  /** `archived`: how many of the rows lie in the archive. */
+  affected: { table: string; did: string; rows: number; archived?: number }[]
+  /** Until when what was replaced or removed is kept for undo. */
+  keptUntil: string | null
+  timeline: Event[]
   criteria: CriterionResult[]
   components: { title: string; ranMs: number | null; rtoMs: number | null }[]
   auditHead: string
   auditEntries: number
   rootCause: string | null
   prevention: string | null
-  followUps: string | null
+  followUps: FollowUp[]
+  /** Counts the times that it was saved: a form that was opened before another was saved is told so. */
+  revision: number
   /** What the watch after the run saw; null without one. */
   watch: string | null
   filledBy: string | null
@@ -272,6 +300,8 @@ export type Message =
   | { kind: "file"; what: "analysis" }
   /** The approvers are called again. */
   | { kind: "nudge" }
+  /** Somebody decided that it stays as it is. */
+  | { kind: "left" }
   /** The analysis still waits for people. */
   | { kind: "reminder" }
   | { kind: "escalation"; escalationId: string }

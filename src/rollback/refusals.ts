@@ -14,6 +14,7 @@ export type Verb =
   | "note"
   | "acknowledge"
   | "confirm"
+  | "leave"
   | "fill"
 
 /** Why somebody may not do something, with the facts that the words need. Every one of them has a way out. */
@@ -43,6 +44,8 @@ export type Refusal =
   | { reason: "environment_busy"; environment: string; number: number; state: RollbackState; permalink: string | null }
   | { reason: "unknown_rollback"; given: string; newest: number | null }
   | { reason: "not_in_state"; number: number | null; state: RollbackState; can: string }
+  | { reason: "left"; number: number | null; by: string; at: string }
+  | { reason: "filled_meanwhile"; number: number | null; by: string | null; wrote: string[] }
   | { reason: "unknown_command"; given: string; nearest: string | null }
   | { reason: "not_yet"; what: string }
   | { reason: "missing_text"; usage: string }

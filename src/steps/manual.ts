@@ -24,6 +24,11 @@ export const manualStep: StepType<ManualStep> = {
   },
 }
 
+/** Asks what is to become of a step that failed, and waits like a step by hand does. */
+export async function askAfterFailure(people: People, timeoutMs: number, context: RunContext): Promise<Confirmation> {
+  return answerTo(await patiently(context, () => people.ask("", timeoutMs)), people, context)
+}
+
 /** An answer is seen this soon; nobody presses faster. */
 const lookEveryMs = 400
 
@@ -69,8 +74,16 @@ function resultOf(answered: Confirmation): StepResult {
   const why = {
     not_done: failure("not_done", "a person says that it is not done: do it, then Retry, or Skip it"),
     timed_out: failure("timed_out", "nobody said in time whether it is done: do it, then Retry, or Skip it"),
-    stopped: failure("stopped", "stopped while it waited for a person"),
   }
   const evidence = answer === "not_done" ? [`not done, says ${answeredBy ?? "somebody"} at ${at} UTC`] : []
-  return stepResult({ outcome: "failed", ms, ...by, evidence, failure: why[answer ?? "stopped"] })
+  return stepResult({
+    outcome: "failed",
+    ms,
+    ...by,
+    evidence,
+    failure:
+      answer === "not_done" || answer === "timed_out"
+        ? why[answer]
+        : failure("stopped", "stopped while it waited for a person"),
+  })
 }

@@ -1,7 +1,7 @@
 import type { Pool, PoolClient } from "pg"
 import type { Approval } from "../rollback/facts.ts"
 import { inTransaction } from "./database.ts"
-import { parseRollback } from "./rollbacks.ts"
+import { parseRollback } from "./find-rollback.ts"
 import { rollbackColumns, storable, type StoredRollback } from "./rows.ts"
 
 export type ApprovalClick = {

@@ -55,7 +55,8 @@ export function byHandStore(pool: Pool) {
         ])
         await client.query("select stepback.redraw_card($1)", [done.id])
         await client.query(
-          "insert into stepback.analyses (rollback_id, facts, remind_at) values ($1, '{}', now() + $2 * interval '1 millisecond')",
+          `insert into stepback.analyses (rollback_id, facts, remind_at, remind_every_ms)
+           values ($1, '{}', now() + $2::float8 * interval '1 millisecond', $2)`,
           [done.id, done.remindMs],
         )
         await client.query("select stepback.enqueue($1, $2, $3)", [

@@ -1,11 +1,13 @@
 import type { Pool, PoolClient } from "pg"
 import { errorCode, LostLeaseError } from "../errors.ts"
-import type { Confirmation, Message } from "../rollback/facts.ts"
+import type { Confirmation, FailureAnswer, Message } from "../rollback/facts.ts"
 import { inTransaction } from "./database.ts"
 import { isUuid, storable } from "./rows.ts"
 
 type Row = {
   id: string
+  kind: Confirmation["kind"]
+  reason: string | null
   rollback_id: string
   step_id: string
   attempt: number
@@ -17,14 +19,17 @@ type Row = {
   answered_by: string | null
   answered_at: Date | null
 }
-type Question = { id: string; stepId: string; attempt: number; instruction: string; timeoutMs: number }
+type Kind = Confirmation["kind"]
+type Question = { id: string; kind: Kind; stepId: string; attempt: number; instruction: string; timeoutMs: number }
 
-const columns = `id, rollback_id, step_id, attempt, instruction, asked_at, expires_at, expires_at <= now() as expired, answer,
+const columns = `id, kind, reason, rollback_id, step_id, attempt, instruction, asked_at, expires_at, expires_at <= now() as expired, answer,
   answered_by, answered_at`
 
 function parse(row: Row): Confirmation {
   return {
     id: row.id,
+    kind: row.kind,
+    reason: row.reason,
     rollbackId: row.rollback_id,
     stepId: row.step_id,
     attempt: row.attempt,
@@ -38,15 +43,16 @@ function parse(row: Row): Confirmation {
   }
 }
 
-function keyOf(rollbackId: string, stepId: string, attempt: number): string {
-  return `${rollbackId}/${stepId}/${attempt}/asked`
+/** The key of a question's message. What comes of a manual step is told by this message, not by one more. */
+export function questionKey(rollbackId: string, stepId: string, attempt: number, kind: Kind = "manual"): string {
+  return `${rollbackId}/${stepId}/${attempt}/${kind === "manual" ? "asked" : "what_now"}`
 }
 
 /** Its message is drawn again, without buttons. */
 async function redraw(client: PoolClient, row: Row): Promise<void> {
   await client.query("select stepback.edit_messages($1, $2)", [
     row.rollback_id,
-    keyOf(row.rollback_id, row.step_id, row.attempt),
+    questionKey(row.rollback_id, row.step_id, row.attempt, row.kind),
   ])
 }
 
@@ -59,19 +65,21 @@ export function confirmationStore(pool: Pool) {
         await client.query("select stepback.guard_epoch($1, $2)", [rollbackId, epoch])
         const instruction = question.instruction.replaceAll("\u0000", "").toWellFormed()
         const inserted = await client.query(
-          `insert into stepback.confirmations (id, rollback_id, step_id, attempt, instruction, expires_at)
-           values ($1, $2, $3, $4, $5, now() + $6 * interval '1 millisecond') on conflict (rollback_id, step_id, attempt) do nothing`,
-          [question.id, rollbackId, question.stepId, question.attempt, instruction, question.timeoutMs],
+          `insert into stepback.confirmations (id, rollback_id, step_id, attempt, instruction, expires_at, kind)
+           values ($1, $2, $3, $4, $5, now() + $6 * interval '1 millisecond', $7)
+           on conflict (rollback_id, step_id, attempt, kind) do nothing`,
+          [question.id, rollbackId, question.stepId, question.attempt, instruction, question.timeoutMs, question.kind],
         )
         if (inserted.rowCount === 1)
           await client.query("select stepback.enqueue($1, $2, $3)", [
             rollbackId,
-            keyOf(rollbackId, question.stepId, question.attempt),
+            questionKey(rollbackId, question.stepId, question.attempt, question.kind),
             storable({ kind: "manual", confirmationId: question.id } satisfies Message),
           ])
         const { rows } = await client.query<Row>(
-          `select ${columns} from stepback.confirmations where rollback_id = $1 and step_id = $2 and attempt = $3`,
-          [rollbackId, question.stepId, question.attempt],
+          `select ${columns} from stepback.confirmations where rollback_id = $1 and step_id = $2 and attempt = $3
+             and kind = $4`,
+          [rollbackId, question.stepId, question.attempt, question.kind],
         )
         return parse(rows[0] as Row)
       }).catch((error: unknown) => {
@@ -85,19 +93,29 @@ export function confirmationStore(pool: Pool) {
     },
 
     /** What a person says; null when somebody was first, or nobody waits for it any more. */
-    answer: (id: string, userId: string, answer: "done" | "not_done") =>
+    answer: (id: string, userId: string, answer: "done" | "not_done" | FailureAnswer, reason: string | null = null) =>
       inTransaction(pool, async (client) => {
         const { rows } = await client.query<Row>(
-          `update stepback.confirmations c set answer = $3, answered_by = $2, answered_at = clock_timestamp()
-           where id = $1 and answer is null and expires_at > now() and exists (
+          `update stepback.confirmations c set answer = $3, answered_by = $2, answered_at = clock_timestamp(), reason = $4
+           where id = $1 and answer is null and kind = case when $3 in ('done', 'not_done') then 'manual' else 'failure' end and expires_at > now() and exists (
              select from stepback.rollbacks r where r.id = c.rollback_id and r.state = 'running' and r.stop_requested_at is null)
            returning ${columns}`,
-          [id, userId, answer],
+          [id, userId, answer, reason],
         )
         const row = rows[0]
         if (!row) return null
-        const facts = storable({ step: row.step_id, attempt: row.attempt, answer })
-        await client.query("select stepback.append_audit($1, 'confirmed', $2, $3)", [row.rollback_id, userId, facts])
+        const facts = storable({
+          step: row.step_id,
+          attempt: row.attempt,
+          answer,
+          ...(reason === null ? {} : { reason }),
+        })
+        await client.query("select stepback.append_audit($1, $4, $2, $3)", [
+          row.rollback_id,
+          userId,
+          facts,
+          row.kind === "manual" ? "confirmed" : `answered_${answer}`,
+        ])
         await redraw(client, row)
         return parse(row)
       }),

@@ -1,5 +1,5 @@
 import type { Pool } from "pg"
-import type { Analysis, Escalation, Message } from "../rollback/facts.ts"
+import type { Escalation, Message } from "../rollback/facts.ts"
 import { inTransaction } from "./database.ts"
 import { isUuid, storable } from "./rows.ts"
 
@@ -7,14 +7,6 @@ export type EscalationFacts = Pick<
   Escalation,
   "trigger" | "stepId" | "headline" | "evidence" | "byHand" | "mention" | "channelId" | "acknowledgeWithinMs"
 >
-export type StoredAnalysis = {
-  facts: unknown
-  rootCause: string | null
-  prevention: string | null
-  followUps: string | null
-  filledBy: string | null
-}
-
 type EscalationRow = {
   id: string
   rollback_id: string
@@ -41,7 +33,7 @@ function parseEscalation(row: EscalationRow): Escalation & { rollbackId: string 
   }
 }
 
-/** Escalations, analyses and notes. */
+/** Escalations and notes. */
 export function recordStore(pool: Pool) {
   return {
     /** Raises an escalation once per key, with its message; a second time is nothing. */
@@ -129,68 +121,6 @@ export function recordStore(pool: Pool) {
             row.rollback_id,
             `${row.key}/${row.times_told}`,
             storable({ kind: "escalation", escalationId: row.id } satisfies Message),
-          ])
-        return rows.length
-      }),
-
-    async findAnalysis(rollbackId: string): Promise<StoredAnalysis | null> {
-      const { rows } = await pool.query<{
-        facts: unknown
-        root_cause: string | null
-        prevention: string | null
-        follow_ups: string | null
-        filled_by: string | null
-      }>("select facts, root_cause, prevention, follow_ups, filled_by from stepback.analyses where rollback_id = $1", [
-        rollbackId,
-      ])
-      const row = rows[0]
-      return row === undefined
-        ? null
-        : {
-            facts: row.facts,
-            rootCause: row.root_cause,
-            prevention: row.prevention,
-            followUps: row.follow_ups,
-            filledBy: row.filled_by,
-          }
-    },
-
-    fillAnalysis: (
-      rollbackId: string,
-      userId: string,
-      filled: Pick<Analysis, "rootCause" | "prevention" | "followUps">,
-    ) =>
-      inTransaction(pool, async (client) => {
-        await client.query(
-          `update stepback.analyses set root_cause = $2, prevention = $3, follow_ups = $4, filled_by = $5, filled_at = now(),
-             remind_at = case when $2::text is null or $3::text is null then remind_at end where rollback_id = $1`,
-          [rollbackId, clean(filled.rootCause), clean(filled.prevention), clean(filled.followUps), userId],
-        )
-        await client.query("select stepback.append_audit($1, 'analysis_filled', $2, '{}')", [rollbackId, userId])
-        // Complete: it also goes into the thread as a document, once.
-        if (filled.rootCause !== null && filled.prevention !== null)
-          await client.query("select stepback.enqueue($1, $2, $3)", [
-            rollbackId,
-            `${rollbackId}/file/analysis`,
-            storable({ kind: "file", what: "analysis" } satisfies Message),
-          ])
-        await client.query("select stepback.edit_messages($1, $2)", [rollbackId, `${rollbackId}/analysis`])
-      }),
-
-    /** Analyses that still wait for people, each given once per reminder. */
-    remind: (everyMs: number, newId: () => string) =>
-      inTransaction(pool, async (client) => {
-        const { rows } = await client.query<{ rollback_id: string }>(
-          `update stepback.analyses set remind_at = now() + $1 * interval '1 millisecond' where rollback_id in (
-             select rollback_id from stepback.analyses where remind_at <= now()
-               and (root_cause is null or prevention is null) limit 20 for update skip locked) returning rollback_id`,
-          [everyMs],
-        )
-        for (const { rollback_id: id } of rows)
-          await client.query("select stepback.enqueue($1, $2, $3)", [
-            id,
-            `${id}/reminder/${newId()}`,
-            storable({ kind: "reminder" } satisfies Message),
           ])
         return rows.length
       }),

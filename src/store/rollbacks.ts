@@ -2,7 +2,9 @@ import type { Pool, PoolClient } from "pg"
 import { errorCode } from "../errors.ts"
 import { isLive, statesBefore, type RollbackState } from "../rollback/states.ts"
 import { inTransaction } from "./database.ts"
-import { isUuid, rollbackColumns, rollbackRow, storable, type Selection, type StoredRollback } from "./rows.ts"
+import { one, parseRollback, type Moved } from "./find-rollback.ts"
+import { leave, prepareAgain, prepareWithout, reopen, type ReopenRequest } from "./reopening.ts"
+import { isUuid, rollbackColumns, storable, type Selection, type StoredRollback } from "./rows.ts"
 
 export type NewRollback = {
   id: string
@@ -23,17 +25,6 @@ export type Created =
   | { kind: "created"; rollback: StoredRollback }
   | { kind: "busy"; rollback: StoredRollback }
   | { kind: "repeated" }
-
-export type Moved = { kind: "moved"; rollback: StoredRollback } | { kind: "not_moved"; rollback: StoredRollback | null }
-
-export function parseRollback(row: unknown): StoredRollback {
-  return rollbackRow.parse(row)
-}
-
-async function one(client: Pool | PoolClient, where: string, values: unknown[]): Promise<StoredRollback | null> {
-  const { rows } = await client.query(`select ${rollbackColumns} from stepback.rollbacks where ${where}`, values)
-  return rows[0] === undefined ? null : parseRollback(rows[0])
-}
 
 /** Rollbacks: created under the environment's lock, moved only from a state that allows it. */
 export function rollbackStore(pool: Pool) {
@@ -103,9 +94,15 @@ export function rollbackStore(pool: Pool) {
       })
     },
 
+    leave: (id: string, userId: string) => inTransaction(pool, (client) => leave(client, id, userId)),
+
     /** Takes the rollback out of the hands of its approvers: what they approved has moved. */
     prepareAgain: (id: string, from: RollbackState[], moved: string[], epoch: number | null) =>
       inTransaction(pool, (client) => prepareAgain(client, id, from, moved, epoch)),
+
+    /** The same out of a run whose people want steps left out. */
+    prepareWithout: (id: string, skips: StoredRollback["skips"], epoch: number) =>
+      inTransaction(pool, (client) => prepareWithout(client, id, ["running"], { skips, epoch })),
 
     /**
      * Opens an ended run again, under the environment's lock: what failed is tried again. `skips` also changes what runs,
@@ -159,67 +156,6 @@ export async function move(client: PoolClient, id: string, to: RollbackState, fa
   ])
   await client.query("select stepback.redraw_card($1)", [id])
   if (ends) await client.query("select stepback.analyse_if_begun($1)", [id])
-  return { kind: "moved", rollback: parseRollback(rows[0]) }
-}
-
-async function prepareAgain(
-  client: PoolClient,
-  id: string,
-  from: RollbackState[],
-  moved: string[],
-  epoch: number | null,
-): Promise<Moved> {
-  const { rows } = await client.query(
-    `update stepback.rollbacks set state = 'preparing', token = null, moved = $3, lease_until = null, due_at = now(),
-       approved_at = null, worker = null, generation = generation + 1, ended_at = null, ended_by = null, end_reason = null,
-       stop_requested_at = null, stop_requested_by = null
-     where id = $1 and state = any($2) and ($4::integer is null or epoch = $4) returning ${rollbackColumns}`,
-    [id, from, storable(moved), epoch],
-  )
-  if (rows[0] === undefined) return { kind: "not_moved", rollback: await one(client, "id = $1", [id]) }
-  await client.query(
-    "update stepback.approvals set voided_at = now(), void_reason = $2 where rollback_id = $1 and voided_at is null",
-    [id, moved.join("; ")],
-  )
-  await client.query("select stepback.append_audit($1, 'moved', 'stepback', $2)", [id, storable({ moved })])
-  await client.query("select stepback.redraw_card($1)", [id])
-  return { kind: "moved", rollback: parseRollback(rows[0]) }
-}
-
-export type ReopenRequest = { actor: string; requestKey: string | null; skips: StoredRollback["skips"] | null }
-
-async function reopen(client: PoolClient, id: string, { actor, requestKey, skips }: ReopenRequest): Promise<Moved> {
-  const refused = async (): Promise<Moved> => ({ kind: "not_moved", rollback: await one(client, "id = $1", [id]) })
-  // The same request delivered again reopens nothing a second time.
-  const first = await client.query("insert into stepback.requests (key) values ($1) on conflict do nothing", [
-    requestKey ?? `reopen/${id}/${Date.now()}`,
-  ])
-  if (first.rowCount === 0) return refused()
-  // A later rollback has been at work here: what this one did is not there any more, or not as it was.
-  const later = await client.query(
-    `select 1 from stepback.rollbacks l join stepback.rollbacks r on r.id = $1
-     where l.environment = r.environment and l.number > r.number and l.started_at is not null limit 1`,
-    [id],
-  )
-  if (later.rowCount !== 0) return refused()
-  await client.query("update stepback.watches set ended_at = now() where rollback_id = $1 and ended_at is null", [id])
-  if (skips !== null) {
-    const moved = Object.entries(skips).map(([step, { reason }]) => `step ${step} will be skipped: ${reason}`)
-    const again = await prepareAgain(client, id, ["failed", "stopped"], moved, null)
-    if (again.kind === "moved")
-      await client.query("update stepback.rollbacks set skips = $2 where id = $1", [id, storable(skips)])
-    return again
-  }
-  const { rows } = await client.query(
-    `update stepback.rollbacks set state = 'running', generation = generation + 1, lease_until = null, worker = null, due_at = now(),
-       resumed_at = now(), ended_at = null, ended_by = null, end_reason = null, stop_requested_at = null,
-       stop_requested_by = null
-     where id = $1 and state in ('failed', 'stopped') and approved_at is not null returning ${rollbackColumns}`,
-    [id],
-  )
-  if (rows[0] === undefined) return refused()
-  await client.query("select stepback.append_audit($1, 'retried', $2, '{}')", [id, actor])
-  await client.query("select stepback.redraw_card($1)", [id])
   return { kind: "moved", rollback: parseRollback(rows[0]) }
 }
 

@@ -59,6 +59,8 @@ export const rollbackRow = z.object({
   end_reason: z.string().nullable(),
   stop_requested_at: moment,
   stop_requested_by: z.string().nullable(),
+  left_at: moment,
+  left_by: z.string().nullable(),
   epoch: z.number(),
   worker: z.string().nullable(),
   lease_until: moment,

@@ -3,7 +3,8 @@ import type { Message, RehearsedStep, Risk, StepResult, StepRun } from "../rollb
 import type { RollbackState } from "../rollback/states.ts"
 import { errorCode, LostLeaseError } from "../errors.ts"
 import { inOneGo, type Query } from "./database.ts"
-import { parseRollback } from "./rollbacks.ts"
+import { questionKey } from "./confirmations.ts"
+import { parseRollback } from "./find-rollback.ts"
 import { rollbackColumns, storable, type StoredRollback } from "./rows.ts"
 
 export type ToWorkOn = { id: string; state: RollbackState; waitingMs: number }
@@ -169,11 +170,11 @@ export function runStore(pool: Pool) {
       return rows[0]?.process ?? null
     },
 
-    /** The step's result, its audit entry, its reply and a new drawing of the card, at once. */
+    /** The step's result, its audit entry, its reply and a new drawing of the card, at once. `asked`: a question in the thread has become its reply. */
     async recordStep(
       id: string,
       epoch: number,
-      step: { id: string; attempt: number; result: StepResult },
+      step: { id: string; attempt: number; result: StepResult; asked?: boolean },
     ): Promise<{ stop: boolean }> {
       const { result, attempt } = step
       const facts = { step: step.id, attempt, outcome: result.outcome, affected: result.affected }
@@ -190,7 +191,7 @@ export function runStore(pool: Pool) {
             result.outcome,
             storable(result),
             storable(facts),
-            `${id}/${step.id}/${attempt}`,
+            step.asked === true ? questionKey(id, step.id, attempt) : `${id}/${step.id}/${attempt}`,
             storable(message),
           ],
         )
@@ -220,8 +221,10 @@ export function runStore(pool: Pool) {
           values: [id, end.state, end.reason, end.by],
         },
         {
-          text: `insert into stepback.analyses (rollback_id, facts, remind_at) values ($1, $2, now() + $3 * interval '1 millisecond')
-            on conflict (rollback_id) do update set facts = excluded.facts`,
+          text: `insert into stepback.analyses as a (rollback_id, facts, remind_at, remind_every_ms)
+            values ($1, $2, now() + $3::float8 * interval '1 millisecond', $3)
+            on conflict (rollback_id) do update set facts = excluded.facts, remind_every_ms = excluded.remind_every_ms,
+              remind_at = case when a.root_cause is null or a.prevention is null then excluded.remind_at end`,
           values: [id, storable(end.analysis), end.remindMs],
         },
         {

@@ -9,6 +9,9 @@ table analyses
   filled_by text
   filled_at timestamp with time zone
   remind_at timestamp with time zone
+  follow_up_list jsonb not null default '[]'::jsonb
+  revision integer not null default 0
+  remind_every_ms double precision not null default 86400000
 
 table approvals
   rollback_id uuid not null
@@ -74,6 +77,8 @@ table confirmations
   answer text
   answered_by text
   answered_at timestamp with time zone
+  kind text not null default 'manual'::text
+  reason text
 
 table counters
   name text not null
@@ -174,6 +179,8 @@ table rollbacks
   audit_entries integer not null default 0
   audit_head text not null default ''::text
   archive_removed_at timestamp with time zone
+  left_at timestamp with time zone
+  left_by text
 
 table step_runs
   rollback_id uuid not null
@@ -228,17 +235,21 @@ constraint stepback.cards cards_pkey PRIMARY KEY (token)
 
 constraint stepback.cards cards_rollback_id_fkey FOREIGN KEY (rollback_id) REFERENCES stepback.rollbacks(id)
 
-constraint stepback.confirmations confirmations_answer_check CHECK ((answer = ANY (ARRAY['done'::text, 'not_done'::text, 'timed_out'::text, 'stopped'::text])))
+constraint stepback.confirmations confirmations_answer_check CHECK ((answer = ANY (ARRAY['done'::text, 'not_done'::text, 'retry'::text, 'skip'::text, 'leave'::text, 'timed_out'::text, 'stopped'::text])))
+
+constraint stepback.confirmations confirmations_answered_by_check CHECK (((answer <> ALL (ARRAY['done'::text, 'not_done'::text, 'retry'::text, 'skip'::text, 'leave'::text])) OR (answered_by IS NOT NULL)))
 
 constraint stepback.confirmations confirmations_check CHECK (((answer IS NULL) = (answered_at IS NULL)))
 
-constraint stepback.confirmations confirmations_check1 CHECK (((answer <> ALL (ARRAY['done'::text, 'not_done'::text])) OR (answered_by IS NOT NULL)))
+constraint stepback.confirmations confirmations_kind_check CHECK ((kind = ANY (ARRAY['manual'::text, 'failure'::text])))
 
 constraint stepback.confirmations confirmations_pkey PRIMARY KEY (id)
 
+constraint stepback.confirmations confirmations_reason_check CHECK (((answer IS DISTINCT FROM 'skip'::text) OR (reason IS NOT NULL)))
+
 constraint stepback.confirmations confirmations_rollback_id_fkey FOREIGN KEY (rollback_id) REFERENCES stepback.rollbacks(id)
 
-constraint stepback.confirmations confirmations_rollback_id_step_id_attempt_key UNIQUE (rollback_id, step_id, attempt)
+constraint stepback.confirmations confirmations_rollback_id_step_id_attempt_kind_key UNIQUE (rollback_id, step_id, attempt, kind)
 
 constraint stepback.counters counters_pkey PRIMARY KEY (name)
 
@@ -273,6 +284,8 @@ constraint stepback.rollbacks rollbacks_check CHECK (((kind = 'rehearsal'::text)
 constraint stepback.rollbacks rollbacks_id_requester_id_key UNIQUE (id, requester_id)
 
 constraint stepback.rollbacks rollbacks_kind_check CHECK ((kind = ANY (ARRAY['rollback'::text, 'undo'::text, 'rehearsal'::text, 'record'::text])))
+
+constraint stepback.rollbacks rollbacks_left_check CHECK (((left_at IS NULL) = (left_by IS NULL)))
 
 constraint stepback.rollbacks rollbacks_number_key UNIQUE (number)
 
@@ -320,7 +333,7 @@ CREATE UNIQUE INDEX cards_pkey ON stepback.cards USING btree (token)
 
 CREATE UNIQUE INDEX confirmations_pkey ON stepback.confirmations USING btree (id)
 
-CREATE UNIQUE INDEX confirmations_rollback_id_step_id_attempt_key ON stepback.confirmations USING btree (rollback_id, step_id, attempt)
+CREATE UNIQUE INDEX confirmations_rollback_id_step_id_attempt_kind_key ON stepback.confirmations USING btree (rollback_id, step_id, attempt, kind)
 
 CREATE UNIQUE INDEX counters_pkey ON stepback.counters USING btree (name)
 
@@ -384,11 +397,16 @@ CREATE OR REPLACE FUNCTION stepback.analyse_if_begun(p_rollback uuid)
  RETURNS void
  LANGUAGE plpgsql
 AS $function$
+declare
+  v_every double precision;
 begin
-  if not exists (select 1 from stepback.rollbacks where id = p_rollback and started_at is not null) then
+  select coalesce((frozen::jsonb ->> 'remindMs')::float8, 86400000) into v_every
+    from stepback.rollbacks where id = p_rollback and started_at is not null;
+  if not found then
     return;
   end if;
-  insert into stepback.analyses (rollback_id, facts, remind_at) values (p_rollback, '{}', now() + interval '1 day')
+  insert into stepback.analyses (rollback_id, facts, remind_at, remind_every_ms)
+    values (p_rollback, '{}', now() + v_every * interval '1 millisecond', v_every)
     on conflict (rollback_id) do nothing;
   perform stepback.edit_messages(p_rollback, p_rollback || '/analysis');
   perform stepback.enqueue(p_rollback, p_rollback || '/analysis', '{"kind": "analysis"}');

@@ -1,4 +1,5 @@
 import type { Pool } from "pg"
+import { analysisStore } from "./analyses.ts"
 import { approvalStore } from "./approvals.ts"
 import { archiveStore } from "./archives.ts"
 import { auditStore } from "./audit.ts"
@@ -22,6 +23,7 @@ export function createStore(pool: Pool) {
     runs: runStore(pool),
     outbox: outboxStore(pool),
     records: recordStore(pool),
+    analyses: analysisStore(pool),
     confirmations: confirmationStore(pool),
     audit: auditStore(pool),
     figures: figureStore(pool),

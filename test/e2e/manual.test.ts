@@ -39,6 +39,28 @@ success:
   - { text: The flag is off, from: flag }
 `
 
+/** Its second step succeeds when this file is there. */
+const asks = (file: string) => `version: 1
+environment: asks
+title: With a question
+target: { http: "\${STAGING_URL}" }
+approve:
+  low: { count: 1, from: anyone }
+  medium: { count: 1, from: anyone }
+  high: { count: 1, from: anyone }
+escalate: { channel: C0ONCALL, mention: [S0ONCALL] }
+components:
+  service:
+    title: Service
+    risk: low
+    steps:
+      - { id: first, title: Look first, effect: keyed, command: [sleep, "0"] }
+      - { id: shaky, title: The shaky one, effect: keyed, command: [test, "-e", ${file}], on_failure: ask }
+      - { id: after, title: Afterwards, effect: keyed, command: [sleep, "0"] }
+success:
+  - { text: The shaky one held, from: shaky }
+`
+
 beforeAll(async () => {
   plans = await mkdtemp(join(tmpdir(), "stepback-plans-"))
   for (const [name, timeout] of [
@@ -46,6 +68,7 @@ beforeAll(async () => {
     ["brief", "1s"],
   ] as const)
     await writeFile(join(plans, `${name}.yaml`), plan(name, timeout))
+  await writeFile(join(plans, "asks.yaml"), asks(join(plans, "there")))
   stage = await startStage({ mode: "http", queue: "redis", plans })
   await stage.start({ STEPBACK_ROLE: "bot" })
   worker = await stage.start({ STEPBACK_ROLE: "worker" })
@@ -122,8 +145,9 @@ test(
     expect(wordsOf(analysis)).toContain("The flag is off")
     const replies = stage.slack.replies("staging", card.ts)
     expect(replies.filter((message) => wordsOf(message).includes("Open the console"))).toHaveLength(1)
-    const step = replies.find((message) => message.text.includes("confirmed by"))
-    expect(step?.text).toMatch(/done, confirmed by <@U0CAROL> at \d\d:\d\d:\d\d UTC/)
+    // The question has become the step's reply; the other one is that of the step after it.
+    expect(replies.map((message) => message.ts === asked.ts)).toEqual([true, false])
+    expect(replies[0]?.text).toMatch(/^✓ Turn the flag off · done, says <@U0CAROL> at \d\d:\d\d:\d\d UTC/)
   },
 )
 
@@ -164,4 +188,70 @@ test("nobody answers in time: the step fails, and says so", async () => {
     (message) => message.text.startsWith("✗ Turn the flag off") && !hasButton(message, "manual_done"),
   )
   expect(told.text).toMatch(/nobody (answered|said) in time/)
+})
+
+test(
+  "on_failure: ask waits for people: Retry as often as they want, over the worker's death, and one escalation a failure",
+  { timeout: 120_000 },
+  async () => {
+    const scene = play()
+    const card = await approved(scene, "asks")
+    const asked = await question(card, (message) => hasButton(message, "failure_retry"))
+    expect(asked.text).toMatch(/<@U0ALICE>, <@U0BOB>: R-\d+ waits for you to decide/)
+    await scene.sees("oncall", "the call", (message) => message.text.includes("The shaky one"))
+    await scene.sees("staging", "that it waits", (message) => {
+      return message.ts === card.ts && message.text.includes("the thread asks what to do") && hasButton(message, "stop")
+    })
+    worker.kill("SIGKILL")
+    await worker.ended
+    worker = await stage.start({ STEPBACK_ROLE: "worker" })
+    await worker.logged((line) => line["msg"] === "run taken")
+    await scene.presses("guest", asked, "failure_retry")
+    await scene.isTold("guest", "full members of this workspace may retry this")
+    await scene.presses("carol", asked, "failure_retry")
+    const again = await question(card, (message) => message.ts !== asked.ts && hasButton(message, "failure_retry"))
+    await writeFile(join(plans, "there"), "")
+    // Answered while nobody works on it: the answer waits, as the question did.
+    worker.kill("SIGKILL")
+    await worker.ended
+    await scene.presses("carol", again, "failure_retry")
+    worker = await stage.start({ STEPBACK_ROLE: "worker" })
+    const analysis = await ended(scene)
+    expect(analysis.text).toContain("✓ The shaky one held")
+    expect(analysis.text).toMatch(/Retry chosen in the thread by <@U0CAROL>[^]*Retry chosen[^]*succeeded/)
+    const replies = stage.slack.replies("staging", card.ts)
+    expect(replies.filter((message) => /had failed: retried by <@U0CAROL>/.test(message.text))).toHaveLength(2)
+    expect(stage.slack.messages("oncall").filter((message) => message.text.includes("The shaky one"))).toHaveLength(2)
+    await rm(join(plans, "there"))
+  },
+)
+
+test("on_failure: ask, Skip: the reason goes to a second person, then the run goes on without the step", async () => {
+  const scene = play()
+  const card = await approved(scene, "asks")
+  const asked = await question(card, (message) => hasButton(message, "failure_skip"))
+  await scene.presses("bob", asked, "failure_skip")
+  await scene.fills("bob", { reason: "it is known to be down" })
+  const again = await scene.sees("staging", "the card that asks again", (message) => {
+    return message.ts === card.ts && hasButton(message, "approve") && message.text.includes("it is known to be down")
+  })
+  await scene.presses("bob", again, "approve")
+  await scene.isTold("bob", "another person has to approve it")
+  await scene.presses("carol", again, "approve")
+  const analysis = await ended(scene)
+  expect(analysis.text).toContain("– The shaky one held · not checked")
+  expect(analysis.text).toContain("skipped (it is known to be down)")
+  expect(stage.slack.replies("staging", card.ts).at(-1)?.text).toContain("Afterwards")
+})
+
+test("on_failure: ask, Stop here: the run ends, and the card has the ways on", async () => {
+  const scene = play()
+  const card = await approved(scene, "asks")
+  const asked = await question(card, (message) => hasButton(message, "failure_leave"))
+  await scene.presses("alice", asked, "failure_leave")
+  await scene.sees("staging", "the end", (message) => {
+    return message.ts === card.ts && ["retry", "skip", "undo", "leave"].every((action) => hasButton(message, action))
+  })
+  const told = await question(card, (message) => message.ts === asked.ts && !hasButton(message, "failure_leave"))
+  expect(told.text).toContain("stopped here by <@U0ALICE>")
 })

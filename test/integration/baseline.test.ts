@@ -218,7 +218,10 @@ describe("on the card", () => {
     const fresh = await prepare(["db-config"])
     expect(fresh).toMatchObject({
       policy: { risk: "low" },
-      rehearsal: { warnings: [expect.stringContaining("baseline: ")] },
+      rehearsal: {
+        notes: [expect.stringMatching(/^baseline: .* old, captured \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC$/)],
+        warnings: [],
+      },
     })
     await state.pool.query("update stepback.baselines set captured_at = captured_at - interval '31 days'")
     const old = await prepare(["db-config"])

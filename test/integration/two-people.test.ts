@@ -265,7 +265,13 @@ describe("everything but Approve", () => {
     ["a note, of nothing but NUL", (card) => note(card, "\u0000 \u0000", as("U0BOB"), town.deps), "missing_text"],
     [
       "the analysis, by a guest",
-      (card) => fillAnalysis(card.id, { rootCause: "x", prevention: "y", followUps: "" }, as("U0GUEST"), town.deps),
+      (card) =>
+        fillAnalysis(
+          card.id,
+          { rootCause: "x", prevention: "y", followUps: [], revision: 0 },
+          as("U0GUEST"),
+          town.deps,
+        ),
       "guest",
     ],
     ["I'm on it, for an escalation that is none", (card) => acknowledge(card.id, as("U0BOB"), town.deps), "old_card"],

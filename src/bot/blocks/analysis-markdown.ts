@@ -1,5 +1,14 @@
 import type { Analysis, CriterionResult, RollbackView } from "../../rollback/facts.ts"
-import { affectedText, componentText, criterionMarks, filledIn, issuesOf, timesText } from "./analysis-facts.ts"
+import {
+  affectedText,
+  approvalText,
+  componentText,
+  criterionMarks,
+  eventOf,
+  filledIn,
+  issuesOf,
+  timesText,
+} from "./analysis-facts.ts"
 import { clean, oneLine } from "./escape.ts"
 import { nameOf, number } from "./format.ts"
 
@@ -17,13 +26,15 @@ export function analysisMarkdown(view: RollbackView, analysis: Analysis): string
       .join("\n\n"),
     `## 1. Timestamp and duration\n\n${inline(timesText(view, analysis))}`,
     bullets(analysis.components.map(componentText)),
+    bullets(analysis.approvals.map(({ userId, afterMs }) => `approved by ${userId}${approvalText(afterMs)}`)),
     `## 2. Issues encountered\n\n${bullets(issuesOf(view, analysis)) || "None."}`,
     `## 3. Data affected\n\n${inline(affectedText(analysis))}`,
     `## 4. Root cause\n\n${block(analysis.rootCause)}`,
     `## 5. Prevention\n\n${block(analysis.prevention)}`,
-    filledIn(analysis.followUps) ? `## Follow-ups\n\n${block(analysis.followUps)}` : "",
+    analysis.followUps.length === 0 ? "" : `## Follow-ups\n\n${followUps(analysis)}`,
     `## Success criteria\n\n${analysis.criteria.map(criterion).join("\n") || "The plan names none."}`,
     analysis.watch === null ? "" : `## Watch\n\n${inline(analysis.watch)}`,
+    analysis.timeline.length === 0 ? "" : `## Timeline\n\n${timeline(analysis)}`,
     `Audit head \`${analysis.auditHead.replace(/[^\w:-]/g, "")}\`, entry ${number(analysis.auditEntries)}.`,
   ]
     .filter((part) => part !== "")
@@ -36,6 +47,23 @@ function criterion({ text, outcome, evidence }: CriterionResult): string {
   const { word } = criterionMarks[outcome]
   const facts = [word === "" ? "" : `**${word}**`, inline(evidence)].filter((fact) => fact !== "").join(", ")
   return `- [${outcome === "holds" ? "x" : " "}] ${inline(text)}${facts === "" ? "" : `: ${facts}`}`
+}
+
+function followUps(analysis: Analysis): string {
+  const rows = analysis.followUps.map(
+    ({ text, owner, due }) =>
+      `| ${inline(text)} | ${inline(owner ?? "nobody yet")} | ${inline(due ?? "no date yet")} |`,
+  )
+  return ["| What | Owner | Until |", "|---|---|---|", ...rows].join("\n")
+}
+
+function timeline(analysis: Analysis): string {
+  return bullets(
+    analysis.timeline.map((event) => {
+      const { at, did, by } = eventOf(event)
+      return `${at} ${did}${by === null ? "" : ` by ${by}`}`
+    }),
+  )
 }
 
 function bullets(lines: string[]): string {

@@ -1,11 +1,10 @@
-import type { InputBlock, ModalView } from "@slack/types"
-
-import type { Analysis, CriterionResult, RollbackView } from "../../rollback/facts.ts"
-import { cut, cutShort } from "./escape.ts"
+import type { Analysis, CriterionResult, Event, FollowUp, RollbackView } from "../../rollback/facts.ts"
 import { draw, type Drawn } from "./fit.ts"
 import {
   affectedText,
+  approvalText,
   componentText,
+  eventOf,
   criterionMarks,
   filledIn,
   issuesOf,
@@ -13,10 +12,15 @@ import {
   timesText,
 } from "./analysis-facts.ts"
 import { nameOf, number } from "./format.ts"
-import { buttons, footer, headline, joined, list, mention, type Line, type Part } from "./parts.ts"
-import { plain } from "./render.ts"
+import { buttons, footer, headline, joined, list, listOf, mention, type Line, type Part } from "./parts.ts"
 
 export { analysisMarkdown } from "./analysis-markdown.ts"
+
+/** The same for one person: the analysis itself is known by its first words, and there is one. */
+export function drawAnalysisAgain(view: RollbackView, analysis: Analysis): Drawn {
+  const { text, blocks } = drawAnalysis(view, analysis)
+  return { text: `Shown again: ${text}`, blocks }
+}
 
 /** What has to be known after a rollback; filled in except for what only people know. */
 export function drawAnalysis(view: RollbackView, analysis: Analysis): Drawn {
@@ -25,7 +29,10 @@ export function drawAnalysis(view: RollbackView, analysis: Analysis): Drawn {
   const filled = analysis.filledBy === null ? null : ["filled in by ", mention(analysis.filledBy)]
   return draw([
     headline(title(view), waiting, filled),
-    list([{ bold: "1 Timestamp and duration" }, `: ${timesText(view, analysis)}`], componentLines(analysis)),
+    list(
+      [{ bold: "1 Timestamp and duration" }, `: ${timesText(view, analysis)}`],
+      [...componentLines(analysis), ...approvalLines(analysis)],
+    ),
     several(
       "2 Issues encountered",
       issuesOf(view, analysis).map((issue): Line => [issue]),
@@ -34,32 +41,16 @@ export function drawAnalysis(view: RollbackView, analysis: Analysis): Drawn {
     list([{ bold: "3 Data affected" }, `: ${affectedText(analysis)}`], []),
     given("4 Root cause", analysis.rootCause),
     given("5 Prevention", analysis.prevention),
-    ...(filledIn(analysis.followUps) ? [given("Follow-ups", analysis.followUps)] : []),
+    ...listOf("Follow-ups", analysis.followUps.map(followUpLine)),
     list(
       "Success criteria",
       analysis.criteria.length === 0 ? [["The plan names none."]] : analysis.criteria.map(criterionLine),
     ),
     ...(analysis.watch === null ? [] : [list([{ bold: "Watch" }, `: ${analysis.watch}`], [])]),
+    ...listOf("Timeline", analysis.timeline.map(eventLine)),
     ...buttons({ id: "fill_analysis", label: missing.length === 0 ? "Change" : "Fill in", value: view.id }),
     ...footer(audit(analysis)),
   ])
-}
-
-/** The form behind the button: what only people know. */
-export function analysisForm(view: RollbackView, analysis: Analysis): ModalView {
-  return {
-    type: "modal",
-    callback_id: "analysis_form",
-    private_metadata: view.id.slice(0, 3000),
-    title: plain(cutShort(`Analysis ${nameOf(view) ?? ""}`.trim(), 24)),
-    submit: plain("Save"),
-    close: plain("Close"),
-    blocks: [
-      input("root_cause", "Root cause of the original failure", analysis.rootCause),
-      input("prevention", "How it is prevented next time", analysis.prevention),
-      { ...input("follow_ups", "Follow-ups", analysis.followUps), optional: true },
-    ],
-  }
 }
 
 function title(view: RollbackView): string {
@@ -69,6 +60,22 @@ function title(view: RollbackView): string {
 
 function componentLines({ components }: Analysis): Line[] {
   return components.map((component): Line => ["• ", componentText(component)])
+}
+
+function approvalLines({ approvals }: Analysis): Line[] {
+  return approvals.map(({ userId, afterMs }): Line => ["• approved by ", mention(userId), approvalText(afterMs)])
+}
+
+function followUpLine({ text, owner, due }: FollowUp): Line {
+  return [
+    "• ",
+    ...joined([[text], owner === null ? ["nobody yet"] : [mention(owner)], [`until ${due ?? "no date yet"}`]]),
+  ]
+}
+
+function eventLine(event: Event): Line {
+  const { at, did, by } = eventOf(event)
+  return [`${at} ${did}`, ...(by === null ? [] : [" by ", mention(by)])]
 }
 
 function criterionLine({ text, outcome, evidence }: CriterionResult): Line {
@@ -106,19 +113,4 @@ function audit({ auditHead, auditEntries }: Analysis): Line | null {
   if (auditHead === "") return null
   const head = auditHead.length > 12 ? `${auditHead.slice(0, 6)}…${auditHead.slice(-2)}` : auditHead
   return [`audit head ${head}, entry ${number(auditEntries)}`]
-}
-
-function input(id: string, label: string, value: string | null): InputBlock {
-  return {
-    type: "input",
-    block_id: id,
-    label: plain(label),
-    element: {
-      type: "plain_text_input",
-      action_id: id,
-      multiline: true,
-      max_length: 3000,
-      ...(filledIn(value) ? { initial_value: cut(value, 3000) } : {}),
-    },
-  }
 }

@@ -4,7 +4,7 @@ import { criterionMarks } from "./analysis-facts.ts"
 import { approvedBy, componentLine } from "./card-running.ts"
 import { digest, whoAsks } from "./card-waiting.ts"
 import { failureLines } from "./failure.ts"
-import { between, duration, number, tookText } from "./format.ts"
+import { between, duration, exactTime, nameOf, number, tookText } from "./format.ts"
 import { nameAfter, nameBefore } from "./naming.ts"
 import { buttons, footer, headline, list, listOf, mention, type ButtonPart, type Line, type Part } from "./parts.ts"
 import {
@@ -18,12 +18,15 @@ import {
   type StepStanding,
 } from "./progress.ts"
 
-export type EndAction = "undo" | "retry" | "skip" | "analysis"
+export type EndAction = "undo" | "retry" | "skip" | "leave" | "analysis"
 
-const labels = { undo: "Undo", retry: "Retry", skip: "Skip", analysis: "Analysis" } as const satisfies Record<
-  EndAction,
-  string
->
+const labels = {
+  undo: "Undo",
+  retry: "Retry",
+  skip: "Skip",
+  leave: "Leave it",
+  analysis: "Analysis",
+} as const satisfies Record<EndAction, string>
 
 /** Succeeded, failed or stopped: the result first. */
 export function endedParts(
@@ -33,11 +36,27 @@ export function endedParts(
   const factsOf = { succeeded: succeededFacts, failed: failedFacts, stopped: stoppedFacts }[state]
   return [
     headline(nameAfter(view), ...factsOf(view, now)),
+    ...listOf(null, leftLines(view)),
     ...(state === "succeeded" ? succeededBody(view, now) : brokenOffBody(view)),
     whoAsks(view),
     ...buttons(...actions.map((action): ButtonPart => actionButton(view, action))),
     ...footer(approvedBy(view), digest(view)),
   ]
+}
+
+const leaveConfirm = {
+  title: "Leave it as it is?",
+  text: "Nobody can retry or skip after that. What was done stays; /rollback undo still takes it back.",
+  yes: "Leave it",
+  no: "Back",
+}
+
+/** Who decided that it stays as it is, and what can still be done. */
+export function leftLines(view: RollbackView): Line[] {
+  if (view.left === null) return []
+  const name = nameOf(view)
+  const way = name === null ? "" : `; /rollback undo ${name} still takes back what was done`
+  return [["– ", { bold: "Left as it is" }, " by ", mention(view.left.by), ` at ${exactTime(view.left.at)}${way}`]]
 }
 
 /** Ended before anything ran. */
@@ -127,9 +146,12 @@ function succeededBody(view: RollbackView, now: Date): Part[] {
 function brokenOffBody(view: RollbackView): Part[] {
   const trouble = troubleOf(view)
   const failure = trouble?.run.result?.failure ?? null
+  // Which step it was stands in the headline already.
+  const said = trouble !== null && view.endReason === titleOf(view, trouble.run.stepId)
+  const endReason = said ? null : view.endReason
   return [
     ...listOf(null, failure === null ? [] : failureLines(failure, { code: false })),
-    ...(view.endReason === null ? [] : [list(null, [[view.endReason]])]),
+    ...(endReason === null ? [] : [list(null, [[endReason]])]),
     ...doneAndNot(view),
     ...listOf(null, affectedLines(view)),
   ]
@@ -174,5 +196,10 @@ function affectedLines(view: RollbackView): Line[] {
 
 function actionButton(view: RollbackView, action: EndAction): ButtonPart {
   const undoPart = action === "undo" && view.state !== "succeeded"
-  return { id: action, label: undoPart ? "Undo what was done" : labels[action], value: view.id }
+  return {
+    id: action,
+    label: undoPart ? "Undo what was done" : labels[action],
+    value: view.id,
+    ...(action === "leave" ? { confirm: leaveConfirm } : {}),
+  }
 }

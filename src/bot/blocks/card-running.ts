@@ -1,7 +1,7 @@
 import type { RollbackView } from "../../rollback/facts.ts"
 import { between, clock, duration, plural, tookText } from "./format.ts"
 import { nameDuring } from "./naming.ts"
-import { buttons, headline, joined, list, mention, mentions, type Line, type Part } from "./parts.ts"
+import { buttons, headline, joined, list, listOf, mention, mentions, type Line, type Part } from "./parts.ts"
 import { elapsedOf, latestRun, progressOf, standingOf, stepsOf, type ComponentProgress } from "./progress.ts"
 import { whoAsks } from "./card-waiting.ts"
 
@@ -19,6 +19,7 @@ export function runningParts(view: RollbackView, now: Date): Part[] {
   return [
     headline(nameDuring(view), clockFact(view, now), stepFact(view), approvedBy(view)),
     list(null, shown),
+    ...listOf(null, askLines(view)),
     ...stopLine(view),
     ...stopButton(view),
     whoAsks(view),
@@ -68,6 +69,13 @@ function stepFact(view: RollbackView): Line | null {
   const words = steps.map((step) => standingOf(latestRun(view, step.id)).word)
   const settled = words.filter((word) => word === "done" || word === "skipped").length
   return [`${settled} of ${plural(steps.length, "step")} done`]
+}
+
+/** A step that failed and asks: the answer is given in the thread. */
+function askLines(view: RollbackView): Line[] {
+  return stepsOf(view)
+    .filter((step) => step.asks === true && ["failed", "not known"].includes(standingOf(latestRun(view, step.id)).word))
+    .map((step): Line => ["? ", { bold: step.title }, " has failed: the thread asks what to do"])
 }
 
 function stopLine(view: RollbackView): Part[] {

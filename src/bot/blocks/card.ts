@@ -16,6 +16,7 @@ export function drawCard(view: RollbackView, now: Date, actions: readonly EndAct
 
 /** What an ended rollback offers: going on where it broke off, taking back what it did, reading about it. */
 function actionsOf(view: RollbackView): EndAction[] {
+  if (view.left !== null) return ["analysis"]
   const offered: EndAction[] = view.state === "succeeded" ? [] : ["retry"]
   if (troubleOf(view) !== null) offered.push("skip")
   const acting = new Set(
@@ -25,7 +26,9 @@ function actionsOf(view: RollbackView): EndAction[] {
     ({ stepId, result }) =>
       acting.has(stepId) && (result?.outcome === "succeeded" || (result?.affected.length ?? 0) > 0),
   )
-  return didSomething ? [...offered, "undo", "analysis"] : [...offered, "analysis"]
+  if (didSomething) offered.push("undo")
+  if (view.state !== "succeeded") offered.push("leave")
+  return [...offered, "analysis"]
 }
 
 function cardParts(view: RollbackView, now: Date, actions: readonly EndAction[]): Part[] {

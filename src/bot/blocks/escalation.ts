@@ -14,7 +14,7 @@ export function drawEscalation(view: RollbackView, escalation: Escalation, now: 
       escalation.evidence.map((line): Line => [line]),
     ),
     ...byHand(view, escalation),
-    ...footer(standing(escalation, now), thread(view)),
+    ...footer(standing(view, escalation, now), thread(view)),
     ...(open ? buttons({ id: "acknowledge", label: "I'm on it", value: escalation.id, style: "primary" }) : []),
   ])
 }
@@ -32,7 +32,7 @@ function byHand(view: RollbackView, escalation: Escalation): Part[] {
   return [code([{ bold: "By hand" }], escalation.byHand, { pasted: true, rest })]
 }
 
-function standing(escalation: Escalation, now: Date): Line {
+function standing(view: RollbackView, escalation: Escalation, now: Date): Line {
   const { acknowledgedBy, acknowledgedAt, resolvedAt, raisedAt, timesTold, acknowledgeWithinMs } = escalation
   const onIt: Line | null =
     acknowledgedAt === null
@@ -41,7 +41,13 @@ function standing(escalation: Escalation, now: Date): Line {
           ...(acknowledgedBy === null ? ["somebody"] : [mention(acknowledgedBy)]),
           ` is on it since ${timeOfDay(acknowledgedAt)}`,
         ]
-  const resolved: Line | null = resolvedAt === null ? null : [`✓ resolved at ${timeOfDay(resolvedAt)}`]
+  // Left is not mended: it only calls nobody any more.
+  const resolved: Line | null =
+    resolvedAt === null
+      ? null
+      : view.left === null
+        ? [`✓ resolved at ${timeOfDay(resolvedAt)}`]
+        : ["– left as it is by ", mention(view.left.by), ` at ${timeOfDay(view.left.at)}`]
   if (onIt !== null || resolved !== null) return joined([resolved, onIt])
   const open = between(raisedAt, now.toISOString())
   const told = timesTold > 1 ? [`told ${timesTold} times in ${duration(open ?? 0)}`] : null

@@ -2,7 +2,9 @@ import type { Analysis, Confirmation, Escalation, Message, RollbackView } from "
 import { postedHeadText } from "../../rollback/audit.ts"
 import { drawAnalysis } from "./analysis.ts"
 import { drawCard, type EndAction } from "./card.ts"
+import { leftLines } from "./card-ended.ts"
 import { drawEscalation } from "./escalation.ts"
+import { drawFailureQuestion } from "./failure-question.ts"
 import { draw, type Drawn } from "./fit.ts"
 import { drawManual } from "./manual.ts"
 import { footer, list, mention, type Line } from "./parts.ts"
@@ -32,6 +34,8 @@ export function drawMessage(message: Message, view: RollbackView, extras: Extras
       throw new Error("a file is uploaded, not drawn")
     case "text":
       return drawText(message.text, view)
+    case "left":
+      return drawLeft(view)
     case "nudge":
       return drawNudge(view, now)
     case "reminder":
@@ -43,7 +47,9 @@ export function drawMessage(message: Message, view: RollbackView, extras: Extras
     case "manual":
       if (extras.confirmation === undefined)
         throw new Error(`question ${message.confirmationId} was not given to be drawn`)
-      return drawManual(view, extras.confirmation)
+      return extras.confirmation.kind === "failure"
+        ? drawFailureQuestion(view, extras.confirmation, now)
+        : drawManual(view, extras.confirmation)
     case "analysis":
       if (extras.analysis === undefined) throw new Error(`the analysis of ${view.id} was not given to be drawn`)
       return drawAnalysis(view, extras.analysis)
@@ -58,6 +64,11 @@ export function plainForm(drawn: Drawn): { text: string } {
   return {
     text: lost ? `${drawn.text}\n(Slack did not take the buttons of this message: it can only be read.)` : drawn.text,
   }
+}
+
+/** The decision, where everybody who followed the run reads it. */
+function drawLeft(view: RollbackView): Drawn {
+  return draw([list(null, leftLines(view))])
 }
 
 /**

@@ -14,7 +14,14 @@ export type Span =
 
 export type Line = Span[]
 
-export type ButtonPart = { id: string; label: string; value: string; style?: "primary" | "danger" }
+/** `confirm`: asked before the click counts, for what cannot be taken back. */
+export type ButtonPart = {
+  id: string
+  label: string
+  value: string
+  style?: "primary" | "danger"
+  confirm?: { title: string; text: string; yes: string; no: string }
+}
 
 export type Part =
   /** `title` stands large; `facts` beside it say the most important numbers. */

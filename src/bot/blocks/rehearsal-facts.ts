@@ -106,5 +106,9 @@ function warningLines(view: RollbackView, steps: StepView[], seen: Seen): Line[]
   const ofSteps = steps.flatMap((step) =>
     (seen.get(step.id)?.warnings ?? []).map((warning) => `${step.title}: ${warning}`),
   )
-  return [...new Set([...(view.rehearsal?.warnings ?? []), ...ofSteps])].map((warning) => ["! ", warning])
+  const warnings = [...new Set([...(view.rehearsal?.warnings ?? []), ...ofSteps])]
+  return [
+    ...warnings.map((warning): Line => ["! ", warning]),
+    ...(view.rehearsal?.notes ?? []).map((note): Line => ["• ", note]),
+  ]
 }

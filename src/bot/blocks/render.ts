@@ -84,13 +84,23 @@ export function plain(text: string): { type: "plain_text"; text: string; emoji: 
   return { type: "plain_text", text, emoji: false }
 }
 
-export function button({ id, label, value, style }: ButtonPart): Button {
+export function button({ id, label, value, style, confirm }: ButtonPart): Button {
   return {
     type: "button",
     action_id: id,
     text: plain(cutShort(label, limits.button)),
     value: value.slice(0, limits.value),
     ...(style === undefined ? {} : { style }),
+    ...(confirm === undefined
+      ? {}
+      : {
+          confirm: {
+            title: plain(cutShort(confirm.title, 100)),
+            text: plain(cutShort(confirm.text, 300)),
+            confirm: plain(cutShort(confirm.yes, 30)),
+            deny: plain(cutShort(confirm.no, 30)),
+          },
+        }),
   }
 }
 

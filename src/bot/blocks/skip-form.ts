@@ -4,11 +4,15 @@ import { cut, cutShort, oneLine } from "./escape.ts"
 import { plain } from "./render.ts"
 
 /** Asks why a failed step should be left out; the approvers read it. */
-export function skipForm(view: RollbackView, stepTitle: string): ModalView {
+export function skipForm(
+  view: RollbackView,
+  stepTitle: string,
+  form = { callback: "skip_form", metadata: view.id },
+): ModalView {
   return {
     type: "modal",
-    callback_id: "skip_form",
-    private_metadata: view.id,
+    callback_id: form.callback,
+    private_metadata: form.metadata,
     title: plain(cutShort(view.number === null ? "Skip" : `Skip in R-${view.number}`, 24)),
     submit: plain("Ask"),
     close: plain("Back"),

@@ -42,6 +42,10 @@ export function refusalWords(refused: Refused): string {
       return `${capital(rollbackText(refusal.number))} is ${stateWords[refusal.state]}, so that is not possible. What you can do: ${safe(refusal.can)}.`
     case "environment_busy":
       return busyWords(refusal)
+    case "left":
+      return `${capital(rollbackText(refusal.number))} was left as it is by ${idText(refusal.by)} at ${exactTime(refusal.at)}. \`/rollback undo ${rollbackText(refusal.number)}\` takes back what it did; \`/rollback ENVIRONMENT\` asks anew.`
+    case "filled_meanwhile":
+      return meanwhileWords(refusal)
     case "unexpected":
       return "Something went wrong on my side; my log has it. Nothing was decided: please try again, and tell whoever runs me."
     case "state_unreachable":
@@ -125,6 +129,7 @@ const deeds = {
   note: "take notes on this",
   acknowledge: "take this on",
   confirm: "say whether this is done",
+  leave: "leave this as it is",
   fill: "fill in the analysis",
 } as const satisfies Record<Verb, string>
 
@@ -176,6 +181,13 @@ function busyWords(refusal: Extract<Refusal, { reason: "environment_busy" }>): s
       ? way[refusal.state]
       : "Wait until it has ended, or stop it."
   return `${quoted(refusal.environment)} already has a rollback: ${link} is ${stateWords[refusal.state]}. ${next}`
+}
+
+/** What was typed is given back: it took thought. */
+function meanwhileWords({ by, number: of, wrote }: Extract<Refusal, { reason: "filled_meanwhile" }>): string {
+  const who = by === null ? "Somebody" : idText(by)
+  const typed = wrote.map((text) => `> ${safe(text, 900)}`).join("\n")
+  return `${who} saved the analysis of ${rollbackText(of)} while you wrote, so yours was not saved. Press its button again to see theirs and add yours. You wrote:\n${typed}`
 }
 
 function unknownWords(what: string, refusal: { given: string; nearest: string | null; known: string[] }): string {

@@ -3,8 +3,8 @@ import type { ModalView } from "@slack/types"
 import { acknowledge } from "../../commands/acknowledge.ts"
 import { loadAnalysis } from "../../commands/analysis.ts"
 import { approve } from "../../commands/approve.ts"
-import { cancel, stop } from "../../commands/cancel.ts"
-import { confirm, type Confirmed } from "../../commands/confirm.ts"
+import { cancel, leave, stop } from "../../commands/cancel.ts"
+import { confirm, decideFailure, mayDecideFailure, type Confirmed } from "../../commands/confirm.ts"
 import { mayDeny } from "../../commands/deny.ts"
 import { mayAct, type Actor } from "../../commands/ports.ts"
 import { maySkip, retry } from "../../commands/reopen.ts"
@@ -14,13 +14,14 @@ import { loadView } from "../../commands/view.ts"
 import { refuse, type Refused } from "../../rollback/refusals.ts"
 import { isLive } from "../../rollback/states.ts"
 import type { StoredRollback } from "../../store/rows.ts"
-import { analysisForm, drawAnalysis } from "../blocks/analysis.ts"
+import { analysisForm } from "../blocks/analysis-form.ts"
+import { drawAnalysisAgain } from "../blocks/analysis.ts"
 import { denyForm } from "../blocks/deny-form.ts"
 import { skipForm } from "../blocks/skip-form.ts"
 import { drawDetails } from "../blocks/details.ts"
-import { actorOf, answering, type BotContext } from "../context.ts"
+import { titleOf } from "../blocks/progress.ts"
+import { actorOf, answering, type Answer, type BotContext } from "../context.ts"
 
-type Answer = Refused | string | null
 type Click = { value: string; actor: Actor; triggerId: string; channelId: string | null }
 type Press = (click: Click, context: BotContext) => Promise<Answer>
 
@@ -81,6 +82,12 @@ const presses: Record<string, Press> = {
       return open(click, context, async () => skipForm(await loadView(context.deps.store, rollback), may.step.title))
     }),
 
+  leave: (click, context) =>
+    onRollback(click, context, async (rollback) => {
+      const outcome = await leave(rollback, click.actor, context.deps)
+      return outcome.kind === "refuse" ? outcome : null
+    }),
+
   ask_again: (click, context) =>
     onRollback(click, context, async (rollback) => {
       const of = rollback.undo_of === null ? null : await context.deps.store.rollbacks.find(rollback.undo_of)
@@ -112,15 +119,30 @@ const presses: Record<string, Press> = {
 
   manual_not_done: async (click, { deps }) => answered(await confirm(click.value, "not_done", click.actor, deps)),
 
+  failure_retry: async (click, { deps }) =>
+    answered(await decideFailure(click.value, { answer: "retry" }, click.actor, deps)),
+
+  failure_leave: async (click, { deps }) =>
+    answered(await decideFailure(click.value, { answer: "leave" }, click.actor, deps)),
+
+  failure_skip: async (click, context) => {
+    const may = await mayDecideFailure(click.value, "skip", click.actor, context.deps)
+    if (may.kind === "refuse") return may
+    if (may.asked.answer !== null) return answered({ kind: "late", answer: may.asked.answer })
+    return open(click, context, async () => {
+      const view = await loadView(context.deps.store, may.rollback)
+      const form = { callback: "failure_skip_form", metadata: may.asked.id }
+      return skipForm(view, titleOf(view, may.asked.stepId), form)
+    })
+  },
+
   analysis: (click, context) =>
     onRollback(click, context, async (rollback) => {
       const notMember = await mayAct(context.deps.people, click.actor.userId, "anyone")
       if (notMember) return refuse(null, notMember)
       const view = await loadView(context.deps.store, rollback)
       const analysis = await loadAnalysis(context.deps.store, rollback, view)
-      return analysis === null
-        ? "Its analysis follows when it has ended."
-        : `_Shown again:_ ${drawAnalysis(view, analysis).text}`
+      return analysis === null ? "Its analysis follows when it has ended." : drawAnalysisAgain(view, analysis)
     }),
 
   fill_analysis: (click, context) =>
@@ -151,10 +173,10 @@ export function registerActions(app: App, context: BotContext): void {
   })
 }
 
-function answered(outcome: Confirmed | Refused): Answer {
+export function answered(outcome: Confirmed | Refused): Answer {
   if (outcome.kind === "refuse") return outcome
   if (outcome.kind === "confirmed") return null
-  const byPerson = outcome.answer === "done" || outcome.answer === "not_done"
+  const byPerson = outcome.answer !== null && outcome.answer !== "timed_out" && outcome.answer !== "stopped"
   return byPerson
     ? "Somebody has answered already; the message says who. Your click changed nothing."
     : "Nobody waits for this answer any more: the step has ended. Your click changed nothing."

@@ -11,15 +11,13 @@ import { requestUndo } from "../../commands/undo.ts"
 import { loadView } from "../../commands/view.ts"
 import { nearest, resolveParameters } from "../../plans/select.ts"
 import { planViews } from "../../plans/step-view.ts"
-import { refuse, type Refused } from "../../rollback/refusals.ts"
-import { drawAnalysis } from "../blocks/analysis.ts"
+import { refuse } from "../../rollback/refusals.ts"
+import { drawAnalysisAgain } from "../blocks/analysis.ts"
 import { baselineList } from "../blocks/baseline.ts"
 import { planText } from "../blocks/plan-text.ts"
 import { helpText, historyText, statusText } from "../blocks/words.ts"
-import { answering, type BotContext } from "../context.ts"
+import { answering, type Answer, type BotContext } from "../context.ts"
 import { parseCommand, verbs, type Typed } from "../parse-command.ts"
-
-type Answer = Refused | string | null
 
 /** `/rollback …`: acked at once, answered when the work is done. */
 export function registerCommand(app: App, context: BotContext): void {
@@ -141,7 +139,7 @@ async function look(typed: LookAt, actor: Actor, channelId: string, context: Bot
       const analysis = await loadAnalysis(deps.store, rollback, view)
       return analysis === null
         ? refuse(null, { reason: "not_in_state", number: rollback.number, state: rollback.state, can: "status" })
-        : `_Shown again:_ ${drawAnalysis(view, analysis).text}`
+        : drawAnalysisAgain(view, analysis)
     }
     case "undo": {
       const outcome = await requestUndo(rollback, { channelId, actor }, deps)

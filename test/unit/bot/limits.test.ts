@@ -1,7 +1,8 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 
-import { analysisForm, analysisMarkdown, drawAnalysis } from "../../../src/bot/blocks/analysis.ts"
+import { analysisForm } from "../../../src/bot/blocks/analysis-form.ts"
+import { analysisMarkdown, drawAnalysis } from "../../../src/bot/blocks/analysis.ts"
 import { drawCard } from "../../../src/bot/blocks/card.ts"
 import { denyForm } from "../../../src/bot/blocks/deny-form.ts"
 import { drawDetails } from "../../../src/bot/blocks/details.ts"
@@ -176,7 +177,9 @@ const anAnalysis: fc.Arbitrary<Analysis> = fc
     issues: many(hostile),
     rootCause: maybe(hostile),
     prevention: maybe(hostile),
-    followUps: maybe(hostile),
+    followUps: many(fc.record({ text: hostile, owner: maybe(id), due: maybe(hostile) })),
+    approvals: many(fc.record({ userId: id, afterMs: maybe(count) })),
+    timeline: many(fc.record({ at: when, kind: hostile, actor: id })),
     filledBy: maybe(id),
     auditHead: hostile,
     affected: many(fc.record({ table: hostile, did: hostile, rows: count })),
@@ -209,7 +212,7 @@ describe("whatever the facts are, Slack takes the message and nobody is called w
   it("cards", { timeout: 30_000 }, () => {
     fc.assert(
       fc.property(view, (shown) => {
-        expect(problemsOf(drawCard(shown, now, ["undo", "retry", "skip", "analysis"]), ours)).toEqual([])
+        expect(problemsOf(drawCard(shown, now, ["undo", "retry", "skip", "leave", "analysis"]), ours)).toEqual([])
       }),
       runs,
     )

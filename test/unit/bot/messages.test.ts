@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest"
 
-import { analysisForm, analysisMarkdown, drawAnalysis } from "../../../src/bot/blocks/analysis.ts"
+import { analysisForm } from "../../../src/bot/blocks/analysis-form.ts"
+import { analysisMarkdown, drawAnalysis } from "../../../src/bot/blocks/analysis.ts"
 import { denyForm } from "../../../src/bot/blocks/deny-form.ts"
 import { drawDetails } from "../../../src/bot/blocks/details.ts"
 import { drawEscalation } from "../../../src/bot/blocks/escalation.ts"
@@ -113,6 +114,8 @@ describe("the analysis", () => {
     ...analysis,
     rootCause: "a config key was renamed",
     prevention: "a check in CI",
+    followUps: [{ text: "mend | the check", owner: "UBOB", due: "2025-12-01" }],
+    revision: 2,
     filledBy: "UALICE",
   }
 
@@ -134,6 +137,9 @@ describe("the analysis", () => {
         "waited 2 min 05 s",
         "needed 3 attempts",
         "profiles 37 removed",
+        "5 min 19 s from the command",
+        "kept for undo until 2025-12-22",
+        "14:13:57 UTC asked for by",
         "4 Root cause",
         "5 Prevention",
       ])
@@ -154,9 +160,23 @@ describe("the analysis", () => {
 
   it("asks for the rest in a form that keeps what was given", () => {
     const form = analysisForm(succeeded, complete)
-    expect([form.callback_id, form.private_metadata]).toEqual(["analysis_form", succeeded.id])
-    expect(form.blocks.map((block) => block.block_id)).toEqual(["root_cause", "prevention", "follow_ups"])
-    expect(JSON.stringify(form)).toContain('"initial_value":"a check in CI"')
+    expect([form.callback_id, form.private_metadata]).toEqual(["analysis_form", `${succeeded.id} 2`])
+    const ids = form.blocks.map((block) => block.block_id).filter((id) => id !== undefined)
+    expect(ids.slice(0, 5)).toEqual([
+      "root_cause",
+      "prevention",
+      ...["text", "owner", "due"].map((name) => `follow_up_0_${name}`),
+    ])
+    // One that is there, and three to write in.
+    expect(ids).toHaveLength(2 + 4 * 3)
+    const held = JSON.stringify(form)
+    for (const kept of ['"a check in CI"', '"initial_user":"UBOB"', '"initial_date":"2025-12-01"'])
+      expect(held).toContain(kept)
+  })
+
+  it("names the owner of each follow-up and its date", () => {
+    expect(drawAnalysis(succeeded, complete).text).toContain("• mend | the check · <@UBOB> · until 2025-12-01")
+    expect(analysisMarkdown(succeeded, complete)).toContain("| mend \\| the check | UBOB | 2025-12-01 |")
   })
 })
 

@@ -25,7 +25,7 @@ export function viewProblems(view: ModalView): string[] {
 }
 
 const unseen = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]|\p{Cs}/u
-const textLimits: Record<string, number> = { header: 150, section: 3000, button: 75, input: 2000 }
+const textLimits: Record<string, number> = { header: 150, section: 3000, button: 75, confirm: 300, input: 2000 }
 
 function nodeProblems(value: unknown, ours: readonly string[], inside = ""): string[] {
   if (Array.isArray(value)) return value.flatMap((each) => nodeProblems(each, ours, inside))
@@ -50,7 +50,9 @@ function nodeProblems(value: unknown, ours: readonly string[], inside = ""): str
   const owner = ["header", "section", "button", "input", "context"].includes(type) ? type : inside
   return [
     ...found,
-    ...Object.values(node).flatMap((each) => (typeof each === "object" ? nodeProblems(each, ours, owner) : [])),
+    ...Object.entries(node).flatMap(([key, each]) =>
+      typeof each === "object" ? nodeProblems(each, ours, key === "confirm" ? key : owner) : [],
+    ),
   ]
 }
 
