@@ -2,6 +2,8 @@
 import type { RehearsedRestore } from "./baseline-facts.ts"
 import type { RollbackState } from "./states.ts"
 
+export type { Confirmation, FailureAnswer } from "./confirmation.ts"
+
 export type Risk = "low" | "medium" | "high"
 export type Audience = "anyone" | string[]
 export type StepKind = "sql" | "check" | "http" | "command" | "restore" | "purge" | "workflow" | "manual" | "undo"
@@ -217,28 +219,6 @@ export type Escalation = {
   acknowledgedAt: string | null
   resolvedAt: string | null
 }
-
-/** A question to people: about what they are to do by hand, or what is to become of a step that failed. */
-export type Confirmation = {
-  id: string
-  kind: "manual" | "failure"
-  rollbackId: string
-  stepId: string
-  attempt: number
-  instruction: string
-  askedAt: string
-  expiresAt: string
-  /** Its time is over, by the database's clock. */
-  expired: boolean
-  answer: "done" | "not_done" | FailureAnswer | "timed_out" | "stopped" | null
-  /** Why the step is to be skipped. */
-  reason: string | null
-  answeredBy: string | null
-  answeredAt: string | null
-}
-
-/** What people decide about a step that failed: `leave` ends the run where it stands. */
-export type FailureAnswer = "retry" | "skip" | "leave"
 
 /** What a watch saw of one probe. */
 export type WatchSeen = {
