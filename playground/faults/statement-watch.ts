@@ -1,4 +1,5 @@
-const write = /^\s*(insert|update|delete|select stepback\.(enqueue|redraw_card|append_audit|guard_epoch))\b/i
+const write =
+  /^\s*(insert|update|delete|select stepback\.(enqueue|redraw_card|append_audit|guard_epoch|record_step))\b/i
 const inner = /\b(insert into|update|delete from|create|select stepback\.\w+)\s*[\w.]*/gi
 /**
  * Turns of loops that found nothing, and signs of life: they come by the clock, so counting them would number the same

@@ -1,0 +1,139 @@
+import { randomUUID } from "node:crypto"
+import { createIncarnation, outside, type Incarnation } from "../../playground/faults/incarnation.ts"
+import { approve } from "../../src/commands/approve.ts"
+import type { Actor, Deps, People } from "../../src/commands/ports.ts"
+import { retry, skip } from "../../src/commands/reopen.ts"
+import { requestRollback } from "../../src/commands/request.ts"
+import { createWorkshop } from "../../src/jobs/work.ts"
+import { createTargetPools } from "../../src/steps/target.ts"
+import { createPool } from "../../src/store/database.ts"
+import type { StoredRollback } from "../../src/store/rows.ts"
+import { createStore } from "../../src/store/store.ts"
+import { environmentName, log, type World } from "./crash-points-world.ts"
+
+/** What became of one rollback whose workers died at the chosen boundaries, one after the other. */
+export type Trial = {
+  id: string
+  /** Where each of its workers died; shorter than asked for when there was no such boundary. */
+  diedAt: string[]
+  /** Boundaries of each life. */
+  lives: (readonly string[])[]
+  /** What a person found at the site when the blind step's outcome was unknown, and so decided. */
+  decided: ("retry" | "skip")[]
+}
+
+export const people: People = {
+  homeTeams: () => Promise.resolve(["T1"]),
+  find: (id) =>
+    Promise.resolve({
+      kind: "person",
+      person: { id, teamId: "T1", isBot: false, isGuest: false, isStranger: false, isDeactivated: false },
+    }),
+  members: () => Promise.resolve([]),
+  channel: () => Promise.resolve({ kind: "ok" }),
+}
+const actor = (userId: string, requestKey: string): Actor => ({ userId, teamId: "T1", requestKey })
+
+/** Each life is begun this often at the most before it is said that nothing moves. */
+const mostTurns = 40
+
+/** One rollback from its request to its end, in as many lives as it takes. */
+export async function tryDeaths(world: World, deaths: readonly number[]): Promise<Trial> {
+  await world.reset()
+  const trial: Trial = { id: randomUUID(), diedAt: [], lives: [], decided: [] }
+  const begun: Incarnation[] = []
+  for (let n = 0; ; n++) {
+    const life = createIncarnation(deaths[n])
+    begun.push(life)
+    const end = await life.live(() => live(world, trial, begun))
+    trial.lives.push(life.boundaries)
+    if (end === "died") trial.diedAt.push(life.boundaries.at(-1) ?? "")
+    life.end()
+    if (end !== "died") break
+  }
+  await Promise.all(begun.map((life) => life.settled()))
+  return trial
+}
+
+/** A process that is bot and worker: does what there is to do until the rollback has ended. */
+async function live(world: World, trial: Trial, begun: readonly Incarnation[]): Promise<void> {
+  const pool = createPool(world.stateUrl, { log })
+  const store = createStore(pool)
+  const plans = new Map([[environmentName, world.plan]])
+  const deps: Deps = {
+    store,
+    people,
+    plans: { load: () => Promise.resolve({ plans, invalid: [] }) },
+    ring: () => undefined,
+    wakeOutbox: () => void outside(() => answerQuestion(world, trial.id)),
+    newId: randomUUID,
+  }
+  const targets = createTargetPools(log)
+  const { environment } = world
+  const stillAllowed = () => Promise.resolve(true)
+  const workshop = createWorkshop({ ...deps, targets, environment, log, stillAllowed }, randomUUID())
+  for (let turn = 0; turn < mostTurns; turn++) {
+    const now = await outside(() => look(world, trial.id))
+    if (now === null)
+      await requestRollback(
+        {
+          environment: environmentName,
+          selection: { only: null, with: [], parameters: {} },
+          reason: "it is broken",
+          channelId: "C1",
+          actor: actor("U1ALICE", trial.id),
+          rehearsalOnly: false,
+        },
+        { ...deps, newId: () => trial.id },
+      )
+    else if (now.state === "awaiting_approval")
+      await approve({ token: now.token ?? "", actor: actor("U2BOB", `${trial.id}/${now.token ?? ""}`) }, deps)
+    else if (["preparing", "approved", "running"].includes(now.state)) {
+      await outside(() => expireLease(world, trial.id))
+      await workshop.work(trial.id)
+    } else if (now.state === "failed" && (await outside(() => isUnknown(world, trial.id)))) {
+      // Whoever looks finds what is there after all that was on its way has come.
+      await outside(() => Promise.all(begun.slice(0, -1).map((life) => life.settled())))
+      await decide(now, world, trial, deps)
+    } else return
+  }
+  throw new Error(`nothing moves: ${JSON.stringify(await outside(() => look(world, trial.id)))}`)
+}
+
+async function look(world: World, id: string): Promise<StoredRollback | null> {
+  return world.store.rollbacks.get(id).catch(() => null)
+}
+
+/** What a lease's time would bring: whoever had it is dead. */
+async function expireLease(world: World, id: string): Promise<void> {
+  await world.state.query(
+    "update stepback.rollbacks set lease_until = now() - interval '1 second' where id = $1 and lease_until is not null",
+    [id],
+  )
+}
+
+async function isUnknown(world: World, id: string): Promise<boolean> {
+  const steps = await world.store.runs.listSteps(id)
+  const newest = steps.filter((step) => step.stepId === "blind").at(-1)
+  return newest?.result?.outcome === "unknown"
+}
+
+/** The person on call looks whether it has happened: then it is left out, else it is tried again. */
+async function decide(now: StoredRollback, world: World, trial: Trial, deps: Deps): Promise<void> {
+  const happened = world.requests("/blind").length > 0
+  const key = `${trial.id}/decided/${trial.decided.length}`
+  const outcome = happened
+    ? await skip(now, "it was done", actor("U3CAROL", key), deps)
+    : await retry(now, actor("U3CAROL", key), deps)
+  if (outcome.kind === "refuse") throw new Error(`the person was refused: ${JSON.stringify(outcome)}`)
+  trial.decided.push(happened ? "skip" : "retry")
+}
+
+/** Somebody in the thread does what is asked for. */
+async function answerQuestion(world: World, id: string): Promise<void> {
+  const { rows } = await world.state.query<{ id: string }>(
+    "select id from stepback.confirmations where rollback_id = $1 and answer is null",
+    [id],
+  )
+  for (const question of rows) await world.store.confirmations.answer(question.id, "U4DAVE", "done")
+}
