@@ -1,0 +1,205 @@
+import { randomUUID } from "node:crypto"
+import { once } from "node:events"
+import { chmod, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
+import { createServer, type Server, type ServerResponse } from "node:http"
+import type { AddressInfo } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import type { Pool } from "pg"
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest"
+import { createIncarnation } from "../../playground/faults/incarnation.ts"
+import { startPostgresProxy, type PostgresProxy } from "../../playground/faults/proxy.ts"
+import { until } from "../../playground/faults/until.ts"
+import { createWorkshop } from "../../src/jobs/work.ts"
+import { checkPlanSource } from "../../src/plans/load.ts"
+import type { LoadedPlan } from "../../src/plans/plan.ts"
+import { runStep } from "../../src/steps/definitions.ts"
+import { createTargetPools } from "../../src/steps/target.ts"
+import { createPool } from "../../src/store/database.ts"
+import { createStore, type Store } from "../../src/store/store.ts"
+import { contextOf, freshTarget, stepOf, type TargetFixture } from "./steps-fixture.ts"
+import { created, freshState, log } from "./store-fixture.ts"
+
+describe("a step whose commit was not heard of and that cannot wait any longer", () => {
+  let target: TargetFixture
+  let proxy: PostgresProxy
+
+  beforeAll(async () => {
+    target = await freshTarget(
+      "create table counters (id integer primary key, n integer not null); insert into counters values (1, 0)",
+    )
+    proxy = await startPostgresProxy(Number(new URL(target.url).port))
+  })
+  afterAll(async () => {
+    await proxy.stop()
+    await target.stop()
+  })
+  beforeEach(() => target.admin.query("update counters set n = 0"))
+
+  const add = () => stepOf(`- { id: once, sql: "update counters set n = n + 1 where id = 1", expect: { rows: 1 } }`)
+  const counted = async () => (await target.admin.query<{ n: number }>("select n from counters")).rows[0]?.n
+
+  it.each(["before", "after"] as const)(
+    "is unknown when Stop came and the link was cut %s the commit; a Retry finds out, and it is there once",
+    async (when) => {
+      const context = await contextOf({ pool: target.pools.get(proxy.url(target.url)) })
+      proxy.cutAtCommit(when, 1)
+      const stopped = { ...context, signal: AbortSignal.abort() }
+      expect(await runStep(await add(), stopped)).toMatchObject({ outcome: "unknown", rows: null })
+      await until("the end of what was on its way", async () => (await counted()) === (when === "after" ? 1 : 0))
+      expect(await runStep(await add(), context)).toMatchObject({ outcome: "succeeded", rows: 1 })
+      expect(await counted()).toBe(1)
+    },
+  )
+
+  it("is unknown when the ledger is gone by the time it is asked: nothing is done again", async () => {
+    const context = await contextOf({ pool: target.pools.get(proxy.url(target.url)) })
+    // A commit that waits until the ledger is gone, as after a failover to an older copy.
+    proxy.cutAtCommit("after", 1)
+    const cuts = proxy.cuts()
+    const running = runStep(await add(), context)
+    await until("the cut", () => Promise.resolve(proxy.cuts() > cuts))
+    await until("the commit", async () => (await counted()) === 1)
+    await target.admin.query("truncate stepback_ledger.fence")
+    expect(await running).toMatchObject({ outcome: "unknown", failure: { code: "ledger_lost" } })
+    expect(await counted()).toBe(1)
+  })
+})
+
+/** Through the whole worker: what a later try is told of an earlier one. */
+describe("a keyed step that is tried again", () => {
+  let state: { url: string; pool: Pool; store: Store }
+  let folder: string
+  let site: { url: string; keys: string[]; answers: ((response: ServerResponse) => void)[]; server: Server }
+  let environment: Record<string, string | undefined>
+
+  beforeAll(async () => {
+    ;[state, folder, site] = await Promise.all([freshState(), mkdtemp(join(tmpdir(), "stepback-doubt-")), startSite()])
+    environment = { PATH: process.env["PATH"], DOUBT_URL: site.url, DOUBT_FOLDER: folder }
+  })
+  afterAll(async () => {
+    site.server.close()
+    site.server.closeAllConnections()
+    await state.pool.end()
+    await rm(folder, { recursive: true, force: true })
+  })
+  beforeEach(() => {
+    site.keys.length = 0
+    site.answers.length = 0
+  })
+
+  function workshopOf(store: Store, plan: LoadedPlan) {
+    const plans = new Map([[plan.plan.environment, plan]])
+    return createWorkshop(
+      {
+        store,
+        plans: { load: () => Promise.resolve({ plans, invalid: [] }) },
+        targets: createTargetPools(log),
+        environment,
+        ring: () => undefined,
+        wakeOutbox: () => undefined,
+        newId: randomUUID,
+        stillAllowed: () => Promise.resolve(true),
+        log,
+      },
+      randomUUID(),
+    )
+  }
+
+  /** An approved rollback of one step. */
+  async function approved(step: string): Promise<{ id: string; plan: LoadedPlan }> {
+    const name = `d-${randomUUID().slice(0, 8)}`
+    const { plan, problems } = await checkPlanSource(
+      `${name}.yaml`,
+      `version: 1
+environment: ${name}
+title: In doubt
+target: { http: "\${DOUBT_URL}" }
+approve: { low: { count: 1, from: anyone }, medium: { count: 1, from: anyone }, high: { count: 1, from: anyone } }
+components: { all: { risk: low, steps: [${step}] } }
+`,
+    )
+    if (plan === null) throw new Error(JSON.stringify(problems))
+    const { id } = await created(state.store, { environment: name })
+    await workshopOf(state.store, plan).work(id)
+    const { round, digest } = await state.store.rollbacks.get(id)
+    await state.store.approvals.approve({ rollbackId: id, round, digest: digest ?? "", userId: "U2BOB", teamId: "T1" })
+    return { id, plan }
+  }
+
+  const retry = (id: string) =>
+    state.store.rollbacks.reopen(id, { actor: "U1ALICE", requestKey: randomUUID(), skips: null })
+  const outcomes = async (id: string) =>
+    (await state.store.runs.listSteps(id)).map((run) => `${run.attempt} ${run.result?.outcome ?? "none"}`)
+
+  const post = "{ id: post, http: { method: POST, path: /post }, effect: keyed, irreversible: a test }"
+  const refused = (response: ServerResponse) => void response.writeHead(500).end()
+  const silent = (response: ServerResponse) => void response.destroy()
+
+  it("has its key again after an unknown outcome, and another one after an answer", async () => {
+    const { id, plan } = await approved(post)
+    const workshop = workshopOf(state.store, plan)
+    site.answers.push(silent, refused, silent)
+    for (let attempt = 1; attempt <= 4; attempt++) {
+      await workshop.work(id)
+      if (attempt < 4) expect(await retry(id)).toMatchObject({ kind: "moved" })
+    }
+    expect(await outcomes(id)).toEqual(["1 unknown", "2 failed", "3 unknown", "4 succeeded"])
+    const [unknown, again, next, nextAgain] = site.keys
+    expect(again).toBe(unknown)
+    expect(next).not.toBe(unknown)
+    expect(nextAgain).toBe(next)
+    // The conforming site did it once: under the last key, since it refused the first.
+    expect(new Set(site.keys).size).toBe(2)
+  })
+
+  it("is a program that goes on after its worker died: its group is ended before it is begun again, under its key", async () => {
+    // The first lasts, with a child of its own; whoever follows tells whether one of them is still there.
+    await script(`echo "$IDEMPOTENCY_KEY" >> keys
+[ -e child ] && { for pid in $(cat leader child); do kill -0 $pid 2>/dev/null && state=$(cut -d' ' -f3 /proc/$pid/stat) && [ "$state" != Z ] && echo $pid >> alive; done; exit 0; }
+echo $$ > leader
+sh -c 'echo $$ > child; exec sleep 60' &
+wait`)
+    const { id, plan } = await approved(
+      '{ id: go, command: [./go.sh], cwd: "${DOUBT_FOLDER}", effect: keyed, irreversible: a test }',
+    )
+    const first = createIncarnation()
+    void first.live(async () => {
+      await workshopOf(createStore(createPool(state.url, { log })), plan).work(id)
+    })
+    await until("the child", () => read("child"))
+    await until("the record", () => state.store.runs.findProcess(id, "go", 1).then((process) => process !== null))
+    first.end()
+    await state.pool.query("update stepback.rollbacks set lease_until = now() - interval '1 second' where id = $1", [
+      id,
+    ])
+    await workshopOf(state.store, plan).work(id)
+    expect(await outcomes(id)).toEqual(["1 succeeded"])
+    expect(await read("alive")).toBe("")
+    const keys = (await read("keys")).trim().split("\n")
+    expect(keys).toHaveLength(2)
+    expect(new Set(keys).size).toBe(1)
+  })
+
+  async function script(text: string): Promise<void> {
+    const file = join(folder, "go.sh")
+    await writeFile(file, `#!/bin/sh\n${text}\n`)
+    await chmod(file, 0o755)
+  }
+  const read = (name: string) => readFile(join(folder, name), "utf8").catch(() => "")
+})
+
+/** Notes the keys that it is given, and answers as it is told, else well. */
+async function startSite() {
+  const keys: string[] = []
+  const answers: ((response: ServerResponse) => void)[] = []
+  const server = createServer((request, response) => {
+    request.resume()
+    keys.push(String(request.headers["idempotency-key"]))
+    const answer = answers.shift()
+    if (answer) answer(response)
+    else response.end("{}")
+  }).listen(0, "127.0.0.1")
+  await once(server, "listening")
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, keys, answers, server }
+}
