@@ -150,7 +150,7 @@ export async function startKillStage(postgres: Postgres, n: number): Promise<Kil
       return {
         state: ended,
         takenBy: rows[0]?.epoch ?? 0,
-        messages: keysOf(slack, id).map((key) => key.slice(id.length + 1)),
+        messages: keysOf(slack, id).map((key) => key.slice(id.length + 1).replace(/^audit\/\d+$/, "audit")),
         ms: steps.rows.reduce((sum, { result }) => sum + (result?.ms ?? 0), 0),
         rows: Object.fromEntries(affected.map(({ table, rows }) => [table, rows])),
       }

@@ -1,4 +1,4 @@
-import { auditHash } from "../../src/store/audit.ts"
+import { auditHash } from "../../src/rollback/audit.ts"
 import type { StepRun } from "../../src/rollback/facts.ts"
 import type { Trial } from "./crash-points-lab.ts"
 import { stepIds, type World } from "./crash-points-world.ts"
@@ -151,7 +151,14 @@ async function checkTold(world: World, trial: Trial, wrong: Wrong): Promise<void
   const steps = rows.filter((row) => row.kind === "step").map((row) => row.key.slice(id.length + 1))
   wrong("replies, in order", steps, attempts(trial))
   const calls = trial.decided.map((_, n) => `step/blind/${n + 1}/`)
-  const others = keys.filter((key) => !steps.includes(key))
+  // The chain's head goes out with each entry of an end.
+  const { rows: ends } = await world.state.query<{ key: string }>(
+    "select 'audit/' || entry as key from stepback.audit where rollback_id = $1 and kind in ('failed', 'succeeded')",
+    [id],
+  )
+  const heads = keys.filter((key) => key.startsWith("audit/"))
+  wrong("posted heads", heads.sort(), ends.map((row) => row.key).sort())
+  const others = keys.filter((key) => !steps.includes(key) && !heads.includes(key))
   wrong(
     "other messages",
     others.map((key) => key.replace(/^(step\/blind\/\d+\/).*/, "$1")).sort(),

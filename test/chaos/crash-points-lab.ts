@@ -4,11 +4,11 @@ import { approve } from "../../src/commands/approve.ts"
 import type { Actor, Deps, People } from "../../src/commands/ports.ts"
 import { retry, skip } from "../../src/commands/reopen.ts"
 import { requestRollback } from "../../src/commands/request.ts"
-import { createWorkshop } from "../../src/jobs/work.ts"
+import { createWorkshop, type Workshop } from "../../src/jobs/work.ts"
 import { createTargetPools } from "../../src/steps/target.ts"
 import { createPool } from "../../src/store/database.ts"
 import type { StoredRollback } from "../../src/store/rows.ts"
-import { createStore } from "../../src/store/store.ts"
+import { createStore, type Store } from "../../src/store/store.ts"
 import { environmentName, log, type World } from "./crash-points-world.ts"
 
 /** What became of one rollback whose workers died at the chosen boundaries, one after the other. */
@@ -22,7 +22,7 @@ export type Trial = {
   decided: ("retry" | "skip")[]
 }
 
-export const people: People = {
+const people: People = {
   homeTeams: () => Promise.resolve(["T1"]),
   find: (id) =>
     Promise.resolve({
@@ -32,7 +32,7 @@ export const people: People = {
   members: () => Promise.resolve([]),
   channel: () => Promise.resolve({ kind: "ok" }),
 }
-const actor = (userId: string, requestKey: string): Actor => ({ userId, teamId: "T1", requestKey })
+export const actorOf = (userId: string, requestKey: string): Actor => ({ userId, teamId: "T1", requestKey })
 
 /** Each life is begun this often at the most before it is said that nothing moves. */
 const mostTurns = 40
@@ -55,39 +55,47 @@ export async function tryDeaths(world: World, deaths: readonly number[]): Promis
   return trial
 }
 
-/** A process that is bot and worker: does what there is to do until the rollback has ended. */
-async function live(world: World, trial: Trial, begun: readonly Incarnation[]): Promise<void> {
-  const pool = createPool(world.stateUrl, { log })
-  const store = createStore(pool)
+/** What commands need, on this store; `woken` hears that there is something to say. */
+export function depsOf(world: World, store: Store, woken: () => void): Deps {
   const plans = new Map([[environmentName, world.plan]])
-  const deps: Deps = {
+  return {
     store,
     people,
     plans: { load: () => Promise.resolve({ plans, invalid: [] }) },
     ring: () => undefined,
-    wakeOutbox: () => void outside(() => answerQuestion(world, trial.id)),
+    wakeOutbox: woken,
     newId: randomUUID,
   }
-  const targets = createTargetPools(log)
-  const { environment } = world
+}
+
+export function workshopOf({ environment }: World, deps: Deps): Workshop {
   const stillAllowed = () => Promise.resolve(true)
-  const workshop = createWorkshop({ ...deps, targets, environment, log, stillAllowed }, randomUUID())
+  return createWorkshop({ ...deps, targets: createTargetPools(log), environment, log, stillAllowed }, randomUUID())
+}
+
+/** Asks for a rollback that will have this id. */
+export function askFor(id: string, deps: Deps): Promise<unknown> {
+  const selection = { only: null, with: [], parameters: {} }
+  const asked = {
+    environment: environmentName,
+    selection,
+    reason: "it is broken",
+    channelId: "C1",
+    rehearsalOnly: false,
+  }
+  return requestRollback({ ...asked, actor: actorOf("U1ALICE", id) }, { ...deps, newId: () => id })
+}
+
+/** A process that is bot and worker: does what there is to do until the rollback has ended. */
+async function live(world: World, trial: Trial, begun: readonly Incarnation[]): Promise<void> {
+  const store = createStore(createPool(world.stateUrl, { log }))
+  const deps = depsOf(world, store, () => void outside(() => answerQuestion(world, trial.id)))
+  const workshop = workshopOf(world, deps)
   for (let turn = 0; turn < mostTurns; turn++) {
     const now = await outside(() => look(world, trial.id))
-    if (now === null)
-      await requestRollback(
-        {
-          environment: environmentName,
-          selection: { only: null, with: [], parameters: {} },
-          reason: "it is broken",
-          channelId: "C1",
-          actor: actor("U1ALICE", trial.id),
-          rehearsalOnly: false,
-        },
-        { ...deps, newId: () => trial.id },
-      )
+    if (now === null) await askFor(trial.id, deps)
     else if (now.state === "awaiting_approval")
-      await approve({ token: now.token ?? "", actor: actor("U2BOB", `${trial.id}/${now.token ?? ""}`) }, deps)
+      await approve({ token: now.token ?? "", actor: actorOf("U2BOB", `${trial.id}/${now.token ?? ""}`) }, deps)
     else if (["preparing", "approved", "running"].includes(now.state)) {
       await outside(() => expireLease(world, trial.id))
       await workshop.work(trial.id)
@@ -123,8 +131,8 @@ async function decide(now: StoredRollback, world: World, trial: Trial, deps: Dep
   const happened = world.requests("/blind").length > 0
   const key = `${trial.id}/decided/${trial.decided.length}`
   const outcome = happened
-    ? await skip(now, "it was done", actor("U3CAROL", key), deps)
-    : await retry(now, actor("U3CAROL", key), deps)
+    ? await skip(now, "it was done", actorOf("U3CAROL", key), deps)
+    : await retry(now, actorOf("U3CAROL", key), deps)
   if (outcome.kind === "refuse") throw new Error(`the person was refused: ${JSON.stringify(outcome)}`)
   trial.decided.push(happened ? "skip" : "retry")
 }

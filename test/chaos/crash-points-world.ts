@@ -199,6 +199,8 @@ async function startSite() {
     }, 2)
   }).listen(0, "127.0.0.1")
   await once(server, "listening")
+  // Lives share one client: a link that is closed for having rested is no matter of theirs.
+  server.keepAliveTimeout = 600_000
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     requests: (path: string) => done.filter((one) => one.path === path).map((one) => one.key),

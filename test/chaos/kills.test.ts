@@ -102,7 +102,7 @@ it("killed in a purge: what is archived is what is deleted is what is counted", 
       orders: [before.orders, before.orders],
       lines: [before.lines, before.lines],
     })
-    expect(outcome.messages.sort()).toEqual(["analysis", "card", "remove/1"])
+    expect(outcome.messages.sort()).toEqual(["analysis", "audit", "card", "remove/1"])
     expect(await count(stage, "lines")).toBe(lines - before.lines)
     // The good ones and what hangs on them are where they were.
     expect(await count(stage, "orders where not bad")).toBe(Math.floor((orders + orders / 10) / 11))
@@ -123,7 +123,7 @@ it("killed in a workflow: it is dispatched once", { timeout }, async () => {
     const outcome = await stage.outcome(taken.id)
     expect(outcome.state).toBe("succeeded")
     expect(stage.github.runs().length - earlier).toBe(1)
-    expect(outcome.messages.sort()).toEqual(["analysis", "card", "deploy/1"])
+    expect(outcome.messages.sort()).toEqual(["analysis", "audit", "card", "deploy/1"])
     return outcome.takenBy < 3 ? "after its end" : dispatched ? "while it was awaited" : "before the dispatch"
   })
 })
@@ -145,7 +145,7 @@ it("asked to end in a run: gone within 10 s, and another worker goes on", { time
     expect(rows.map((row) => row.n)).toEqual(slowSteps.map(() => 1))
     const told = slowSteps.map((id) => `${id}/1`)
     expect(outcome.messages.filter((key) => told.includes(key))).toEqual(told)
-    expect(outcome.messages.filter((key) => !told.includes(key)).sort()).toEqual(["analysis", "card"])
+    expect(outcome.messages.filter((key) => !told.includes(key)).sort()).toEqual(["analysis", "audit", "card"])
     return outcome.takenBy > 2 ? "went on elsewhere" : "were over first"
   })
   console.log(`asked to end: the slowest took ${Math.round(slowest)} ms`)
