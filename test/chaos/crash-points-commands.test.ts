@@ -49,7 +49,14 @@ async function approved(): Promise<Scene> {
 async function questioned(): Promise<Scene> {
   const { rollback } = await approved()
   const claimed = await world.store.runs.claim(rollback.id, "worker", 60_000)
-  const question = { id: randomUUID(), stepId: "hand", attempt: 1, instruction: "look", timeoutMs: 60_000 }
+  const question = {
+    id: randomUUID(),
+    kind: "manual" as const,
+    stepId: "hand",
+    attempt: 1,
+    instruction: "look",
+    timeoutMs: 60_000,
+  }
   await world.store.confirmations.ask(rollback.id, claimed?.epoch ?? 0, question)
   return { rollback, about: question.id }
 }
