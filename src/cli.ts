@@ -17,6 +17,8 @@ for the people who write plans and run the bot. Nothing here approves.
   stepback archive list [ENV]               what runs keep in the target for undo: rows, size, until when
   stepback archive erase ENV TABLE COLUMN=VALUE [--yes]
                                             takes one person's data out of it; undo will not bring that back
+  stepback state init [--print]             brings the state database to this version, as its owner, or prints the
+                                            SQL of a role for the processes that cannot change tables or audit
   stepback audit verify [--heads FILE]      walks the audit chains and compares them with the heads posted in Slack
   stepback audit export [--rollback R-7]    the audit as JSON lines
   stepback doctor                           tries every connection, scope and privilege
@@ -37,6 +39,7 @@ const commands: Record<string, () => Promise<Command>> = {
   "target init": async () => (await import("./cli/target-init.ts")).targetInit,
   "archive list": async () => (await import("./cli/archive-list.ts")).archiveList,
   "archive erase": async () => (await import("./cli/archive-erase.ts")).archiveErase,
+  "state init": async () => (await import("./cli/state-init.ts")).stateInit,
   "audit verify": async () => (await import("./cli/audit.ts")).auditVerify,
   "audit export": async () => (await import("./cli/audit.ts")).auditExport,
   doctor: async () => (await import("./cli/doctor.ts")).doctor,

@@ -16,11 +16,11 @@ import { serveBaseline } from "./jobs/serve-baselines.ts"
 import { watchOnce } from "./jobs/watch.ts"
 import { createWorkshop, type WorkDeps } from "./jobs/work.ts"
 import { createLogger, type Logger } from "./log.ts"
-import { createMetrics } from "./metrics.ts"
+import { createCounted, createMetrics } from "./metrics.ts"
 import { createPlanFolder } from "./plans/plan-folder.ts"
 import { createTargetPools } from "./steps/target.ts"
 import { createPool } from "./store/database.ts"
-import { migrate } from "./store/migrate.ts"
+import { mayCreate, migrate } from "./store/migrate.ts"
 import { createStore, type Store } from "./store/store.ts"
 
 /** What "bad configuration" exits with: EX_CONFIG. */
@@ -59,10 +59,11 @@ async function main(environment: Record<string, string | undefined>): Promise<vo
 
 async function start(config: Config, environment: Record<string, string | undefined>, log: Logger) {
   const pool = createPool(config.databaseUrl, { log })
-  await migratePatiently(pool, log)
+  const mayMigrate = await migratePatiently(pool, log)
   const store = createStore(pool)
-  const slack = createSlack(config, log)
-  const bellOptions = { redisUrl: config.redisUrl, databaseUrl: config.databaseUrl, log }
+  const counted = createCounted()
+  const slack = createSlack(config, log, counted.slackFailed)
+  const bellOptions = { redisUrl: config.redisUrl, databaseUrl: config.databaseUrl, log, migrate: mayMigrate }
   const bell = createBell(bellOptions)
   const plans = createPlanFolder(config.plansFolder)
   const targets = createTargetPools(log)
@@ -77,7 +78,7 @@ async function start(config: Config, environment: Record<string, string | undefi
     newId: randomUUID,
   }
   const allowed: WorkDeps["stillAllowed"] = (userIds, from) => stillAllowed(deps, userIds, from)
-  const workDeps: WorkDeps = { ...deps, targets, environment, log, stillAllowed: allowed }
+  const workDeps: WorkDeps = { ...deps, targets, environment, log, stillAllowed: allowed, stepEnded: counted.stepEnded }
   const workshop = config.role === "bot" ? null : createWorkshop(workDeps, worker)
   const watch = workshop && (() => watchOnce(workDeps))
   const baselines = workshop && (() => serveBaseline({ ...workDeps, sender: slack.sender, drawBaseline }))
@@ -92,7 +93,7 @@ async function start(config: Config, environment: Record<string, string | undefi
   const http = await startHttpServer({
     port: config.port,
     slack: bot?.requestListener ?? null,
-    metrics: createMetrics(store, () => bell.waiting()),
+    metrics: createMetrics(store, counted, () => bell.waiting()),
     readiness: () => readiness(store, bell, bot),
   })
   void bot?.start()
@@ -141,13 +142,13 @@ async function stillAllowed(deps: Deps, userIds: string[], from: "anyone" | stri
 /** Attempts at the state database, a second apart, before the process ends. */
 const patience = 30
 
-/** Processes start together with their database; a while of waiting is not a failure. */
-async function migratePatiently(pool: Parameters<typeof migrate>[0], log: Logger): Promise<void> {
+/** Processes start together with their database; a while of waiting is not a failure. Gives whether the role may create schemas. */
+async function migratePatiently(pool: Parameters<typeof migrate>[0], log: Logger): Promise<boolean> {
   for (let attempt = 1; ; attempt++) {
     try {
       const applied = await migrate(pool)
       if (applied.length > 0) log.info({ applied }, "state database migrated")
-      return
+      return await mayCreate(pool)
     } catch (error) {
       if (!isPassing(error) || attempt >= patience) throw error
       log.warn({ reason: errorMessage(error), attempt, of: patience }, "state database not reachable yet, trying on")

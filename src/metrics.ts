@@ -1,9 +1,47 @@
-import { collectDefaultMetrics, Gauge, Registry } from "prom-client"
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client"
+import type { StepKind, StepOutcome } from "./rollback/facts.ts"
 import type { Store } from "./store/store.ts"
 
-/** Figures for Prometheus, read when they are asked for. */
-export function createMetrics(store: Store, queueWaiting: (() => Promise<number>) | null): Registry {
+/** What a process counts as it goes on. Labels come from short lists only, so that their number is bounded. */
+export type Counted = {
+  registry: Registry
+  stepEnded(kind: StepKind, outcome: StepOutcome, ms: number): void
+  slackFailed(method: string, code: string): void
+}
+
+/** Error codes that are told apart; those that come after so many are "other". */
+const mostCodes = 50
+
+export function createCounted(): Counted {
   const registry = new Registry()
+  const registers = [registry]
+  const steps = new Histogram({
+    name: "stepback_step_seconds",
+    help: "How long steps took, by kind and outcome.",
+    labelNames: ["kind", "outcome"],
+    buckets: [0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800],
+    registers,
+  })
+  const slack = new Counter({
+    name: "stepback_slack_errors_total",
+    help: "Calls to Slack that failed, by method and Slack's error code.",
+    labelNames: ["method", "code"],
+    registers,
+  })
+  const codes = new Set<string>()
+  return {
+    registry,
+    stepEnded: (kind, outcome, ms) => steps.observe({ kind, outcome }, ms / 1000),
+    slackFailed(method, code) {
+      if (codes.size < mostCodes && /^[a-z0-9_]{1,60}$/.test(code)) codes.add(code)
+      slack.inc({ method, code: codes.has(code) ? code : "other" })
+    },
+  }
+}
+
+/** Figures for Prometheus, read when they are asked for. */
+export function createMetrics(store: Store, counted: Counted, queueWaiting: (() => Promise<number>) | null): Registry {
+  const { registry } = counted
   collectDefaultMetrics({ register: registry })
   const gauge = (name: string, help: string, labels: string[], read: (into: Gauge) => Promise<void>) =>
     new Gauge({

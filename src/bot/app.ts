@@ -20,8 +20,8 @@ const badToken =
   "Slack refuses SLACK_BOT_TOKEN, so nothing can be posted: take the Bot User OAuth Token from the app's page (Install App) and start again"
 
 /** Slack as every process needs it: people to ask about, messages to send. */
-export function createSlack(config: Config, log: Logger) {
-  const clients = createClients(config.slack.botToken, config.slack.apiUrl)
+export function createSlack(config: Config, log: Logger, failed: (method: string, code: string) => void) {
+  const clients = createClients(config.slack.botToken, config.slack.apiUrl, failed)
   const people: People = createPeople(clients, log)
   const sender: Sender = createSender(clients)
   return {

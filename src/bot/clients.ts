@@ -1,4 +1,4 @@
-import { LogLevel, WebClient, type WebClientOptions } from "@slack/web-api"
+import { ErrorCode, LogLevel, WebClient, type WebAPICallResult, type WebClientOptions } from "@slack/web-api"
 
 /** Answers that a person waits for must come soon or count as none. */
 const askTimeoutMs = 2_000
@@ -13,7 +13,29 @@ export type SlackClients = {
   views: WebClient
 }
 
-export function createClients(token: string, apiUrl: string | null): SlackClients {
+type Failed = (method: string, code: string) => void
+
+/** Tells of each call that failed: by Slack's own code, or by the kind of silence. */
+class CountingClient extends WebClient {
+  readonly #failed: Failed
+
+  constructor(token: string, options: WebClientOptions, failed: Failed) {
+    super(token, options)
+    this.#failed = failed
+  }
+
+  override async apiCall(method: string, options?: Record<string, unknown>): Promise<WebAPICallResult> {
+    try {
+      return await super.apiCall(method, options)
+    } catch (error) {
+      const limited = (error as { code?: unknown }).code === ErrorCode.RateLimitedError
+      this.#failed(method, limited ? "ratelimited" : (slackError(error) ?? "no_answer"))
+      throw error
+    }
+  }
+}
+
+export function createClients(token: string, apiUrl: string | null, failed: Failed = () => undefined): SlackClients {
   const create = (timeout: number) => {
     const options: WebClientOptions = {
       timeout,
@@ -23,7 +45,7 @@ export function createClients(token: string, apiUrl: string | null): SlackClient
       logLevel: LogLevel.ERROR,
       ...(apiUrl === null ? {} : { slackApiUrl: apiUrl }),
     }
-    return new WebClient(token, options)
+    return new CountingClient(token, options, failed)
   }
   return { ask: create(askTimeoutMs), send: create(sendTimeoutMs), views: create(askTimeoutMs) }
 }

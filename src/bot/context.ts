@@ -50,7 +50,11 @@ export function answering(
       )
     }
   }
-  context.track(context.inTurn(answer))
+  context.track(
+    context.inTurn(answer).catch((error: unknown) => {
+      context.log.error({ err: error, what }, "a request was dropped")
+    }),
+  )
 }
 
 export function actorOf(

@@ -5,6 +5,14 @@ const calmMs = 4
 const mostCalmMs = 40
 /** What takes longer waits for somebody else and not for this process's attention: its turn goes to the next. */
 const turnMs = 250
+/** More than this never waits: memory stays level under any flood, and who was dropped asks again. */
+const mostWaiting = 5_000
+
+export class TooManyWaitingError extends Error {
+  constructor() {
+    super("too many requests wait for their turn")
+  }
+}
 
 export type Turns = <T>(work: () => Promise<T>) => Promise<T>
 
@@ -53,6 +61,10 @@ export function createTurns(): Turns {
 
   return (work) =>
     new Promise((resolve, reject) => {
+      if (waiting.length >= mostWaiting) {
+        reject(new TooManyWaitingError())
+        return
+      }
       waiting.push(() => {
         const giveBack = give()
         const timer = setTimeout(giveBack, turnMs)

@@ -1,12 +1,12 @@
-import { readdir } from "node:fs/promises"
-import { errorCode, errorMessage } from "../errors.ts"
+import { errorMessage } from "../errors.ts"
 import type { Logger } from "../log.ts"
 import { createPool } from "../store/database.ts"
-import { bad, good, type Finding } from "./finding.ts"
+import { compareMigrations, mayCreate } from "../store/migrate.ts"
+import { checkRights } from "../store/roles.ts"
+import { bad, good, worthKnowing, type Finding } from "./finding.ts"
 
 type Pool = ReturnType<typeof createPool>
 
-const migrationsFolder = new URL("../store/migrations/", import.meta.url)
 /** The oldest Postgres that is tested with. */
 const oldestVersion = 13
 
@@ -14,7 +14,7 @@ const oldestVersion = 13
 export async function checkState(url: string, redact: (text: string) => string, log: Logger): Promise<Finding[]> {
   const pool = createPool(url, { log, max: 2 })
   try {
-    return [...(await checkServer(pool)), await checkMigrations(pool)]
+    return [...(await checkServer(pool)), ...(await checkMigrations(pool))]
   } catch (error) {
     return [
       bad(
@@ -28,9 +28,9 @@ export async function checkState(url: string, redact: (text: string) => string, 
 }
 
 async function checkServer(pool: Pool): Promise<Finding[]> {
-  const { rows } = await pool.query<{ database: string; version: number; standby: boolean; creates: boolean }>(
+  const { rows } = await pool.query<{ database: string; version: number; standby: boolean }>(
     `select current_database() as database, current_setting('server_version_num')::int / 10000 as version,
-       pg_is_in_recovery() as standby, has_database_privilege(current_database(), 'create') as creates`,
+       pg_is_in_recovery() as standby`,
   )
   const [row] = rows
   if (row === undefined) return []
@@ -42,30 +42,39 @@ async function checkServer(pool: Pool): Promise<Finding[]> {
   )
   if (row.standby)
     findings.push(bad("state database: it is a standby and takes no writes", "point DATABASE_URL at the primary"))
-  if (!row.creates)
-    findings.push(
-      bad(
-        "state database: the role may not create schemas in it",
-        "grant create on the database to the role, or make the role its owner",
-      ),
-    )
   return findings
 }
 
-async function checkMigrations(pool: Pool): Promise<Finding> {
-  const wanted = (await readdir(migrationsFolder)).filter((name) => name.endsWith(".sql")).sort()
-  const applied = await pool
-    .query<{ name: string }>("select name from stepback.migrations")
-    .then(({ rows }) => rows.map((row) => row.name))
-    .catch((error: unknown): string[] => {
-      if (["42P01", "3F000"].includes(errorCode(error))) return []
-      throw error
-    })
-  const missing = wanted.filter((name) => !applied.includes(name))
-  const unknown = applied.filter((name) => !wanted.includes(name))
+async function checkMigrations(pool: Pool): Promise<Finding[]> {
+  const { missing, unknown } = await compareMigrations(pool)
   if (missing.length > 0)
-    return bad(`state database: not migrated yet (${missing.join(", ")})`, "start Stepback once: it migrates by itself")
+    return [
+      bad(
+        `state database: not migrated yet (${missing.join(", ")})`,
+        (await mayCreate(pool))
+          ? "start Stepback once: it migrates by itself"
+          : "this role may not: run `stepback state init` with the owner's DATABASE_URL",
+      ),
+    ]
   if (unknown.length > 0)
-    return bad(`state database: migrated by a newer Stepback (${unknown.join(", ")})`, "run that version here too")
-  return good("state database: migrations are current")
+    return [bad(`state database: migrated by a newer Stepback (${unknown.join(", ")})`, "run that version here too")]
+  return [good("state database: migrations are current"), ...(await checkRole(pool))]
+}
+
+async function checkRole(pool: Pool): Promise<Finding[]> {
+  const { lacking, changesAudit } = await checkRights(pool)
+  if (lacking.length > 0)
+    return [
+      bad(
+        `state database: the role lacks ${lacking.join(", ")}`,
+        "let the owner run what `stepback state init --print` prints",
+      ),
+    ]
+  return [
+    changesAudit
+      ? worthKnowing(
+          "state database: this role could change the audit; `stepback state init --print` makes one that cannot",
+        )
+      : good("state database: the role has what it needs and cannot change the audit"),
+  ]
 }

@@ -66,7 +66,7 @@ function roleSql(plan: Plan, tables: TableUse[]): string {
       : [`grant connect on database "${plan.target.expect.database.replaceAll('"', '""')}" to stepback;`]),
     // A purge archives into tables of its own.
     `grant usage${purges ? ", create" : ""} on schema stepback_ledger to stepback;`,
-    "grant select, insert, update, delete on all tables in schema stepback_ledger to stepback;",
+    ...ledgerGrants,
     ...schemas.map((schema) => `grant usage on schema "${schema.replaceAll('"', '""')}" to stepback;`),
     ...tables.map((table) => `grant ${privilegesOf(table).join(", ")} on ${table.relation} to stepback;`),
     "grant execute on function pg_control_system() to stepback; -- optional: tells a restored database from the one that was approved",
@@ -78,11 +78,18 @@ function roleSql(plan: Plan, tables: TableUse[]): string {
   return lines.map((line) => `-- ${line}`.trimEnd()).join("\n")
 }
 
-/** Rows are read back before they change, and locked before they go. */
+/** What was done is written once; what was kept for undo is removed when its time is over. Archive tables are the role's own. */
+const ledgerGrants = [
+  "grant select, insert, update on stepback_ledger.fence to stepback;",
+  "grant select, insert, update (result) on stepback_ledger.entries to stepback; -- result: `stepback archive erase`",
+  "grant select, insert, update, delete on stepback_ledger.before_images to stepback;",
+  "grant select, insert on stepback_ledger.archives, stepback_ledger.erasures to stepback;",
+]
+
+/** Rows are read back before they change, locked before they go, and an undo does the opposite of what was done. */
 function privilegesOf(table: TableUse): string[] {
-  const locks = table.writes.has("delete") && !table.writes.has("update") ? ["update"] : []
-  return [
-    "select",
-    ...(["insert", "update", "delete"] as const).filter((write) => table.writes.has(write) || locks.includes(write)),
-  ]
+  const needed = new Set(table.writes)
+  if (table.writes.has("delete")) needed.add("insert").add("update")
+  if (table.writes.has("insert")) needed.add("delete")
+  return ["select", ...(["insert", "update", "delete"] as const).filter((write) => needed.has(write))]
 }

@@ -1,5 +1,6 @@
-import { createPostgresBackend, Queue, withBackend, Worker, type Job } from "bullmq"
+import { createPostgresBackend, Queue, runMigrations, withBackend, Worker, type Job } from "bullmq"
 import { Redis } from "ioredis"
+import { Client } from "pg"
 import type { Logger } from "../log.ts"
 
 /** The doorbell: it wakes a worker for a rollback. What is lost here is rung again by the sweep. */
@@ -11,11 +12,17 @@ export type Bell = {
   close(): Promise<void>
 }
 
-export type BellOptions = { redisUrl: string | null; databaseUrl: string; log: Logger; prefix?: string }
+export type BellOptions = {
+  redisUrl: string | null
+  databaseUrl: string
+  log: Logger
+  prefix?: string
+  migrate?: boolean
+}
 
 const queueName = "stepback"
 /** Where the queue lives in Postgres, beside our own state. */
-const queueSchema = "stepback_queue"
+export const queueSchema = "stepback_queue"
 /** Takeover of a job whose worker died: lock plus stalled interval. BullMQ's defaults make it a minute. */
 const lockMs = 5_000
 const stalledMs = 2_500
@@ -35,9 +42,20 @@ function redis(url: string, log: Logger): Redis {
   return connection
 }
 
+/** Creates the queue's tables in the state database, for processes whose role may not. */
+export async function prepareQueue(databaseUrl: string): Promise<void> {
+  const client = new Client({ connectionString: databaseUrl })
+  await client.connect()
+  try {
+    await runMigrations(client, queueSchema)
+  } finally {
+    await client.end()
+  }
+}
+
 type Data = { rollbackId: string }
 
-function openQueue({ redisUrl, databaseUrl, log, prefix }: BellOptions): {
+function openQueue({ redisUrl, databaseUrl, log, prefix, migrate = true }: BellOptions): {
   queue: Queue<Data>
   connection: Redis | null
 } {
@@ -54,7 +72,7 @@ function openQueue({ redisUrl, databaseUrl, log, prefix }: BellOptions): {
   }
   const { Queue: PostgresQueue } = withBackend(createPostgresBackend)
   const queue = new PostgresQueue(queueName, {
-    connection: { connectionString: databaseUrl, max: 3, schema: queueSchema, migrate: true },
+    connection: { connectionString: databaseUrl, max: 3, schema: queueSchema, migrate },
     defaultJobOptions: defaults,
   }) as unknown as Queue<Data>
   return { queue, connection: null }
@@ -104,12 +122,12 @@ export function answerBell(
     maxStalledCount,
   }
   const answer = async (job: Job<Data>) => work(job.data.rollbackId)
-  const { redisUrl, databaseUrl, log, prefix } = options
+  const { redisUrl, databaseUrl, log, prefix, migrate = true } = options
   const connection = redisUrl === null ? null : redis(redisUrl, log)
   const worker =
     connection === null
       ? new (withBackend(createPostgresBackend).Worker)<Data>(queueName, answer as never, {
-          connection: { connectionString: databaseUrl, max: 4, schema: queueSchema, migrate: true },
+          connection: { connectionString: databaseUrl, max: 4, schema: queueSchema, migrate },
           ...settings,
         })
       : new Worker<Data>(queueName, answer, {

@@ -186,6 +186,7 @@ async function record(
   )
   if (stop) state.lease.sawStop()
   deps.wakeOutbox()
+  deps.stepEnded?.(step.kind, result.outcome, result.ms)
   deps.log.info({ step: step.id, attempt, outcome: result.outcome, ms: result.ms }, "step ended")
 }
 

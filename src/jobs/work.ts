@@ -1,5 +1,6 @@
 import { errorMessage, isPassing, LostLeaseError } from "../errors.ts"
 import type { Logger } from "../log.ts"
+import type { StepKind, StepOutcome } from "../rollback/facts.ts"
 import type { Plans } from "../commands/ports.ts"
 import type { TargetPools } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
@@ -22,6 +23,8 @@ export type WorkDeps = {
   /** Whether approvers are still who may approve; null when nobody can tell now. */
   stillAllowed(userIds: string[], from: "anyone" | string[]): Promise<boolean | null>
   log: Logger
+  /** For the figures. */
+  stepEnded?(kind: StepKind, outcome: StepOutcome, ms: number): void
 }
 
 /** Takeovers count too, so it is far more than a bad day has. */

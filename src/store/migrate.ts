@@ -1,14 +1,65 @@
 import { readdir, readFile } from "node:fs/promises"
 import type { Pool } from "pg"
+import { errorCode, StepbackError } from "../errors.ts"
 import { inTransaction } from "./database.ts"
 
 const folder = new URL("./migrations/", import.meta.url)
 /** Any number, the same in every process: who has it migrates, the others wait. */
 const lockKey = 7_220_541
 
-/** Brings the state database to this version. Safe to call from many processes at once. */
+/** What this version has and the state database lacks, and the other way round. */
+export async function compareMigrations(pool: Pool): Promise<{ missing: string[]; unknown: string[] }> {
+  const wanted = await listFiles()
+  const applied = await pool
+    .query<{ name: string }>("select name from stepback.migrations")
+    .then(({ rows }) => rows.map((row) => row.name))
+    .catch((error: unknown): string[] => {
+      if (["42P01", "3F000"].includes(errorCode(error))) return []
+      throw error
+    })
+  return {
+    missing: wanted.filter((name) => !applied.includes(name)),
+    unknown: applied.filter((name) => !wanted.includes(name)),
+  }
+}
+
+/**
+ * Brings the state database to this version. Safe to call from many processes at once. Asks for no right to change
+ * tables when nothing is to be changed: the role that runs need not be the one that migrates.
+ */
 export async function migrate(pool: Pool): Promise<string[]> {
-  const files = (await readdir(folder)).filter((name) => name.endsWith(".sql")).sort()
+  let missing: string[] | null = null
+  try {
+    ;({ missing } = await compareMigrations(pool))
+    return missing.length === 0 ? [] : await apply(pool)
+  } catch (error) {
+    if (errorCode(error) !== "42501") throw error
+    const what =
+      missing === null
+        ? "This role may not use Stepback's tables"
+        : `The state database is not at this version (it lacks ${missing.join(", ")}), and this role may not change it`
+    throw new StepbackError(
+      "42501",
+      `${what}: run \`stepback state init\` with the owner's DATABASE_URL, then what \`stepback state init --print\` prints, and start again.`,
+      { cause: error },
+    )
+  }
+}
+
+/** Whether this role may create schemas, and so the queue's. */
+export async function mayCreate(pool: Pool): Promise<boolean> {
+  const { rows } = await pool.query<{ may: boolean }>(
+    "select has_database_privilege(current_database(), 'create') as may",
+  )
+  return rows[0]?.may === true
+}
+
+async function listFiles(): Promise<string[]> {
+  return (await readdir(folder)).filter((name) => name.endsWith(".sql")).sort()
+}
+
+async function apply(pool: Pool): Promise<string[]> {
+  const files = await listFiles()
   return inTransaction(pool, async (client) => {
     await client.query("select pg_advisory_xact_lock($1)", [lockKey])
     await client.query("create schema if not exists stepback")
