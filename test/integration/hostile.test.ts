@@ -22,7 +22,7 @@ import { analysis, now, result, stepRun, waiting } from "../unit/bot/views.ts"
 import { contextOf, stepOf } from "./steps-fixture.ts"
 
 const storm = process.env["STORM"] === "1"
-/** Inputs of each kind: about 85,000 with STORM=1, 2,500 without. */
+/** Inputs of each kind: about 80,900 with STORM=1, 2,300 without. */
 const many = (long: number, short: number) => (storm ? long : short)
 const planted = "planted/secret+7c1e=="
 
@@ -90,7 +90,7 @@ it(
 
 it("plan files are read or refused with a place and a sentence", async () => {
   const source = await readFile(new URL("../../plans/staging.yaml", import.meta.url), "utf8")
-  await level(many(3_000, 60), async (turn) => {
+  await level(many(1_500, 50), async (turn) => {
     const { plan, problems } = await checkPlanSource("x.yaml", createHostile(turn).plan(source))
     expect(plan === null).toBe(problems.length > 0)
     expect(problems.map(({ message }) => message).join()).not.toMatch(
@@ -145,7 +145,7 @@ it("output of commands is evidence that calls nobody and shows no secret", async
 it(
   "words from anywhere are drawn within Slack's limits, and call nobody",
   () =>
-    level(many(10_000, 300), (turn) => {
+    level(many(6_000, 200), (turn) => {
       const hostile = createHostile(turn)
       const words = Array.from({ length: 1 + hostile.below(4) }, () => hostile.text(3_000))
       expectDrawable(
@@ -170,7 +170,7 @@ it(
 it(
   "secrets of every shape are taken out of every place they may stand in",
   () =>
-    level(many(15_000, 700), (turn) => {
+    level(many(16_000, 700), (turn) => {
       const hostile = createHostile(turn)
       const secret = `${hostile.pick(["a", "Z", "9"])}${hostile.below(1e9)}${hostile.pick(["", "/+=", "%41", '"q', "ü", "\n"])}x`
       const secrets = createSecrets({ KEY: secret, URL: `postgres://u:${encodeURIComponent(secret)}@h/db` })
