@@ -73,7 +73,7 @@ function expectDrawable(shown: StepResult): void {
     drawCard(view, now),
     drawAnalysis(view, { ...analysis, issues: [...shown.evidence, shown.failure?.message ?? ""] }),
   ])
-    expect(problemsOf(drawn as Parameters<typeof problemsOf>[0], ["UALICE", "UBOB", "UCAROL", "S0ONCALL"])).toEqual([])
+    expect(problemsOf(drawn, ["UALICE", "UBOB", "UCAROL", "S0ONCALL"])).toEqual([])
 }
 
 it(
