@@ -45,8 +45,6 @@ const actions =
   )
 const callbacks = "deny_form analysis_form skip_form __proto__ constructor x".split(" ")
 
-export type Hostile = ReturnType<typeof createHostile>
-
 /** Hostile inputs of every kind; the same ones for the same seed. */
 export function createHostile(seed: number) {
   const random = seeded(seed)
