@@ -15,6 +15,7 @@ import { createPeople } from "./people.ts"
 import { createReply } from "./reply.ts"
 import { createSender } from "./sender.ts"
 import { createTurns } from "./turns.ts"
+import { isWellFormed } from "./well-formed.ts"
 
 const badToken =
   "Slack refuses SLACK_BOT_TOKEN, so nothing can be posted: take the Bot User OAuth Token from the app's page (Install App) and start again"
@@ -89,6 +90,10 @@ export function createBot(options: {
       void work.finally(() => inFlight.delete(work))
     },
   }
+  app.use(async ({ body, next }) => {
+    if (isWellFormed(body)) await next()
+    else log.warn("a request that is not as Slack sends it was dropped")
+  })
   registerCommand(app, context)
   registerActions(app, context)
   registerViews(app, context)

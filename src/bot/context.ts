@@ -33,8 +33,11 @@ export function answering(
   whereTo: ReplyTo | Promise<ReplyTo>,
   work: () => Promise<Answer>,
 ): void {
+  const where = Promise.resolve(whereTo)
+  // Its turn comes later: until then nobody waits for it, and a failure must not count as one that nobody handles.
+  where.catch(() => undefined)
   const answer = async () => {
-    const to = await whereTo
+    const to = await where
     try {
       const wait = context.limit(to.userId)
       const result = wait > 0 ? refuse(null, { reason: "too_many_requests", waitSeconds: wait }) : await work()
