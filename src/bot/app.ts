@@ -90,10 +90,7 @@ export function createBot(options: {
       void work.finally(() => inFlight.delete(work))
     },
   }
-  app.use(async ({ body, next }) => {
-    if (isWellFormed(body)) await next()
-    else log.warn("a request that is not as Slack sends it was dropped")
-  })
+  refuseMalformed(app, log)
   registerCommand(app, context)
   registerActions(app, context)
   registerViews(app, context)
@@ -114,6 +111,14 @@ export function createBot(options: {
     },
     trouble: () => (connected ? null : "the socket to Slack is not connected"),
   }
+}
+
+/** Before any listener: an error behind an ack would be nobody's. */
+function refuseMalformed(app: App, log: Logger): void {
+  app.use(async ({ body, next }) => {
+    if (isWellFormed(body)) await next()
+    else log.warn("a request that is not as Slack sends it was dropped")
+  })
 }
 
 /** Bolt refuses what is too old; what claims to be from the future is refused here. */
