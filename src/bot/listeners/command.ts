@@ -30,9 +30,9 @@ export function registerCommand(app: App, context: BotContext): void {
 
 async function run(command: SlashCommand, context: BotContext): Promise<Answer> {
   const { plans } = await context.deps.plans.load()
-  const typed = parseCommand(command.text ?? "", (environment) =>
-    Object.keys(plans.get(environment)?.plan.params ?? {}),
-  )
+  // What Postgres takes in no text: names that are looked up must not make a question fail.
+  const text = (command.text ?? "").replaceAll("\u0000", "").toWellFormed()
+  const typed = parseCommand(text, (environment) => Object.keys(plans.get(environment)?.plan.params ?? {}))
   const actor: Actor = { userId: command.user_id, teamId: command.team_id, requestKey: `command/${command.trigger_id}` }
   switch (typed.kind) {
     case "help":
