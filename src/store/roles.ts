@@ -13,7 +13,7 @@ export const runtimeRights: Readonly<Record<string, readonly string[]>> = {
   escalations: ["select", "insert", "update"],
   migrations: ["select"],
   notes: ["select", "insert"],
-  outbox: ["select", "insert", "update"],
+  outbox: ["select", "insert", "update", "delete"],
   requests: ["select", "insert"],
   rollbacks: ["select", "insert", "update"],
   step_runs: ["select", "insert", "update"],
