@@ -4,6 +4,7 @@ import { approve } from "../../src/commands/approve.ts"
 import type { Actor, Deps, People } from "../../src/commands/ports.ts"
 import { retry, skip } from "../../src/commands/reopen.ts"
 import { requestRollback } from "../../src/commands/request.ts"
+import { isPassing } from "../../src/errors.ts"
 import { createWorkshop, type Workshop } from "../../src/jobs/work.ts"
 import { createTargetPools } from "../../src/steps/target.ts"
 import { createPool } from "../../src/store/database.ts"
@@ -93,19 +94,28 @@ async function live(world: World, trial: Trial, begun: readonly Incarnation[]): 
   const workshop = workshopOf(world, deps)
   for (let turn = 0; turn < mostTurns; turn++) {
     const now = await outside(() => look(world, trial.id))
-    if (now === null) await askFor(trial.id, deps)
+    if (now === null) await pressed(() => askFor(trial.id, deps))
     else if (now.state === "awaiting_approval")
-      await approve({ token: now.token ?? "", actor: actorOf("U2BOB", `${trial.id}/${now.token ?? ""}`) }, deps)
+      await pressed(() =>
+        approve({ token: now.token ?? "", actor: actorOf("U2BOB", `${trial.id}/${now.token ?? ""}`) }, deps),
+      )
     else if (["preparing", "approved", "running"].includes(now.state)) {
       await outside(() => expireLease(world, trial.id))
       await workshop.work(trial.id)
     } else if (now.state === "failed" && (await outside(() => isUnknown(world, trial.id)))) {
       // Whoever looks finds what is there after all that was on its way has come.
       await outside(() => Promise.all(begun.slice(0, -1).map((life) => life.settled())))
-      await decide(now, world, trial, deps)
+      await pressed(() => decide(now, world, trial, deps))
     } else return
   }
   throw new Error(`nothing moves: ${JSON.stringify(await outside(() => look(world, trial.id)))}`)
+}
+
+/** Who presses and is told that the database is busy, presses again. */
+async function pressed(press: () => Promise<unknown>): Promise<void> {
+  await press().catch((error: unknown) => {
+    if (!isPassing(error)) throw error
+  })
 }
 
 async function look(world: World, id: string): Promise<StoredRollback | null> {

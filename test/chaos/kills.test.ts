@@ -43,7 +43,11 @@ async function play(what: string, count: number, round: (stage: KillStage, share
     stages.map(async (stage) => {
       for (const { n, share } of left)
         await round(stage, share).then(
-          (where) => struck.push(where),
+          (where) => {
+            struck.push(where)
+            // Of a long run that is broken off, so much is known.
+            if (struck.length % 10 === 0) console.log(`${what}: ${struck.length} of ${count} rounds, seed ${seed}`)
+          },
           (error: unknown) => failed.push(`KILLS_SEED=${seed}, round ${n}, at ${share.toFixed(3)}: ${String(error)}`),
         )
     }),
