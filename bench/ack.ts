@@ -38,8 +38,8 @@ export async function benchAck(): Promise<Table> {
     for (const to of ["bare", "ours", "bare", "ours"] as const) seen[to].push(await send(to))
     return draw(seen)
   } finally {
-    bare.stop()
-    generator.stop()
+    await bare.stop()
+    await generator.stop()
     await rig.stop()
   }
 }

@@ -1,3 +1,4 @@
+import { once } from "node:events"
 import { fork, type ChildProcess } from "node:child_process"
 
 /** Another process of the benchmark; it ends when this one does. */
@@ -5,7 +6,8 @@ export type Child = {
   /** Resolves with the next message; rejects when the process ends instead. */
   next<T>(): Promise<T>
   ask<T>(question: object): Promise<T>
-  stop(): void
+  /** Resolves when it has ended. */
+  stop(): Promise<void>
 }
 
 export function startChild(file: string, env: Record<string, string> = {}): Child {
@@ -26,8 +28,10 @@ export function startChild(file: string, env: Record<string, string> = {}): Chil
       child.send(question)
       return answer
     },
-    stop: () => {
+    stop: async () => {
+      const ended = child.exitCode === null ? once(child, "exit") : null
       if (child.connected) child.disconnect()
+      await ended
     },
   }
 }

@@ -36,7 +36,7 @@ export async function benchLightSteps(): Promise<Table> {
     }
     return draw(seen)
   } finally {
-    bare.stop()
+    await bare.stop()
     await rig.stop()
     await echo.stop()
   }

@@ -8,7 +8,7 @@ import { createTargetPools } from "../src/steps/target.ts"
 
 /** A worker's part of the benchmark: its own process, so that its memory is its own. */
 
-export type PurgeCommand = { url: string; table: string; do: "rehearse" | "run" }
+export type PurgeCommand = { url: string; table: string; do: "nothing" | "rehearse" | "run" }
 export type PurgeAnswer = {
   rollbackId: string
   ms: number
@@ -77,6 +77,7 @@ let begun: Awaited<ReturnType<typeof begin>> | null = null
 
 async function answer(command: PurgeCommand): Promise<PurgeAnswer> {
   const peakMb = () => process.resourceUsage().maxRSS / 1024
+  if (command.do === "nothing") return { rollbackId: "", ms: 0, rows: 0, outcome: "", words: [], peakMb: peakMb() }
   if (command.do === "rehearse" || begun === null) {
     begun = await begin(command)
     const { rollbackId, rehearsed } = begun

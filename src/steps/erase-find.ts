@@ -17,7 +17,15 @@ export type Kept = {
   places: string[]
 }
 
-export type Archive = { name: string; relation: string; columns: string[] }
+export type Archive = {
+  name: string
+  relation: string
+  columns: string[]
+  rollbackId: string
+  stepId: string
+  /** False where the rows only lost their parent. */
+  removed: boolean
+}
 type FoundRow = { place: string; rollback: string; step: string; removed: boolean }
 
 /** More is not one person's. */
@@ -27,7 +35,8 @@ const id = escapeIdentifier
 
 export async function listArchives(client: PoolClient): Promise<Archive[]> {
   const { rows } = await client.query<Archive>(
-    "select name, relation, columns from stepback_ledger.archives order by name",
+    `select name, relation, columns, rollback_id::text as "rollbackId", step_id as "stepId", cut is null as removed
+       from stepback_ledger.archives order by name`,
   )
   return rows
 }
@@ -84,9 +93,10 @@ export async function findInArchive(
 }
 
 async function askArchive(client: PoolClient, archive: Archive, where: string, value: string, type?: string) {
-  const text = `select distinct a.ctid::text as place, a.stepback_rollback::text as rollback, a.stepback_step as step,
-    a.stepback_cut is null as removed from ${archive.name} a ${where} limit ${mostRows + 1}`
-  return capped((await client.query<FoundRow>(text, [value]).catch(unreadable(type))).rows)
+  const text = `select distinct a.ctid::text as place from ${archive.name} a ${where} limit ${mostRows + 1}`
+  const { rows } = await client.query<{ place: string }>(text, [value]).catch(unreadable(type))
+  const { rollbackId: rollback, stepId: step, removed } = archive
+  return capped(rows).map(({ place }): FoundRow => ({ place, rollback, step, removed }))
 }
 
 function unreadable(type: string | undefined) {
@@ -130,7 +140,7 @@ async function askImages(client: PoolClient, where: string, values: unknown[]): 
   return capped((await client.query<FoundRow>(text, values)).rows)
 }
 
-function capped(rows: FoundRow[]): FoundRow[] {
+function capped<T>(rows: T[]): T[] {
   if (rows.length > mostRows)
     throw new StepbackError("too_many", `more than ${mostRows} kept rows match: that is not one person's data`)
   return rows

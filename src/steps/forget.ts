@@ -5,11 +5,16 @@ import { prologue, statement, withClient } from "./target.ts"
 export async function forgetRun(pool: Pool, rollbackId: string): Promise<number> {
   return withClient(pool, async (client) => {
     await client.query(prologue({ timeoutMs: 120_000 }))
-    const { rows } = await client.query<{ name: string }>("select name from stepback_ledger.archives")
+    const { rows } = await client.query<{ name: string }>(
+      "delete from stepback_ledger.archives where rollback_id = $1 returning name",
+      [rollbackId],
+    )
     let removed = 0
-    for (const { name } of rows)
-      removed +=
-        (await statement(client, `delete from ${name} where stepback_rollback = $1`, [rollbackId])).rowCount ?? 0
+    for (const { name } of rows) {
+      const counted = await client.query<{ rows: number }>(`select count(*)::int as rows from ${name}`)
+      removed += counted.rows[0]?.rows ?? 0
+      await client.query(`drop table ${name}`)
+    }
     const images = await statement(client, "delete from stepback_ledger.before_images where rollback_id = $1", [
       rollbackId,
     ])

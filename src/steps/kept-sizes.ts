@@ -19,12 +19,13 @@ const timeoutMs = 60_000
 export async function keptSizes(pool: Pool): Promise<{ sizes: KeptSize[]; bytes: number }> {
   return looking(pool, timeoutMs, async (client) => {
     const sizes: KeptSize[] = []
-    for (const { name, relation } of await listArchives(client)) {
-      const { rows } = await client.query<{ id: string; rows: number; bytes: number }>(
-        `select stepback_rollback::text as id, count(*)::float8 as rows, sum(pg_column_size(a.*))::float8 as bytes from ${name} a group by 1`,
+    for (const { name, relation, rollbackId } of await listArchives(client)) {
+      const { rows } = await client.query<{ rows: number; bytes: number | null }>(
+        `select count(*)::float8 as rows, sum(pg_column_size(a.*))::float8 as bytes from ${name} a`,
       )
-      for (const { id, ...size } of rows)
-        sizes.push({ rollbackId: id, table: plain(relation), what: "archived", ...size })
+      const { rows: count = 0, bytes = 0 } = rows[0] ?? {}
+      if (count > 0)
+        sizes.push({ rollbackId, table: plain(relation), what: "archived", rows: count, bytes: bytes ?? 0 })
     }
     const { rows } = await client.query<{ id: string; relation: string; rows: number; bytes: number }>(
       `select rollback_id::text as id, relation, count(*)::float8 as rows, sum(pg_column_size(i.*))::float8 as bytes

@@ -47,12 +47,19 @@ create table if not exists stepback_ledger.before_images (
   primary key (rollback_id, step_id, n)
 );
 
--- Tables of removed rows, one for each shape of a source table.
+-- Tables of removed rows: one for each table that a step of a run took rows of, with that table's own columns.
 create table if not exists stepback_ledger.archives (
   name text primary key,
+  rollback_id uuid not null,
+  step_id text not null,
   relation text not null,
   columns jsonb not null,
+  -- Parents come back before their children.
+  depth integer not null,
+  -- Columns that a foreign key emptied; null where the rows themselves were removed.
+  cut jsonb,
   created_at timestamptz not null default clock_timestamp()
 );
+create index if not exists archives_of_step on stepback_ledger.archives (rollback_id, step_id);
 
 ${erasuresSql}`

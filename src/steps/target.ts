@@ -63,6 +63,8 @@ export function prologue(options: { timeoutMs: number; readOnly?: boolean }): st
     "set local datestyle = 'ISO, YMD'",
     "set local intervalstyle = 'postgres'",
     "set local extra_float_digits = 1",
+    // Statements that run once: compiling them costs more than it gives.
+    "set local jit = off",
     checkConnection,
   ].join("; ")
 }

@@ -1,20 +1,16 @@
 import { escapeIdentifier } from "pg"
 import type { TableFacts } from "./catalog.ts"
 
-/** Giving back from an archive. Params: 1 rollback and 2 step that archived; 3 relation, 4 rollback, 5 step of the undo. */
+/** Giving back from an archive. Params of an undo: 1 relation, 2 rollback, 3 step; summaries have none. */
 const id = escapeIdentifier
 
 function keys(table: TableFacts): string {
   return table.primaryKey.map((name) => `t.${id(name)} = a.${id(name)}`).join(" and ")
 }
 
-function rowsOf(archive: string, cut: boolean): string {
-  return `select * from ${archive} where stepback_rollback = $1 and stepback_step = $2 and stepback_cut is ${cut ? "not null" : "null"}`
-}
-
 /** Rows that can be given back, and those whose key is taken by now. */
 export function removedSummary(table: TableFacts, archive: string): string {
-  return `with a as (${rowsOf(archive, false)}),
+  return `with a as (select * from ${archive}),
     judged as (select concat_ws('/', ${table.primaryKey.map((name) => `a.${id(name)}::text`).join(", ")}) as label,
       exists (select 1 from ${table.relation} t where ${keys(table)}) as taken from a)
     select count(*) filter (where not taken)::int as wanted, 0 as already, count(*) filter (where taken)::int as conflicts,
@@ -23,18 +19,18 @@ export function removedSummary(table: TableFacts, archive: string): string {
 
 export function removedUndo(table: TableFacts, archive: string, columns: readonly string[]): string {
   const names = columns.map(id).join(", ")
-  return `with a as (${rowsOf(archive, false)}),
+  return `with a as (select * from ${archive}),
     done as (insert into ${table.relation} as t (${names}) overriding system value select ${columns.map((name) => `a.${id(name)}`).join(", ")} from a
       where not exists (select 1 from ${table.relation} t where ${keys(table)}) returning (t.*)::text as new_text)
     insert into stepback_ledger.before_images (rollback_id, step_id, relation, operation, row_text)
-    select $4::uuid, $5::text, $3, 'insert', new_text from done`
+    select $2::uuid, $3::text, $1, 'insert', new_text from done`
 }
 
 const isCut = (cut: readonly string[]) => cut.map((name) => `t.${id(name)} is null`).join(" and ")
 
 /** Rows that lost their parent: only the columns that the foreign key emptied come back, where they are still empty. */
 export function cutSummary(table: TableFacts, archive: string, cut: readonly string[]): string {
-  return `with a as (${rowsOf(archive, true)}),
+  return `with a as (select * from ${archive}),
     judged as (select concat_ws('/', ${table.primaryKey.map((name) => `a.${id(name)}::text`).join(", ")}) as label, (${isCut(cut)}) as empty
       from a left join ${table.relation} t on ${keys(table)})
     select count(*) filter (where empty)::int as wanted, 0 as already, count(*) filter (where empty is not true)::int as conflicts,
@@ -42,10 +38,10 @@ export function cutSummary(table: TableFacts, archive: string, cut: readonly str
 }
 
 export function cutUndo(table: TableFacts, archive: string, cut: readonly string[]): string {
-  return `with a as (${rowsOf(archive, true)}),
+  return `with a as (select * from ${archive}),
     held as materialized (select a.*, (t.*)::text as stepback_old from a join ${table.relation} t on ${keys(table)} where ${isCut(cut)} for update of t),
     done as (update ${table.relation} t set ${cut.map((name) => `${id(name)} = a.${id(name)}`).join(", ")} from held a where ${keys(table)}
       returning a.stepback_old as old_text, (t.*)::text as new_text)
     insert into stepback_ledger.before_images (rollback_id, step_id, relation, operation, row_text, after_text)
-    select $4::uuid, $5::text, $3, 'update', old_text, new_text from done`
+    select $2::uuid, $3::text, $1, 'update', old_text, new_text from done`
 }

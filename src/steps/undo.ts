@@ -122,31 +122,32 @@ async function findParts(client: PoolClient, step: UndoStep): Promise<Part[]> {
 }
 
 async function archivedParts(client: PoolClient, of: string[]): Promise<Part[]> {
-  const { rows: archives } = await client.query<{ name: string; relation: string; columns: string[] }>(
-    "select name, relation, columns from stepback_ledger.archives order by name",
+  const { rows: archives } = await client.query<{
+    name: string
+    relation: string
+    columns: string[]
+    cut: string[] | null
+  }>(
+    `select name, relation, columns, cut from stepback_ledger.archives where rollback_id = $1 and step_id = $2
+     order by depth, created_at, name`,
+    of,
   )
-  const found: (Part & { depth: number })[] = []
-  for (const archive of archives) {
-    const { rows } = await client.query<{ depth: number; cut: string | null }>(
-      `select min(stepback_depth) as depth, stepback_cut as cut from ${archive.name} where stepback_rollback = $1 and stepback_step = $2 group by stepback_cut`,
-      of,
-    )
-    for (const { depth, cut } of rows) {
-      const table = await tableOf(client, archive.relation)
-      const told = columnsMoved(table, archive.columns)
-      const names = cut === null ? [] : (JSON.parse(cut) as string[])
-      found.push({
-        table,
-        depth,
-        operation: "archive",
-        ...(told === null ? {} : { told }),
-        did: "restored",
-        summary: cut === null ? removedSummary(table, archive.name) : cutSummary(table, archive.name, names),
-        undo: cut === null ? removedUndo(table, archive.name, archive.columns) : cutUndo(table, archive.name, names),
-      })
-    }
+  const parts: Part[] = []
+  for (const { name, relation, columns, cut } of archives) {
+    const { rows } = await statement(client, `select 1 from ${name} limit 1`, [])
+    if (rows.length === 0) continue
+    const table = await tableOf(client, relation)
+    const told = columnsMoved(table, columns)
+    parts.push({
+      table,
+      operation: "archive",
+      ...(told === null ? {} : { told }),
+      did: "restored",
+      summary: cut === null ? removedSummary(table, name) : cutSummary(table, name, cut),
+      undo: cut === null ? removedUndo(table, name, columns) : cutUndo(table, name, cut),
+    })
   }
-  return found.sort((a, b) => a.depth - b.depth)
+  return parts
 }
 
 /** What was kept has no place any more where a column is gone; a new one gets its default, which is told. */
@@ -178,10 +179,7 @@ async function tableOf(client: PoolClient, relation: string): Promise<TableFacts
 async function judge(client: PoolClient, step: UndoStep, parts: Part[]): Promise<{ part: Part; summary: Summary }[]> {
   const judged: { part: Part; summary: Summary }[] = []
   for (const part of parts) {
-    const values =
-      part.operation === "archive"
-        ? [step.ofRollback, step.ofStep]
-        : [step.ofRollback, step.ofStep, part.table.relation]
+    const values = part.operation === "archive" ? [] : [step.ofRollback, step.ofStep, part.table.relation]
     judged.push({ part, summary: (await statement(client, part.summary, values)).rows[0] as Summary })
   }
   return judged
@@ -213,7 +211,8 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext): Pro
   for (const { part } of judged) {
     const going = part.operation === "insert" ? await childrenAtRisk(client, step, part) : null
     if (going) return stepResult({ outcome: "failed", failure: failure("children", going) })
-    const values = [step.ofRollback, step.ofStep, part.table.relation, context.rollbackId, step.id]
+    const own = [part.table.relation, context.rollbackId, step.id]
+    const values = part.operation === "archive" ? own : [step.ofRollback, step.ofStep, ...own]
     const done = (await statement(client, part.undo, values)).rowCount ?? 0
     rows += done
     if (done > 0) affected.push({ table: part.table.name, did: part.did, rows: done })

@@ -58,11 +58,12 @@ export async function startOrders() {
   /** Rows that the archives have of a run, by their table. */
   async function archived(rollbackId: string): Promise<Record<string, number>> {
     const { rows } = await target.admin.query<{ name: string; relation: string }>(
-      "select name, relation from stepback_ledger.archives",
+      "select name, relation from stepback_ledger.archives where rollback_id = $1",
+      [rollbackId],
     )
     const found: Record<string, number> = {}
     for (const { name, relation } of rows) {
-      const n = (await count(`${name} where stepback_rollback = '${rollbackId}'`)) ?? 0
+      const n = (await count(name)) ?? 0
       const table = relation.split(".").at(-1)?.replaceAll('"', "") ?? ""
       if (n > 0) found[table] = (found[table] ?? 0) + n
     }
