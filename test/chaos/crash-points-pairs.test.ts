@@ -12,7 +12,7 @@ const storm = process.env["STORM"] === "1"
 const again = process.env["CRASH_AT"]?.split(",").map(Number)
 const laneCount = storm ? 6 : 3
 /** Primes, so that a sample meets boundaries of all kinds. */
-const every = storm ? { point: 1, pair: 1 } : { point: 5, pair: 41 }
+const every = storm ? { point: 1, pair: 1 } : { point: 11, pair: 83 }
 const minute = 60_000
 
 let postgres: Postgres

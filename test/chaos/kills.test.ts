@@ -69,14 +69,14 @@ async function fill({ target }: KillStage): Promise<void> {
 /** Rows that are kept of a run, and how many different ones, by table; then they are forgotten. */
 async function kept(stage: KillStage, id: string): Promise<Record<string, [number, number]>> {
   const { rows } = await stage.target.query<{ name: string; table: string }>(
-    "select name, split_part(relation, '.', 2) as table from stepback_ledger.archives order by 2",
+    "select name, split_part(relation, '.', 2) as table from stepback_ledger.archives where rollback_id = $1 order by 2",
+    [id],
   )
   const found: Record<string, [number, number]> = {}
   for (const { name, table } of rows) {
-    const mine = `${name} where stepback_rollback = '${id}'`
     found[table.replaceAll('"', "")] = [
-      await count(stage, mine),
-      await count(stage, `(select distinct id from ${mine}) as d`),
+      await count(stage, name),
+      await count(stage, `(select distinct id from ${name}) as d`),
     ]
     await stage.target.query(`truncate ${name}`)
   }

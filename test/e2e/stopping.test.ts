@@ -89,7 +89,7 @@ test.each([
     await scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
     const titles = stage.slack
       .replies("staging", card.ts)
-      .map((message) => /Before|Meanwhile|After/.exec(wordsOf(message))?.[0])
+      .flatMap((message) => /Before|Meanwhile|After/.exec(wordsOf(message))?.[0] ?? [])
     expect(titles).toEqual(["Before", "Meanwhile", "After"])
   },
 )

@@ -56,7 +56,7 @@ test("the main job, by typing and clicking, as two people", async () => {
     .click()
   const thread = alice.getByRole("region", { name: "Thread" })
   await see(thread.getByText(/Set results_version/))
-  await see(thread.getByText("18 replies"))
+  await see(thread.getByText("19 replies"))
   const analysis = alice.getByRole("article").filter({ hasText: "Post-rollback analysis" })
   await analysis.getByRole("button", { name: "Fill in" }).click()
   await alice.getByRole("textbox", { name: /Root cause/ }).fill("the alignment renamed the engine's key")
