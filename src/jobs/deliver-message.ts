@@ -77,7 +77,11 @@ export async function sendRow(rollback: StoredRollback, row: OutboxRow, deps: De
         )
       : await postRow(rollback, row, { channel, threadTs, drawn }, deps)
   if (sent.kind === "sent")
-    await store.outbox.markSent(rollback.id, row.seq, { channel: sent.channel, ts: sent.ts, revision: row.revision })
+    await store.outbox.markSent(rollback.id, row.seq, {
+      channel: sent.channel,
+      ts: sent.ts,
+      revision: sent.stale === true ? row.revision - 1 : row.revision,
+    })
   if (sent.kind === "refused")
     await store.outbox.markSent(rollback.id, row.seq, {
       channel: row.channel,
@@ -138,7 +142,8 @@ async function postRow(
       since: rollback.created_at,
     })
     if (known.kind === "unknown") return { kind: "unknown", error: "could not look for the message" }
-    if (known.kind === "found") return { kind: "sent", channel: to.channel, ts: known.ts }
+    // As which of its revisions it arrived nobody knows, so the newest follows as an edit.
+    if (known.kind === "found") return { kind: "sent", channel: to.channel, ts: known.ts, stale: true }
   }
   await store.outbox.markSending(rollback.id, row.seq)
   const sent = await orPlain(to.drawn, (form) => sender.post({ ...to, key: row.key, drawn: form }), log)

@@ -8,7 +8,8 @@ import { sendCard, sendRow } from "./deliver-message.ts"
 export type Drawn = { text: string; blocks?: unknown[] }
 
 export type Sent =
-  | { kind: "sent"; channel: string; ts: string }
+  /** `stale`: what stands in Slack may be an older drawing than the one at hand. */
+  | { kind: "sent"; channel: string; ts: string; stale?: true }
   /** Slack will never take this message as it is. */
   | { kind: "refused"; error: string; hopeless: boolean }
   | { kind: "limited"; waitMs: number }

@@ -1,6 +1,8 @@
 import { randomUUID } from "node:crypto"
 import type { Pool } from "pg"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { createDelivery, type Sender } from "../../src/jobs/deliver.ts"
+import { createLogger } from "../../src/log.ts"
 import { stepResult } from "../../src/steps/step.ts"
 import type { Store } from "../../src/store/store.ts"
 import { created, freshState, running } from "./store-fixture.ts"
@@ -83,6 +85,49 @@ describe("the outbox", () => {
     writer.release()
     await released
     expect(await store.outbox.claimLane(randomUUID(), 60_000)).toBe(id)
+  })
+})
+
+describe("delivery", () => {
+  it("edits a message that changed while nobody knew whether it had arrived", async () => {
+    await quiet()
+    const { id } = await created(store)
+    const key = `${id}/text/asked`
+    await store.outbox.enqueue(id, key, { kind: "text", text: "asked" })
+    const shown = new Map<string, string>()
+    let answers = false
+    const sender: Sender = {
+      async post(message) {
+        shown.set(message.key, message.drawn.text)
+        if (!answers && message.key === key) throw new Error("the process died before Slack's answer")
+        return { kind: "sent", channel: message.channel, ts: message.key }
+      },
+      async update({ channel, ts, drawn }) {
+        shown.set(ts, drawn.text)
+        return { kind: "sent", channel, ts }
+      },
+      find: async (message) => (shown.has(message.key) ? { kind: "found", ts: message.key } : { kind: "none" }),
+      upload: async () => ({ kind: "unknown", error: "not used" }),
+      permalink: async () => null,
+    }
+    let text = "asked"
+    const deps = {
+      store,
+      sender,
+      draw: ({ kind }: { kind: string }) => ({ text: kind === "text" ? text : kind }),
+      document: () => null,
+      newId: randomUUID,
+      log: createLogger({ level: "silent", role: "worker" }),
+    }
+    await createDelivery(deps).serveOne()
+    expect(shown.get(key)).toBe("asked")
+    text = "answered"
+    await pool.query("select stepback.edit_messages($1, $2)", [id, key])
+    answers = true
+    await pool.query("update stepback.rollbacks set deliver_at = now() where id = $1", [id])
+    await createDelivery(deps).serveOne()
+    expect(shown.get(key)).toBe("answered")
+    expect(await store.outbox.listUnsent(id)).toEqual([])
   })
 })
 
