@@ -9,13 +9,13 @@ import { identify } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { conclude, everyStep } from "./conclude.ts"
 import { hashFiles } from "./freeze-run.ts"
-import type { Lease } from "./lease.ts"
+import { leaseMs, type Lease } from "./lease.ts"
 import { openTarget } from "./open-target.ts"
 import { isNamedAnew, runComponent, type RunState } from "./run-steps.ts"
 import type { WorkDeps } from "./work.ts"
 
-/** Approvals younger than this were checked a moment ago, with the click. */
-const approvalFreshMs = 30_000
+/** Taken up within this after the approval, its givers were checked a moment ago, with the click. */
+const approvalFreshMs = 2_000
 
 /** Runs what was approved from where it stands, to its end; the same for a first run and for a takeover. */
 export async function runRollback(
@@ -203,8 +203,10 @@ async function whatMoved(state: RunState, begun: boolean, deps: WorkDeps): Promi
   } else if (run.target.fingerprint !== null && run.target.fingerprint.httpOrigin !== (target.httpBase?.origin ?? null))
     moved.push("the target is another host")
   if (canonicalJson(files) !== canonicalJson(run.files)) moved.push("a file that a command runs")
-  const approvedAt = rollback.approved_at
-  if (!begun && approvedAt !== null && Date.now() - Date.parse(approvedAt) > approvalFreshMs) {
+  // Both moments are the database's: this machine's clock decides nothing.
+  const claimedAt = Date.parse(rollback.lease_until ?? "") - leaseMs
+  const approvedAt = Date.parse(rollback.approved_at ?? "")
+  if (!begun && !(claimedAt - approvedAt <= approvalFreshMs)) {
     const approvals = await deps.store.approvals.list(rollback.id, rollback.round)
     const allowed = await deps.stillAllowed(
       approvals.map((approval) => approval.userId),

@@ -19,7 +19,7 @@ let postgres: Postgres
 let worlds: World[]
 
 beforeAll(async () => {
-  postgres = await startPostgres({ flags: ["-c", "fsync=off"] })
+  postgres = await startPostgres({ flags: ["-c", "fsync=off", "-c", "max_connections=400"] })
   worlds = await Promise.all(Array.from({ length: laneCount }, () => startWorld(postgres)))
   // The first run on a target makes its archive tables.
   await Promise.all(worlds.map((world) => tryDeaths(world, [])))
