@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os"
 import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config"
 
 import { findMachine } from "./scripts/machine.ts"
@@ -34,10 +35,13 @@ const projects: Project[] = [
   { name: "unit", timeout: 5_000 },
   { name: "lint", timeout: 60_000, sequential: true },
   { name: "integration", timeout: 30_000, postgres: true },
-  { name: "e2e", timeout: 60_000, sequential: true, postgres: true },
+  { name: "e2e", timeout: 60_000, postgres: true },
   { name: "page", timeout: 60_000, sequential: true },
   { name: "chaos", timeout: 120_000, sequential: true },
 ]
 
+/** Vitest leaves one core free, which of two is half: files wait for servers and messages more than they compute. */
+const maxWorkers = Math.max(2, availableParallelism() - 1)
+
 // Vitest asks for a default export.
-export default defineConfig({ test: { projects: projects.map((each, order) => project(order, each)) } })
+export default defineConfig({ test: { maxWorkers, projects: projects.map((each, order) => project(order, each)) } })

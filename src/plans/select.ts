@@ -81,9 +81,26 @@ export function resolveParameters(
   for (const [name, param] of Object.entries(plan.params)) {
     const value = given[name] ?? param.default
     const { pattern, expected } = patterns[param.type]
-    if (value === null || !pattern.test(value) || (param.type === "timestamp" && Number.isNaN(Date.parse(value))))
-      return { refusal: { reason: "bad_parameter", name, given: value ?? "nothing", expected } }
-    parameters[name] = value
+    const fits = value !== null && pattern.test(value)
+    const taken = fits && param.type === "timestamp" ? inUtc(value) : fits ? value : null
+    if (taken === null) return { refusal: { reason: "bad_parameter", name, given: value ?? "nothing", expected } }
+    parameters[name] = taken
   }
   return { parameters }
+}
+
+/**
+ * A column without a zone drops the offset of what it is compared with: in UTC there is none to lose. Null for a day or
+ * a time that does not exist.
+ */
+function inUtc(value: string): string | null {
+  const [, day = "", time = "", fraction = "", zone = ""] =
+    /^([\d-]+)[T ](\d{2}:\d{2}(?::\d{2})?)(\.\d+)?(.+)$/.exec(value) ?? []
+  const written = new Date(`${day}T${time.length === 5 ? `${time}:00` : time}Z`)
+  if (Number.isNaN(written.getTime()) || !written.toISOString().startsWith(day)) return null
+  const [, sign = "+", hours = "0", minutes = "0"] = /^([+-])(\d{2}):?(\d{2})?$/.exec(zone) ?? []
+  const offsetMs = (Number(hours) * 60 + Number(minutes)) * 60_000 * (sign === "-" ? -1 : 1)
+  // As it was written, where that is UTC already: what was approved under it stays what it is.
+  if (offsetMs === 0) return value
+  return `${new Date(written.getTime() - offsetMs).toISOString().slice(0, 19)}${fraction}Z`
 }

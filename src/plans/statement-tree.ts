@@ -14,6 +14,7 @@ export type SelectTree = Body<"SelectStmt">
 export type TableTree = Body<"RangeVar">
 export type WithTree = Body<"WithClause">
 export type CallTree = Body<"FuncCall">
+export type ColumnTree = Body<"ColumnRef">
 
 /** Position: 0-based, in characters of the statement; null when the parser gives none. */
 export type StatementError = { error: string; position: number | null }

@@ -2,7 +2,7 @@ import type { StatementFacts } from "./plan.ts"
 import { describeDelete, describeInsert, describeSelect, describeUpdate } from "./statement-facts.ts"
 import { findOutsideCall, findSessionCall, findWritingCall, isTrivial, listWrites } from "./statement-rules.ts"
 import { collect, listCalls, listParameters, parseStatements } from "./statement-tree.ts"
-import type { SqlNode, StatementError, TableTree } from "./statement-tree.ts"
+import type { ColumnTree, SqlNode, StatementError, TableTree } from "./statement-tree.ts"
 
 /**
  * `obstacles`: why its rows as they were cannot be kept, each the end of a sentence that begins with "because".
@@ -42,6 +42,17 @@ export async function describeCondition(table: string, where: string): Promise<D
   }
   const position = described.position === null ? null : Math.max(0, described.position - before.length)
   return { error: described.error, position }
+}
+
+/** Names of the columns that the conditions of a statement, or of its parts, speak of; none for what cannot be read. */
+export async function listConditionColumns(sql: string): Promise<string[]> {
+  const parsed = await parseStatements(sql)
+  if ("error" in parsed) return []
+  const columns = collect(collect(parsed.statements, "whereClause"), "ColumnRef") as ColumnTree[]
+  return columns.flatMap(({ fields }) => {
+    const last = fields?.at(-1)
+    return last && "String" in last && last.String.sval !== undefined ? [last.String.sval] : []
+  })
 }
 
 function findHole(statement: SqlNode): string | null {

@@ -3,6 +3,7 @@ import { findFamily, listedKin } from "./purge-family.ts"
 import { elapsed, rehearsed, sqlFailure, stepResult, type StepContext, type StepType } from "./step.ts"
 import { looking } from "./target.ts"
 import { callingOut, shapeOf } from "./catalog.ts"
+import { zonelessColumns } from "./zoneless.ts"
 import type { PurgeStep } from "../plans/plan.ts"
 import type { RehearsedStep } from "../rollback/facts.ts"
 import { isPassing, LostLeaseError } from "../errors.ts"
@@ -60,7 +61,7 @@ async function look(client: PoolClient, step: PurgeStep, context: StepContext): 
     changed: counts.rows,
     total,
     children: counts.children,
-    warnings: triggers,
+    warnings: [...triggers, ...(await zonelessColumns(`delete from x where ${step.where}`, family.root.table))],
     note: problem ?? null,
     ...(problem ? { outcome: "unknown" as const } : {}),
   }

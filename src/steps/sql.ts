@@ -18,6 +18,7 @@ import {
   type StepType,
 } from "./step.ts"
 import { statement } from "./target.ts"
+import { zonelessColumns } from "./zoneless.ts"
 
 type Summary = {
   rows: number
@@ -69,7 +70,10 @@ async function look(client: PoolClient, step: SqlStep, context: StepContext): Pr
   const table = await tableOf(client, step)
   if (!table)
     return { outcome: "unknown", note: `there is no table ${step.facts.table?.name ?? ""} that this role can see` }
-  const warnings = table.triggers.map((name) => `trigger ${name} on ${table.name} fires`)
+  const warnings = [
+    ...table.triggers.map((name) => `trigger ${name} on ${table.name} fires`),
+    ...(await zonelessColumns(step.sql, table)),
+  ]
   const unkept = keepingProblem(step, table)
   if (unkept) return { outcome: "unknown", note: unkept, warnings }
   return {

@@ -145,6 +145,21 @@ describe("at the rehearsal", () => {
     await target.admin.query("drop function stamp, call_out cascade")
   })
 
+  it("a timestamp without a zone, by which rows are chosen, is a warning; one that is only written is none", async () => {
+    const by = { purge: "kind = 'bad' and at > '2026-10-01T09:00:00Z'", update: "at = '2026-10-01 09:30' and id = 1" }
+    const run = await rehearsePlan(
+      [
+        purge.replace("kind = 'bad'", by.purge),
+        `- { id: u, sql: "update quotes set kind = 'x' where ${by.update}", expect: { rows: 1 } }`,
+        `- { id: w, sql: "update quotes set at = now() where id = 2", expect: { rows: 1 } }`,
+      ],
+      target.url,
+    )
+    const said = "quotes.at has no time zone: rows are chosen by it as if it were UTC"
+    expect(run.rehearsal.steps.map(({ warnings }) => warnings)).toEqual([[said], [said], []])
+    expect(run.policy.risk).toBe("low")
+  })
+
   it("row-level security that hides rows is an error, never a smaller count", async () => {
     const role = `app_${randomUUID().slice(0, 8)}`
     await target.admin

@@ -1,0 +1,34 @@
+import { expect, test } from "vitest"
+import { checkPlanSource } from "../../../src/plans/load.ts"
+import { resolveParameters } from "../../../src/plans/select.ts"
+import { change } from "./fixtures.ts"
+
+async function resolve(given: string) {
+  const { plan, problems } = await checkPlanSource("shop.yaml", change("2026-10-01T09:00:00Z", given))
+  if (plan === null) return problems[0]?.message
+  const resolved = resolveParameters(plan.plan, {})
+  return "refusal" in resolved ? resolved.refusal.reason : resolved.parameters["since"]
+}
+
+// A column of type timestamp ignores the offset of what it is compared with.
+test.each([
+  ["2026-10-01T09:30:00Z", "2026-10-01T09:30:00Z"],
+  ["2026-10-01 09:30:00+00:00", "2026-10-01 09:30:00+00:00"],
+  ["2026-10-01T09:30:00+02:00", "2026-10-01T07:30:00Z"],
+  ["2026-10-01T09:30:00+02", "2026-10-01T07:30:00Z"],
+  ["2026-01-01 00:10-0230", "2026-01-01T02:40:00Z"],
+  ["2026-01-01T00:10:00.123456+05:30", "2025-12-31T18:40:00.123456Z"],
+])("the moment %s is bound as %s", async (given, bound) => {
+  expect(await resolve(given)).toBe(bound)
+})
+
+test.each(["2026-02-30T09:00:00Z", "2026-10-01T25:00:00Z", "2026-10-01T09:00:00"])(
+  "%s, given with a request, is no moment",
+  async (given) => {
+    const { plan } = await checkPlanSource("shop.yaml", change("environment: shop", "environment: shop"))
+    if (plan === null) throw new Error("the fixture is valid")
+    expect(resolveParameters(plan.plan, { since: given })).toMatchObject({
+      refusal: { reason: "bad_parameter", given },
+    })
+  },
+)
