@@ -1,8 +1,11 @@
 import type { PlanStep } from "../plans/plan.ts"
+import { errorCode } from "../errors.ts"
+import { effectLost } from "../rollback/analysis.ts"
 import type { StepResult, StepRun } from "../rollback/facts.ts"
 import { listEntries } from "../steps/ledger.ts"
+import { failure, stepResult } from "../steps/step.ts"
 import { escalate } from "./escalate.ts"
-import type { RunState } from "./run-steps.ts"
+import type { RunState } from "./step-context.ts"
 import type { WorkDeps } from "./work.ts"
 
 /** The end: what the ledger says is compared with what was reported, trouble escalates, the analysis follows. */
@@ -13,8 +16,10 @@ export async function conclude(state: RunState, trouble: string | null, deps: Wo
     state,
     (stepRun) => stepRun?.result?.outcome === "succeeded" || stepRun?.result?.outcome === "skipped",
   )
+  const titles = lost.map((step) => step.title)
   const reason =
-    trouble ?? (lost.length > 0 ? `the target has lost what was done: ${lost.join(", ")}` : failedTitle(state))
+    trouble ?? (lost.length > 0 ? `the target has lost what was done: ${titles.join(", ")}` : failedTitle(state))
+  for (const step of lost) await recordLost(step, state, deps)
   const end =
     reason === null && complete ? "succeeded" : reason === null && state.lease.stopRequested() ? "stopped" : "failed"
   const alarm =
@@ -93,15 +98,26 @@ function failedTitle(state: RunState): string | null {
   return null
 }
 
+/** It is not done any more: people see it, and Retry does it again. */
+async function recordLost(step: PlanStep, { rollback, latest }: RunState, deps: WorkDeps): Promise<void> {
+  const attempt = (latest.get(step.id)?.attempt ?? 0) + 1
+  const result = stepResult({ outcome: "failed", failure: failure(effectLost, "the target has lost what this did") })
+  await deps.store.runs.recordStep(rollback.id, rollback.epoch, { id: step.id, attempt, result })
+}
+
 /** Steps that were reported done and that the target's ledger no longer has: it was restored or failed over meanwhile. */
-async function lostEffects(state: RunState): Promise<string[]> {
+async function lostEffects(state: RunState): Promise<PlanStep[]> {
   if (!state.target.pool) return []
   const done = state.run.components
     .flatMap((component) => component.steps)
     .filter((step) => step.effect === "transactional" && state.latest.get(step.id)?.result?.outcome === "succeeded")
   if (done.length === 0) return []
-  const entries = await listEntries(state.target.pool, state.rollback.id)
-  return done.filter((step) => !entries.has(step.id)).map((step) => step.title)
+  const entries = await listEntries(state.target.pool, state.rollback.id).catch((error: unknown) => {
+    // A backup from before there was a ledger.
+    if (["42P01", "3F000"].includes(errorCode(error))) return new Set<string>()
+    throw error
+  })
+  return done.filter((step) => !entries.has(step.id))
 }
 
 /** Whether it holds for every step of the run; undefined stands for one that did not run. */

@@ -4,7 +4,7 @@ import { draftUndo } from "../plans/undo-run.ts"
 import { overallRisk } from "../rollback/risk.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import { identify, type Target } from "../steps/target.ts"
-import { nothingKept } from "../steps/undo.ts"
+import { noLedger, nothingKept } from "../steps/undo.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { canonicalJson, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
 import { hashFiles } from "./freeze-run.ts"
@@ -40,9 +40,9 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
     ...base,
     values: { ...run.parameters, ...values[step.id] },
   }))
-  const lost = steps.filter((step) => step.note === nothingKept)
-  if (lost.length > 0 && lost.length === steps.length)
-    throw new StepbackError("refused", `the undo of R-${of.number ?? "?"} is withdrawn: ${nothingKept}`)
+  const [lost] = steps
+  if (lost && steps.every(({ note }) => note === nothingKept || note === noLedger))
+    throw new StepbackError("refused", `the undo of R-${of.number ?? "?"} is withdrawn: ${lost.note}`)
   const reasons = [...raises(components, steps), ...without.map((text) => `no way back: ${text}`)]
   const { risk } = overallRisk(
     components.map((component) => component.risk),

@@ -1,42 +1,18 @@
 import { setTimeout as pause } from "node:timers/promises"
 import { errorMessage, isPassing, LostLeaseError } from "../errors.ts"
-import { canonicalJson, type FrozenRun } from "../plans/frozen.ts"
+import { canonicalJson } from "../plans/frozen.ts"
 import type { PlanComponent, PlanStep } from "../plans/plan.ts"
 import type { StepResult, StepRun } from "../rollback/facts.ts"
 import { endLeftover } from "../steps/command.ts"
 import { askAfterFailure } from "../steps/manual.ts"
 import { runStep } from "../steps/definitions.ts"
-import type { RunKey } from "../steps/ledger.ts"
 import { namesOf } from "../steps/names.ts"
-import type { Secrets } from "../steps/secrets.ts"
-import { failure, stepResult, type People, type RunContext } from "../steps/step.ts"
-import type { Target } from "../steps/target.ts"
-import type { StoredRollback } from "../store/rows.ts"
+import { failure, stepResult } from "../steps/step.ts"
 import { goesToApprovers } from "./conclude.ts"
 import { escalate } from "./escalate.ts"
 import { hashFilesOf } from "./freeze-run.ts"
-import type { Lease } from "./lease.ts"
+import { contextOf, peopleOf, type RunState } from "./step-context.ts"
 import type { WorkDeps } from "./work.ts"
-
-/** Where a run stands. `captures` and `latest` grow as steps end. */
-export type RunState = {
-  rollback: StoredRollback
-  run: FrozenRun
-  key: RunKey
-  target: Target
-  secrets: Secrets
-  captures: Record<string, string>
-  latest: Map<string, StepRun>
-  lease: Lease
-  closing(): boolean
-  failed: boolean
-  /** Steps that people want left out: asked of the approvers when what runs beside them has ended. */
-  skips: StoredRollback["skips"]
-  /** Components of which every step did what it should: what others may build on. */
-  heldComponents: Set<string>
-  /** step -> earlier attempts whose outcome is known: an outside effect is named anew after each. */
-  knownAttempts: Map<string, number>
-}
 
 /** Runs a component's steps, one after the other or, when the plan says parallel, as soon as what they need is done. */
 export async function runComponent(component: PlanComponent, state: RunState, deps: WorkDeps): Promise<void> {
@@ -182,6 +158,7 @@ async function record(
       attempt,
       result,
       asked: step.kind === "manual",
+      long: step.kind === "purge",
     }),
   )
   if (stop) state.lease.sawStop()
@@ -237,61 +214,5 @@ async function tryStep(
   } catch (error) {
     if (error instanceof LostLeaseError) throw error
     return stepResult({ outcome: "failed", failure: failure("error", state.secrets.redact(errorMessage(error))) })
-  }
-}
-
-function contextOf(step: PlanStep, attempt: number, state: RunState, deps: WorkDeps): RunContext {
-  const { rollback, run, lease } = state
-  return {
-    rollbackId: rollback.id,
-    environment: run.environment,
-    values: { ...state.captures, ...run.parameters, ...run.commits[step.id] },
-    secrets: state.secrets,
-    target: state.target,
-    redact: run.redact,
-    signal: lease.signal,
-    log: deps.log,
-    key: state.key,
-    attempt,
-    keyNumber: 1 + (state.knownAttempts.get(step.id) ?? 0),
-    rehearsed: run.rehearsal.steps.find((seen) => seen.stepId === step.id) ?? null,
-    fingerprint: run.target.fingerprint,
-    // By hash alone: which snapshot goes back is part of what was approved.
-    baseline: { rules: null, newest: async () => null, find: (hash) => deps.store.baselines.find(hash), others: [] },
-    recordProcess: (started) =>
-      void deps.store.runs
-        .recordProcess(rollback.id, step.id, attempt, started)
-        .catch((err: unknown) => deps.log.warn({ err }, "process not recorded")),
-    checkpoint: async () => {
-      await lease.check()
-      if (lease.lost()) throw new LostLeaseError(rollback.id)
-    },
-    closing: state.closing,
-    since: rollback.created_at,
-    people: peopleOf(step, attempt, state, deps),
-  }
-}
-
-function peopleOf(
-  step: PlanStep,
-  attempt: number,
-  { rollback }: RunState,
-  deps: WorkDeps,
-  kind: "manual" | "failure" = "manual",
-): People {
-  const { confirmations } = deps.store
-  return {
-    ask: async (instruction, timeoutMs) => {
-      const question = { id: deps.newId(), kind, stepId: step.id, attempt, instruction, timeoutMs }
-      const asked = await confirmations.ask(rollback.id, rollback.epoch, question)
-      deps.wakeOutbox()
-      return asked
-    },
-    look: confirmations.find,
-    close: async (id, why) => {
-      const closed = await confirmations.close(id, why)
-      deps.wakeOutbox()
-      return closed
-    },
   }
 }

@@ -11,7 +11,8 @@ import { conclude, everyStep } from "./conclude.ts"
 import { hashFiles } from "./freeze-run.ts"
 import { leaseMs, type Lease } from "./lease.ts"
 import { openTarget } from "./open-target.ts"
-import { isNamedAnew, runComponent, type RunState } from "./run-steps.ts"
+import { isNamedAnew, runComponent } from "./run-steps.ts"
+import type { RunState } from "./step-context.ts"
 import type { WorkDeps } from "./work.ts"
 
 /** Taken up within this after the approval, its givers were checked a moment ago, with the click. */

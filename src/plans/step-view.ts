@@ -28,6 +28,7 @@ function stepView(step: PlanStep, values: Values): StepView {
     script: scriptOf(step),
     bindings: bindingsOf(step, values),
     paste: pasteOf(step, values),
+    count: countOf(step, values),
     asks: step.onFailure === "ask",
     informative:
       step.kind === "check" &&
@@ -81,7 +82,20 @@ function pasteOf(step: PlanStep, values: Values): string | null {
   if (step.kind !== "purge") return null
   const rows = pasteable(`from ${step.table} where ${step.where}`, step.params, values)
   const kept = `stepback_by_hand_${step.id.replaceAll("-", "_")}`
-  return `create table ${kept} as select * ${rows}\ndelete ${rows}`
+  const lost =
+    step.cascade.length === 0
+      ? ""
+      : `-- rows of ${step.cascade.join(", ")} go along and are not kept by this: plan show --sql prints what keeps them\n`
+  return `${lost}create table ${kept} as select * ${rows}\ndelete ${rows}`
+}
+
+/** What tells how many rows a step would meet now, for looking before anything is decided. */
+function countOf(step: PlanStep, values: Values): string | null {
+  if (step.kind === "purge")
+    return pasteable(`select count(*) from ${step.table} where ${step.where}`, step.params, values)
+  if (step.kind !== "sql" || step.facts.matching === null) return null
+  const head = step.facts.with === null ? "" : `${step.facts.with} `
+  return pasteable(`${head}select count(*) ${step.facts.matching}`, step.params, values)
 }
 
 /** A value as a SQL literal, for statements that people paste. */

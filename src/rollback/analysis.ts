@@ -80,13 +80,16 @@ function issues(view: RollbackView): string[] {
     if (run.skippedBy !== null) found.push(`${title}: skipped (${run.skipReason ?? "no reason given"})`)
     else if (result?.failure) found.push(`${title}: ${namedCode(result.failure.code)}${result.failure.message}`)
     else if (result?.outcome === "unknown") found.push(`${title}: its outcome is not known`)
-    else if (result && result.attempts > 1) found.push(`${title} needed ${result.attempts} attempts`)
+    else if (result && result.attempts > run.attempt) found.push(`${title} needed ${result.attempts} attempts`)
     for (const issue of result?.issues ?? []) found.push(`${title}: ${issue}`)
   }
   if (view.stopRequestedBy !== null && view.state === "stopped") found.push("the rollback was stopped before its end")
   if (view.kind === "record") found.push(`done by hand: ${view.reason}`)
   return [...found, ...view.notes.map((note) => note.text)]
 }
+
+/** What a step did is gone with the target as it was: the target was restored or replaced meanwhile. */
+export const effectLost = "effect_lost"
 
 /** An SQLSTATE is worth naming; our own codes only say again what the sentence says. */
 export function namedCode(code: string): string {
@@ -98,7 +101,9 @@ function affected(view: RollbackView): Analysis["affected"] {
   const purges = new Set(
     view.components.flatMap(({ steps }) => steps.filter((step) => step.kind === "purge").map((step) => step.id)),
   )
-  for (const run of view.stepRuns)
+  const lost = view.stepRuns.filter(({ result }) => result?.failure?.code === effectLost)
+  const isLost = (run: StepRun) => lost.some((of) => of.stepId === run.stepId && of.attempt > run.attempt)
+  for (const run of view.stepRuns.filter((each) => !isLost(each)))
     for (const item of run.result?.affected ?? []) {
       const key = `${item.table} ${item.did}`
       const sum = sums.get(key) ?? { ...item, rows: 0 }
@@ -126,7 +131,9 @@ export function criteria(view: RollbackView, runs: Map<string, StepRun>): Criter
   return view.criteria.map(({ text, from }) => {
     const seen = from.map((id) => runs.get(id))
     const failed = seen.find((run) => run?.result?.outcome === "failed")
-    if (failed) return { text, outcome: "fails", evidence: failed.result?.failure?.message ?? "" }
+    const named = (run: StepRun | undefined, words: string) =>
+      seen.length > 1 ? `${titles.get(run?.stepId ?? "") ?? run?.stepId ?? ""}: ${words}` : words
+    if (failed) return { text, outcome: "fails", evidence: named(failed, failed.result?.failure?.message ?? "failed") }
     // An undo is held to more than its end: a row that it had to leave is not given back.
     const left = view.kind === "undo" ? seen.flatMap((run) => run?.result?.issues ?? []) : []
     if (left.length > 0) return { text, outcome: "fails", evidence: left.join("; ") }
@@ -135,7 +142,7 @@ export function criteria(view: RollbackView, runs: Map<string, StepRun>): Criter
     const evidence = seen.flatMap((run) => {
       const [first] = run?.result?.evidence ?? []
       if (first === undefined) return []
-      return seen.length > 1 ? [`${titles.get(run?.stepId ?? "") ?? run?.stepId ?? ""}: ${first}`] : [first]
+      return [named(run, first)]
     })
     const at = seen.at(-1)?.endedAt?.slice(11, 19)
     return { text, outcome: "holds", evidence: [...evidence, ...(at === undefined ? [] : [`at ${at}`])].join(" · ") }

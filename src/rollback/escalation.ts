@@ -1,4 +1,4 @@
-import { latestRuns, namedCode } from "./analysis.ts"
+import { effectLost, latestRuns, namedCode } from "./analysis.ts"
 import type { EscalationTrigger, RollbackView, StepResult, StepView } from "./facts.ts"
 
 type Rules = { channel: string | null; mention: string[]; acknowledgeWithinMs: number }
@@ -40,6 +40,8 @@ export function escalationsOf(
     const stepRun = runs.get(step.id)
     const result = stepRun?.result
     if (!stepRun || !result || (result.outcome !== "failed" && result.outcome !== "unknown")) continue
+    // The trouble as a whole names them.
+    if (options.trouble !== null && result.failure?.code === effectLost) continue
     if (view.state === "stopped" && result.outcome === "failed" && result.failure?.code === "stopped") continue
     raised.push({
       key: `step/${step.id}/${stepRun.attempt}`,
@@ -49,7 +51,8 @@ export function escalationsOf(
         stepId: step.id,
         headline: headline(step, result),
         evidence: evidenceOf(view, step, result),
-        byHand: byHand(step),
+        // Rows that nobody approved are for looking at: the card asks about them.
+        byHand: isAboutRows(result) ? (step.count ?? byHand(step)) : byHand(step),
       },
     })
   }
@@ -74,6 +77,11 @@ function triggerOf(step: StepView, { failure }: StepResult): EscalationTrigger {
 }
 
 const countsDiffer = "row_count"
+const notCounted = "not_rehearsed"
+
+function isAboutRows({ failure }: StepResult): boolean {
+  return failure?.code === countsDiffer || failure?.code === notCounted
+}
 
 const said: Record<string, string> = {
   sql_failed: "SQL failed, nothing of it stayed",
@@ -88,7 +96,9 @@ function headline(step: StepView, result: StepResult): string {
       ? "nobody knows whether it took effect"
       : result.failure?.code === countsDiffer
         ? "the counts do not add up"
-        : said[triggerOf(step, result)]
+        : result.failure?.code === notCounted
+          ? "nobody has seen how many rows it would meet, so nothing was done"
+          : said[triggerOf(step, result)]
   return `${step.title}: ${what}`
 }
 
@@ -100,6 +110,8 @@ function evidenceOf(view: RollbackView, step: StepView, result: StepResult): str
   if (failure?.detail) lines.push(failure.detail)
   if (failure?.hint) lines.push(failure.hint)
   lines.push(...result.evidence)
+  const deployed = result.changes.find(({ column }) => column === "deployed")
+  if (deployed) lines.push(`deployed before ${deployed.before}, now ${deployed.after ?? "not known"}`)
   if (before?.holds === false) lines.push(`before the rollback: ${before.note ?? "failing too"}`)
   if (before?.holds === true) lines.push("before the rollback it worked")
   return lines

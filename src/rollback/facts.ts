@@ -122,6 +122,8 @@ export type StepView = {
   informative?: boolean
   /** The statement with its values, as a person pastes it; null where there is none. */
   paste?: string | null
+  /** What counts the rows that it would meet; null where there are none. */
+  count?: string | null
 }
 
 export type ComponentView = { id: string; title: string; risk: Risk; rtoMs: number | null; steps: StepView[] }
@@ -270,10 +272,14 @@ export type Analysis = {
   filledBy: string | null
 }
 
+/** How far a long step has come; `of` is null where nobody knows. */
+export type StepProgress = { rows: number; of: number | null }
+
 /** Bodies of the messages in the outbox. They are drawn when they are sent. */
 export type Message =
   | { kind: "card" }
-  | { kind: "step"; stepId: string; attempt: number }
+  /** `progress` is shown as long as there is no result. */
+  | { kind: "step"; stepId: string; attempt: number; progress?: StepProgress }
   | { kind: "text"; text: string }
   /** Something long, as a file in the thread. */
   | { kind: "file"; what: "output"; stepId: string; attempt: number }

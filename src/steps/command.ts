@@ -32,13 +32,14 @@ export const commandStep: StepType<CommandStep> = {
   async run(step, context) {
     const deployedBefore = step.deployed === null ? null : await findDeployedBefore(step, context)
     const result = await runOnce(step, step, context, context)
-    if (step.deployed === null || result.outcome !== "succeeded") return { ...result, deployedBefore }
+    if (step.deployed === null || result.failure?.code === "not_started") return { ...result, deployedBefore }
+    // After a failure too: whether the version before still runs is what people ask first.
     const deployed = await readDeployed(step, context)
     const known = deployedBefore !== null && deployed !== null
     return {
       ...result,
       deployedBefore,
-      changed: known ? Number(deployedBefore !== deployed) : null,
+      changed: known && result.outcome === "succeeded" ? Number(deployedBefore !== deployed) : null,
       changes: known
         ? [{ row: step.title, column: "deployed", before: deployedBefore, after: deployed, afterKnown: true }]
         : [],

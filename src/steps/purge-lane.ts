@@ -1,6 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises"
 import { escapeIdentifier } from "pg"
 import { isPassing, LostLeaseError, StepbackError } from "../errors.ts"
+import type { StepProgress } from "../rollback/facts.ts"
 import type { TableFacts } from "./catalog.ts"
 import { closeStep, inDoubt, openStep } from "./ledger.ts"
 import { remove, tooMany, type Purge, type Removal } from "./purge-batch.ts"
@@ -16,6 +17,8 @@ const placesAtOnce = 50_000
 /** The lease renews itself; between batches it is asked no more often than this, since the asking is a commit. */
 const askEveryMs = 250
 const patienceMs = 90_000
+/** A purge that takes longer tells the thread how far it is, this often. */
+const tellEveryMs = 5_000
 
 /** One transaction with its ledger entry; after an error that passes the ledger is asked before it is tried again. */
 export async function settleBatch(purge: Purge, at: Removal): Promise<void> {
@@ -111,9 +114,14 @@ async function look(purge: Purge, leaf: TableFacts, limit: number): Promise<{ fo
 }
 
 /** What is done between batches. */
-export function breathing(context: RunContext): () => Promise<void> {
+export function breathing(context: RunContext, seen: () => StepProgress): () => Promise<void> {
   let asked = performance.now()
+  let told = asked
   return async () => {
+    if (performance.now() - told > tellEveryMs) {
+      told = performance.now()
+      context.tell?.(seen())
+    }
     if (performance.now() - asked > askEveryMs) {
       asked = performance.now()
       await context.checkpoint()

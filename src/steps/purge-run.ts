@@ -54,7 +54,8 @@ export async function runPurge(step: PurgeStep, context: RunContext): Promise<St
   const unapproved = countProblem(step, context.rehearsed?.rows ?? null, matched)
   const trouble = problem === null ? unapproved : refused("refused", problem)
   if (trouble?.failure) return brokenOff(step, progress, trouble.failure)
-  const purge: Purge = { step, context, family, values, progress, breathe: breathing(context) }
+  const breathe = breathing(context, () => ({ rows: progress.rows(), of: matched }))
+  const purge: Purge = { step, context, family, values, progress, breathe }
   if (!kept.beginning) await patiently(context, () => begin(purge, beginning))
   return goThrough(purge, firstPages(total, beginning.pages, step.batch))
 }

@@ -4,7 +4,7 @@ import type { Fingerprint } from "../plans/frozen.ts"
 import type { BaselineRules, PlanStep, RowExpectation } from "../plans/plan.ts"
 import type { Values } from "../plans/values.ts"
 import type { Logger } from "../log.ts"
-import type { Confirmation, Failure, RehearsedStep, StepResult } from "../rollback/facts.ts"
+import type { Confirmation, Failure, RehearsedStep, StepProgress, StepResult } from "../rollback/facts.ts"
 import type { KeptSnapshot } from "./baseline.ts"
 import type { RunKey } from "./ledger.ts"
 import type { Secrets } from "./secrets.ts"
@@ -48,6 +48,8 @@ export type RunContext = StepContext & {
   checkpoint(): Promise<void>
   /** The process is about to end: who waits for the world outside leaves the rollback to the next worker. */
   closing?(): boolean
+  /** Tells the thread how far it has come; waits for nothing. */
+  tell?(progress: StepProgress): void
   /** When the rollback was asked for. */
   since?: string
   /** The people in the rollback's thread. */

@@ -38,6 +38,8 @@ export const nothingKept =
 
 const schemaChanged = "schema_changed"
 
+export const noLedger = "the target has no ledger: it was restored or replaced since"
+
 /** Conflicts that are named one by one. */
 const shownConflicts = 20
 
@@ -77,13 +79,21 @@ async function look(client: PoolClient, step: UndoStep, context: StepContext): P
     rows: sum(judged, "wanted"),
     changed: sum(judged, "wanted"),
     changes: await undoChanges(client, step, parts, context.redact),
-    note: conflicts ?? judged.map(({ part, summary }) => partNote(part, summary)).join(", "),
+    note: conflicts ?? notesOf(judged).join(", "),
     warnings: [...(conflicts === null ? [] : [conflicts]), ...erased, ...toldOf(parts)],
   }
 }
 
+/** A table may have several parts of one kind, as rows that were changed and rows that were removed. */
+function notesOf(judged: readonly { part: Part; summary: Summary }[]): string[] {
+  const kinds = Map.groupBy(judged, ({ part }) => `${part.table.relation} ${part.did === "removed"}`)
+  return [...kinds.values()].map((same) =>
+    partNote((same[0] as (typeof same)[number]).part, { wanted: sum(same, "wanted"), already: sum(same, "already") }),
+  )
+}
+
 /** "6 rows of answers given back", and what an earlier step of the undo must bring first. */
-function partNote(part: Part, { wanted, already }: Summary): string {
+function partNote(part: Part, { wanted, already }: Pick<Summary, "wanted" | "already">): string {
   const many = (rows: number) => `${rows} ${rows === 1 ? "row" : "rows"} of ${part.table.name}`
   const verb = part.did === "removed" ? "removed" : "given back"
   // Rows that the run made and a later step of it removed: giving those back comes first, and then they go.
@@ -95,7 +105,7 @@ function partNote(part: Part, { wanted, already }: Summary): string {
 function describe(code: string, message: string): string {
   if (code === schemaChanged) return message
   if (code === "22P02") return "the table's columns changed since: what was kept does not fit any more"
-  if (code === "42P01" || code === "3F000") return "the target has no ledger: it was restored or replaced since"
+  if (code === "42P01" || code === "3F000") return noLedger
   return `${code} ${message}`
 }
 
@@ -215,7 +225,9 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext): Pro
     const values = part.operation === "archive" ? own : [step.ofRollback, step.ofStep, ...own]
     const done = (await statement(client, part.undo, values)).rowCount ?? 0
     rows += done
-    if (done > 0) affected.push({ table: part.table.name, did: part.did, rows: done })
+    const known = affected.find(({ table, did }) => table === part.table.name && did === part.did)
+    if (known) known.rows += done
+    else if (done > 0) affected.push({ table: part.table.name, did: part.did, rows: done })
   }
   const conflicts = conflictsOf(judged)
   const already = sum(judged, "already")

@@ -1,5 +1,5 @@
 import type { Pool } from "pg"
-import type { Message, RehearsedStep, Risk, StepResult, StepRun } from "../rollback/facts.ts"
+import type { Message, RehearsedStep, Risk, StepProgress, StepResult, StepRun } from "../rollback/facts.ts"
 import type { RollbackState } from "../rollback/states.ts"
 import { errorCode, LostLeaseError } from "../errors.ts"
 import { inOneGo, type Query } from "./database.ts"
@@ -170,19 +170,35 @@ export function runStore(pool: Pool) {
       return rows[0]?.process ?? null
     },
 
-    /** The step's result, its audit entry, its reply and a new drawing of the card, at once. `asked`: a question in the thread has become its reply. */
+    /** A long step's reply, before its result: it says how far it has come and becomes the result's. */
+    tellProgress: (id: string, epoch: number, step: { id: string; attempt: number; progress: StepProgress }) => {
+      const key = `${id}/${step.id}/${step.attempt}`
+      const { attempt, progress } = step
+      const body = storable({ kind: "step", stepId: step.id, attempt, progress } satisfies Message)
+      return guarded(id, epoch, [
+        { text: "select stepback.edit_messages($1, $2)", values: [id, key] },
+        { text: "update stepback.outbox set body = $2 where key = $1", values: [key, body] },
+        { text: "select stepback.enqueue($1, $2, $3)", values: [id, key, body] },
+      ])
+    },
+
+    /**
+     * The step's result, its audit entry, its reply and a new drawing of the card, at once. `asked`: a question in the
+     * thread has become its reply. `long`: its reply may be there already, with its progress.
+     */
     async recordStep(
       id: string,
       epoch: number,
-      step: { id: string; attempt: number; result: StepResult; asked?: boolean },
+      step: { id: string; attempt: number; result: StepResult; asked?: boolean; long?: boolean },
     ): Promise<{ stop: boolean }> {
       const { result, attempt } = step
+      const key = step.asked === true ? questionKey(id, step.id, attempt) : `${id}/${step.id}/${attempt}`
       const facts = { step: step.id, attempt, outcome: result.outcome, affected: result.affected }
       const message: Message = { kind: "step", stepId: step.id, attempt }
       try {
-        const { rows } = await pool.query<{ stop: boolean }>(
-          "select stepback.record_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) as stop",
-          [
+        const record = {
+          text: "select stepback.record_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) as stop",
+          values: [
             id,
             epoch,
             step.id,
@@ -191,11 +207,16 @@ export function runStore(pool: Pool) {
             result.outcome,
             storable(result),
             storable(facts),
-            step.asked === true ? questionKey(id, step.id, attempt) : `${id}/${step.id}/${attempt}`,
+            key,
             storable(message),
           ],
-        )
-        return { stop: rows[0]?.stop ?? false }
+        }
+        const redraw = { text: "select stepback.edit_messages($1, $2)", values: [id, key] }
+        const [recorded] =
+          step.long === true
+            ? await inOneGo(pool, [record, redraw])
+            : [await pool.query<{ stop: boolean }>(record.text, record.values)]
+        return { stop: (recorded?.rows[0] as { stop: boolean } | undefined)?.stop ?? false }
       } catch (error) {
         throw errorCode(error) === "SB001" ? new LostLeaseError(id) : error
       }

@@ -59,8 +59,9 @@ const eventWords: Record<string, string> = {
   answered_retry: "Retry chosen in the thread",
   answered_skip: "Skip asked for in the thread",
   answered_leave: "ended in the thread",
-  escalated: "people on call called",
+  escalated: "the people on call were called",
   acknowledged: "taken on",
+  watched: "the watch ended",
   retried: "retried",
   succeeded: "succeeded",
   failed: "failed",
@@ -77,8 +78,9 @@ export function eventOf({ at, kind, actor }: Event): { at: string; did: string; 
   return { at: exactTime(at), did, by: actor === "stepback" ? null : actor }
 }
 
+/** Counted from the card, not from the command as the waiting is. */
 export function approvalText(afterMs: number | null): string {
-  return afterMs === null ? "" : ` after ${duration(afterMs)}`
+  return afterMs === null ? "" : `, ${duration(afterMs)} after the card`
 }
 
 export function componentText({ title, ranMs, rtoMs }: Analysis["components"][number]): string {

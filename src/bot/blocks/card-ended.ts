@@ -1,8 +1,9 @@
 import { analysisFacts } from "../../rollback/analysis.ts"
-import type { RollbackView } from "../../rollback/facts.ts"
+import type { RollbackView, StepRun } from "../../rollback/facts.ts"
 import { criterionMarks } from "./analysis-facts.ts"
 import { approvedBy, componentLine } from "./card-running.ts"
 import { digest, whoAsks } from "./card-waiting.ts"
+import { deployedText } from "./changes.ts"
 import { failureLines } from "./failure.ts"
 import { between, duration, exactTime, nameOf, number, tookText } from "./format.ts"
 import { nameAfter, nameBefore } from "./naming.ts"
@@ -168,16 +169,28 @@ const notDone = {
 
 /** What was done and what was not, step by step: whoever takes over must not have to guess. */
 function doneAndNot(view: RollbackView): Part[] {
-  const steps = stepsOf(view).map((step) => ({ step, at: standingOf(latestRun(view, step.id)) }))
+  const steps = stepsOf(view).map((step) => {
+    const run = latestRun(view, step.id)
+    return { step, run, at: standingOf(run) }
+  })
   const done = steps.filter(({ at }) => at.word === "done")
   const rest = steps.filter(({ at }) => at.word !== "done")
   return [
-    list("Done", done.length === 0 ? [["nothing"]] : done.map(({ step, at }): Line => [`${at.mark} `, step.title])),
+    list(
+      "Done",
+      done.length === 0 ? [["nothing"]] : done.map(({ step, run, at }) => [`${at.mark} `, step.title, version(run)]),
+    ),
     ...listOf(
       "Not done",
-      rest.map(({ step, at }): Line => [`${at.mark} `, step.title, notDone[at.word]]),
+      rest.map(({ step, run, at }): Line => [`${at.mark} `, step.title, notDone[at.word], version(run)]),
     ),
   ]
+}
+
+/** A deployment that was broken off leaves some on the new version and some on the old one: each says which. */
+function version(run: StepRun | null): string {
+  const deployed = run?.result ? deployedText(run.result) : null
+  return deployed === null ? "" : ` · ${deployed}`
 }
 
 function affectedLines(view: RollbackView): Line[] {

@@ -1,4 +1,4 @@
-import type { Change, ChildRows, RehearsedStep, StepView } from "../../rollback/facts.ts"
+import type { Change, ChildRows, RehearsedStep, StepResult, StepView } from "../../rollback/facts.ts"
 import { clean, cut } from "./escape.ts"
 import { number, plural } from "./format.ts"
 import type { Line } from "./parts.ts"
@@ -34,6 +34,15 @@ export function changeText(change: Change, title: string | null = null): string 
   return `${name} ${beforeAfter(change)}`.trim()
 }
 
+/** "deployed c79f812 → 5cbc3e8", "deployed still c79f812": which version of a function runs after its step; null for other steps. */
+export function deployedText({ changes }: Pick<StepResult, "changes">): string | null {
+  const seen = changes.find(({ column }) => column === "deployed")
+  if (seen === undefined) return null
+  return seen.before === seen.after
+    ? `deployed still ${cut(shortCommit(clean(seen.before)), shownValue)}`
+    : `deployed ${beforeAfter(seen)}`
+}
+
 /** "37 of 12,480 rows archived and removed (+ 74 in answers, by cascade)" */
 export function countText(step: StepView, seen: RehearsedStep): string | null {
   // What an undo gives back is told table by table in its note.
@@ -49,7 +58,7 @@ export function countText(step: StepView, seen: RehearsedStep): string | null {
 }
 
 function changedText({ rows, changed }: RehearsedStep): string {
-  if (changed === 0) return ", all of them so already: nothing to change"
+  if (changed === 0) return `, ${rows === 1 ? "" : "all of them "}so already: nothing to change`
   return changed === null || changed === rows ? "" : `, ${number(changed)} of them would change`
 }
 

@@ -10,7 +10,7 @@ import { drawManual } from "./manual.ts"
 import { footer, list, mention, type Line } from "./parts.ts"
 import { titleOf } from "./progress.ts"
 import { drawNudge, drawReminder } from "./reminders.ts"
-import { drawStep } from "./step-reply.ts"
+import { drawProgress, drawStep } from "./step-reply.ts"
 
 export type Extras = {
   confirmation?: Confirmation
@@ -26,6 +26,7 @@ export function drawMessage(message: Message, view: RollbackView, extras: Extras
       return drawCard(view, now, extras.actions)
     case "step": {
       const run = view.stepRuns.find(({ stepId, attempt }) => stepId === message.stepId && attempt === message.attempt)
+      if (message.progress && !run?.result) return drawProgress(view, message.stepId, message.progress)
       return run === undefined
         ? drawText(`${titleOf(view, message.stepId)}: its result is not known here`, view)
         : drawStep(view, run)

@@ -53,7 +53,7 @@ function waits(step: StepView, seen: Seen): boolean {
 function laterLine(steps: StepView[]): Line[] {
   if (steps.length === 0) return []
   const titles = steps.map((step) => step.title).join(", ")
-  return [[`With values that the run itself gives: ${cut(titles, 400)}`]]
+  return [[`Runs too, with values that only the run gives: ${cut(titles, 400)}`]]
 }
 
 /** Checks that expect nothing in particular are there to be read. */

@@ -1,5 +1,5 @@
-import type { RollbackView, StepResult, StepRun } from "../../rollback/facts.ts"
-import { changeText } from "./changes.ts"
+import type { RollbackView, StepProgress, StepResult, StepRun } from "../../rollback/facts.ts"
+import { changeText, deployedText } from "./changes.ts"
 import { cut } from "./escape.ts"
 import { failureLines, failureStatement } from "./failure.ts"
 import { draw, type Drawn } from "./fit.ts"
@@ -28,6 +28,14 @@ export function drawStep(view: RollbackView, run: StepRun): Drawn {
   ])
 }
 
+/** The same reply while the step goes on: it becomes its result. */
+export function drawProgress(view: RollbackView, stepId: string, { rows, of }: StepProgress): Drawn {
+  const rest = of === null || of < rows ? "" : ` of ${number(of)}`
+  return draw([
+    list(null, [["▸ ", { bold: cut(titleOf(view, stepId), 200) }, ` · ${number(rows)}${rest} rows removed so far`]]),
+  ])
+}
+
 /** Whose word it is, as a mention; the address of a run, as a link. */
 function evidenceLine(line: string, confirmedBy: string | undefined): Line {
   const run = /^run (https:\/\/\S+)$/.exec(line)?.[1]
@@ -40,11 +48,11 @@ function because(reason: string | null): string {
   return reason === null || reason.trim() === "" ? "" : `: "${reason.trim()}"`
 }
 
-/** Attempts, unless the evidence counts them already. */
+/** Attempts beyond its runs, unless the evidence counts them already. */
 function effort(run: StepRun, result: StepResult): Line | null {
   const attempt = run.attempt > 1 ? `run ${number(run.attempt)} of it` : null
   const counted = result.evidence.some((line) => /\battempts\b/.test(line))
-  const tries = result.attempts > 1 && !counted ? plural(result.attempts, "attempt") : null
+  const tries = result.attempts > run.attempt && !counted ? plural(result.attempts, "attempt") : null
   const words = [attempt, tries].filter((text) => text !== null)
   return words.length === 0 ? null : [words.join(", ")]
 }
@@ -53,7 +61,10 @@ function rowLines(result: StepResult, title: string): Line[] {
   const changes = result.changes.slice(0, shownChanges).map((change): Line => [changeText(change, title)])
   const more: Line[] =
     result.changes.length > changes.length ? [[`… and ${number(result.changes.length - changes.length)} more`]] : []
-  if (result.outcome !== "succeeded") return []
+  if (result.outcome !== "succeeded") {
+    const deployed = deployedText(result)
+    return deployed === null ? [] : [[deployed]]
+  }
   const said = result.evidence.some((line) => line.includes("already"))
   if (wasSoAlready(result) && said) return []
   if (wasSoAlready(result)) return [[alreadyText(result)]]

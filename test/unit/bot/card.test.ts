@@ -158,7 +158,7 @@ describe("the waiting card", () => {
       step.stepId === "set-version" ? { ...step, changed: 0, changes: [] } : step,
     )
     const view = { ...waiting, rehearsal: waiting.rehearsal === null ? null : { ...waiting.rehearsal, steps } }
-    expectBoth(view, "1 row, all of them so already: nothing to change")
+    expectBoth(view, "1 row, so already: nothing to change")
   })
 
   it("shows long values where they differ", () => {

@@ -1,0 +1,92 @@
+import { LostLeaseError } from "../errors.ts"
+import type { FrozenRun } from "../plans/frozen.ts"
+import type { PlanStep } from "../plans/plan.ts"
+import type { StepRun } from "../rollback/facts.ts"
+import type { RunKey } from "../steps/ledger.ts"
+import type { Secrets } from "../steps/secrets.ts"
+import type { People, RunContext } from "../steps/step.ts"
+import type { Target } from "../steps/target.ts"
+import type { StoredRollback } from "../store/rows.ts"
+import type { Lease } from "./lease.ts"
+import type { WorkDeps } from "./work.ts"
+
+/** Where a run stands. `captures` and `latest` grow as steps end. */
+export type RunState = {
+  rollback: StoredRollback
+  run: FrozenRun
+  key: RunKey
+  target: Target
+  secrets: Secrets
+  captures: Record<string, string>
+  latest: Map<string, StepRun>
+  lease: Lease
+  closing(): boolean
+  failed: boolean
+  /** Steps that people want left out: asked of the approvers when what runs beside them has ended. */
+  skips: StoredRollback["skips"]
+  /** Components of which every step did what it should: what others may build on. */
+  heldComponents: Set<string>
+  /** step -> earlier attempts whose outcome is known: an outside effect is named anew after each. */
+  knownAttempts: Map<string, number>
+}
+
+/** What a step is given in a run. */
+export function contextOf(step: PlanStep, attempt: number, state: RunState, deps: WorkDeps): RunContext {
+  const { rollback, run, lease } = state
+  return {
+    rollbackId: rollback.id,
+    environment: run.environment,
+    values: { ...state.captures, ...run.parameters, ...run.commits[step.id] },
+    secrets: state.secrets,
+    target: state.target,
+    redact: run.redact,
+    signal: lease.signal,
+    log: deps.log,
+    key: state.key,
+    attempt,
+    keyNumber: 1 + (state.knownAttempts.get(step.id) ?? 0),
+    rehearsed: run.rehearsal.steps.find((seen) => seen.stepId === step.id) ?? null,
+    fingerprint: run.target.fingerprint,
+    // By hash alone: which snapshot goes back is part of what was approved.
+    baseline: { rules: null, newest: async () => null, find: (hash) => deps.store.baselines.find(hash), others: [] },
+    recordProcess: (started) =>
+      void deps.store.runs
+        .recordProcess(rollback.id, step.id, attempt, started)
+        .catch((err: unknown) => deps.log.warn({ err }, "process not recorded")),
+    checkpoint: async () => {
+      await lease.check()
+      if (lease.lost()) throw new LostLeaseError(rollback.id)
+    },
+    tell: (progress) =>
+      void deps.store.runs
+        .tellProgress(rollback.id, rollback.epoch, { id: step.id, attempt, progress })
+        .then(deps.wakeOutbox, (err: unknown) => deps.log.warn({ err }, "progress not told")),
+    closing: state.closing,
+    since: rollback.created_at,
+    people: peopleOf(step, attempt, state, deps),
+  }
+}
+
+export function peopleOf(
+  step: PlanStep,
+  attempt: number,
+  { rollback }: RunState,
+  deps: WorkDeps,
+  kind: "manual" | "failure" = "manual",
+): People {
+  const { confirmations } = deps.store
+  return {
+    ask: async (instruction, timeoutMs) => {
+      const question = { id: deps.newId(), kind, stepId: step.id, attempt, instruction, timeoutMs }
+      const asked = await confirmations.ask(rollback.id, rollback.epoch, question)
+      deps.wakeOutbox()
+      return asked
+    },
+    look: confirmations.find,
+    close: async (id, why) => {
+      const closed = await confirmations.close(id, why)
+      deps.wakeOutbox()
+      return closed
+    },
+  }
+}
