@@ -2,9 +2,10 @@ import { afterAll, beforeAll, expect, it } from "vitest"
 import { slowSteps, startKillStage, type KillStage } from "../../playground/faults/kill-stage.ts"
 import { startPostgres, type Postgres } from "../../playground/postgres.ts"
 
-/** KILLS_SEED, as it is printed, plays the same moments again; STORM=1: many of them, and a large table. */
+/** KILLS_SEED, as it is printed, plays the same moments again; STORM=1: many of them, a large table, KILLS_LANES at once. */
 const seed = Number(process.env["KILLS_SEED"] ?? Math.floor(Math.random() * 2 ** 31))
 const storm = process.env["STORM"] === "1"
+const lanes = Number(process.env["KILLS_LANES"] ?? (storm ? 3 : 1))
 const orders = storm ? 100_000 : 20_000
 const lines = orders / 2
 const rounds = storm ? { purge: 50, workflow: 50, sigterm: 200 } : { purge: 3, workflow: 3, sigterm: 3 }
@@ -15,8 +16,9 @@ let stages: KillStage[]
 
 beforeAll(async () => {
   postgres = await startPostgres()
-  stages = await Promise.all(Array.from({ length: storm ? 3 : 1 }, (_, n) => startKillStage(postgres, n)))
-}, 60_000)
+  stages = await Promise.all(Array.from({ length: lanes }, (_, n) => startKillStage(postgres, n)))
+  // Three processes a lane start at once, on a machine that may have other work.
+}, 300_000)
 afterAll(async () => {
   await Promise.all(stages.map((stage) => stage.stop()))
   await postgres.stop()
