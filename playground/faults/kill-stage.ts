@@ -109,14 +109,14 @@ export async function startKillStage(postgres: Postgres, n: number): Promise<Kil
   const bot = await start("bot")
   slack.setRequestUrl(`http://127.0.0.1:${bot.port}/slack/events`)
   let workers: StepbackProcess[] = await Promise.all([start("worker"), start("worker")])
-  let spare: Promise<StepbackProcess> | null = null
+  // More than one when a strike is still going on while the next round begins: none may be forgotten, it would take runs.
+  const spares: Promise<StepbackProcess>[] = []
 
   return {
     target,
     github,
     async begin(environment) {
-      if (spare) workers.push(await spare)
-      spare = null
+      workers.push(...(await Promise.all(spares.splice(0))))
       const { id } = await rollBack({ slack, state }, `${environment} again`)
       const taken = (line: Record<string, unknown>) => line["rollbackId"] === id && line["msg"] === "run taken"
       const victim = await Promise.race(workers.map((worker) => worker.logged(taken).then(() => worker)))
@@ -134,8 +134,9 @@ export async function startKillStage(postgres: Postgres, n: number): Promise<Kil
           [id],
         )
       workers = workers.filter((worker) => worker !== victim)
-      spare = start("worker")
+      const spare = start("worker")
       spare.catch(() => undefined)
+      spares.push(spare)
       return how
     },
     async outcome(id) {
@@ -156,7 +157,7 @@ export async function startKillStage(postgres: Postgres, n: number): Promise<Kil
       }
     },
     async stop() {
-      if (spare) workers.push(await spare)
+      workers.push(...(await Promise.all(spares.splice(0))))
       await Promise.all([bot, ...workers].map((each) => each.stop()))
       await Promise.all([state.end(), target.end(), slack.stop(), github.stop()])
       await rm(folder, { recursive: true, force: true })

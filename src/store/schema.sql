@@ -393,6 +393,8 @@ CREATE TRIGGER approvals_before_approved BEFORE UPDATE ON stepback.rollbacks FOR
 
 CREATE TRIGGER approvals_before_insert BEFORE INSERT ON stepback.rollbacks FOR EACH ROW WHEN ((new.state = ANY (ARRAY['approved'::text, 'running'::text]))) EXECUTE FUNCTION stepback.check_approvals()
 
+CREATE TRIGGER requester_is_kept BEFORE UPDATE ON stepback.rollbacks FOR EACH ROW WHEN ((old.requester_id IS DISTINCT FROM new.requester_id)) EXECUTE FUNCTION stepback.keep_requester()
+
 CREATE OR REPLACE FUNCTION stepback.analyse_if_begun(p_rollback uuid)
  RETURNS void
  LANGUAGE plpgsql
@@ -494,6 +496,15 @@ begin
     raise exception 'rollback % belongs to another worker', p_rollback using errcode = 'SB001';
   end if;
   return v_stop;
+end $function$
+
+
+CREATE OR REPLACE FUNCTION stepback.keep_requester()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  raise exception 'the requester of rollback % cannot be changed', old.id using errcode = 'SB004';
 end $function$
 
 

@@ -50,7 +50,10 @@ async function play(what: string, count: number, round: (stage: KillStage, share
             // Of a long run that is broken off, so much is known.
             if (struck.length % 10 === 0) console.log(`${what}: ${struck.length} of ${count} rounds, seed ${seed}`)
           },
-          (error: unknown) => failed.push(`KILLS_SEED=${seed}, round ${n}, at ${share.toFixed(3)}: ${String(error)}`),
+          (error: unknown) => {
+            failed.push(`KILLS_SEED=${seed}, round ${n}, at ${share.toFixed(3)}: ${String(error)}`)
+            console.log(failed.at(-1))
+          },
         )
     }),
   )

@@ -109,7 +109,7 @@ describe("words that want to call people", () => {
   })
 })
 
-describe("presses", () => {
+describe("bypass: presses", () => {
   const pressers = Array.from({ length: 14 }, (_, index) => `presser${index}`)
   beforeAll(() => {
     for (const name of pressers) stage.slack.addUser({ id: `U0${name.toUpperCase()}`, name })

@@ -43,7 +43,7 @@ const refused = [
   ["a member of another team", "other", "you belong to another one"],
 ] as const
 
-test.each(refused)("%s cannot approve, is told why, alone, and nothing is recorded", async (_, user, why) => {
+test.each(refused)("bypass: %s cannot approve, is told why, alone, and nothing is recorded", async (_, user, why) => {
   const entries = await count("audit")
   const said = stage.slack.messages("staging").length
   const outcome = await press(user)
@@ -59,7 +59,7 @@ test.each(refused)("%s cannot approve, is told why, alone, and nothing is record
 test.each([
   ["an unknown person", { id: "U0NOBODY" }],
   ["nobody at all", { id: "" }],
-])("%s cannot approve", async (_, user) => {
+])("bypass: %s cannot approve", async (_, user) => {
   const payload = {
     type: "block_actions",
     user: { ...user, team_id: "T0LOCAL" },
@@ -77,7 +77,7 @@ test.each([
   expect(await count("approvals")).toBe(0)
 })
 
-test.each(refused.slice(1))("%s cannot deny either", async (_, user, why) => {
+test.each(refused.slice(1))("bypass: %s cannot deny either", async (_, user, why) => {
   const before = stage.slack.ephemerals(user).length
   await press(user, "deny")
   const seen = await stage.slack.waitFor(() => stage.slack.ephemerals(user)[before], { what: `an answer to ${user}` })
@@ -85,7 +85,7 @@ test.each(refused.slice(1))("%s cannot deny either", async (_, user, why) => {
   expect(stage.slack.openViews(user)).toEqual([])
 })
 
-test("while Slack does not say who somebody is, nothing is approved, and trying again works", async () => {
+test("bypass: while Slack does not say who somebody is, nothing is approved, and trying again works", async () => {
   stage.slack.faults.set({ methods: ["users.info"], kind: "hang" })
   await stage.slack.click({ user: "bob", channel: "staging", ts: card.ts, action: "approve" })
   await stage.slack.waitFor(
@@ -105,14 +105,14 @@ test("while Slack does not say who somebody is, nothing is approved, and trying 
   expect(rows).toEqual([{ user_id: "U0BOB", requester_id: "U0ALICE" }])
 })
 
-test("a click on the card of before, after the end, changes nothing and says so", async () => {
+test("bypass: a click on the card of before, after the end, changes nothing and says so", async () => {
   await press("carol")
   const seen = await stage.slack.waitFor(() => stage.slack.ephemerals("carol").at(-1), { what: "an answer to carol" })
   expect(seen.text).toMatch(/Too late: R-1 is done/)
   expect(await count("approvals")).toBe(1)
 })
 
-test("the same requests delivered again change nothing", async () => {
+test("bypass: the same requests delivered again change nothing", async () => {
   const before = [await count("rollbacks"), await count("approvals"), await count("step_runs")]
   await stage.slack.redeliver(40)
   await stage.slack.command({ user: "carol", channel: "staging", text: "status staging" })

@@ -46,7 +46,7 @@ const raise = (run: FrozenRun) => {
   run.parameters["good"] = "666"
 }
 
-describe("what is changed between the approval and the run", () => {
+describe("bypass: what is changed between the approval and the run", () => {
   it.each<[string, () => Promise<unknown>, string]>([
     [
       "the script",
@@ -109,7 +109,7 @@ describe("what is changed between the approval and the run", () => {
   })
 })
 
-describe("somebody with the password of the state database", () => {
+describe("bypass: somebody with the password of the state database", () => {
   it.each<[string, (card: StoredRollback) => Promise<unknown>]>([
     ["state := approved", (card) => sql("update stepback.rollbacks set state = 'approved' where id = $1", [card.id])],
     ["state := running", (card) => sql("update stepback.rollbacks set state = 'running' where id = $1", [card.id])],

@@ -10,7 +10,7 @@ import { promisify } from "node:util"
 import pg from "pg"
 
 import { connectPostgres } from "../../playground/postgres.ts"
-import type { Actor, Deps, People } from "../../src/commands/ports.ts"
+import type { Actor, ChannelLookup, Deps, People } from "../../src/commands/ports.ts"
 import { requestRollback } from "../../src/commands/request.ts"
 import { createWorkshop } from "../../src/jobs/work.ts"
 import { createLogger } from "../../src/log.ts"
@@ -130,6 +130,8 @@ export async function startTown(postgresUrl: string) {
   const workshop = createWorkshop({ ...deps, targets, environment, log, stillAllowed }, "worker")
   return {
     state,
+    stateUrl: stateUrl as string,
+    target,
     store,
     deps,
     workspace,
@@ -142,6 +144,9 @@ export async function startTown(postgresUrl: string) {
     git: (...parts: string[]) => git(repo, parts),
     /** What the target's configuration says: "2" until a rollback ran. */
     version: async () => (await target.query<{ value: string }>("select value from config")).rows[0]?.value,
+    /** The step that sets the version finds no row, or finds it again. */
+    breakTarget: () => target.query("delete from config"),
+    mendTarget: () => target.query("insert into config values ('version', '2')"),
     reset: async () => {
       written.source = plan
       Object.assign(environment, { SHOP_DATABASE_URL: targetUrl, SHOP_KEY: "key-that-nobody-may-see" })
@@ -149,7 +154,7 @@ export async function startTown(postgresUrl: string) {
       site.reset()
       await writeDeploy(repo)
       await git(repo, ["tag", "--force", "good", "HEAD~1"])
-      await target.query("update config set value = '2'")
+      await target.query("truncate config, quotes; insert into config values ('version', '2')")
       await state.query(
         "update stepback.rollbacks set state = 'expired' where state in ('preparing', 'awaiting_approval', 'approved', 'running')",
       )
@@ -203,9 +208,11 @@ const person = (id: string, facts: Partial<Person> = {}): Person => ({
 function startWorkspace() {
   const known = new Map<string, Person | "silent">()
   const groups = new Map<string, string[] | null>()
+  const channels = new Map<string, ChannelLookup>()
   let home: string[] = []
   const reset = () => {
     home = ["T0HOME"]
+    channels.clear()
     known.clear()
     for (const id of ["U0ALICE", "U0BOB", "U0CAROL", "U0LEAD", "U0DAVE"]) known.set(id, person(id))
     known.set("U0GUEST", person("U0GUEST", { isGuest: true }))
@@ -226,9 +233,9 @@ function startWorkspace() {
       return found ? { kind: "person", person: found } : { kind: "unknown" }
     },
     members: async (group) => groups.get(group) ?? null,
-    channel: async () => ({ kind: "ok" }),
+    channel: async (id) => channels.get(id) ?? { kind: "ok" },
   }
-  return { people, reset, known, groups, person, forgetHome: () => (home = []) }
+  return { people, reset, known, groups, channels, person, forgetHome: () => (home = []) }
 }
 
 const fine = JSON.stringify({ label: "1" })

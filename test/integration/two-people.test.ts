@@ -26,7 +26,7 @@ const stateOf = async (id: string) => (await town.store.rollbacks.get(id)).state
 const approvalsOf = async (card: StoredRollback) =>
   (await town.store.approvals.list(card.id, card.round)).map(({ userId }) => userId)
 
-describe("one press of Approve by the wrong person", () => {
+describe("bypass: one press of Approve by the wrong person", () => {
   it.each<[string, Actor, string]>([
     ["the requester", as("U0ALICE"), "requester_cannot_approve"],
     ["the requester under another team's id", as("U0ALICE", "T0ELSEWHERE"), "requester_cannot_approve"],
@@ -66,7 +66,7 @@ describe("one press of Approve by the wrong person", () => {
   })
 })
 
-describe("tokens", () => {
+describe("bypass: tokens", () => {
   it.each<[string, (card: StoredRollback) => string]>([
     ["a random one", () => randomUUID()],
     ["the rollback's id", (card) => card.id],
@@ -123,7 +123,7 @@ describe("tokens", () => {
   })
 })
 
-describe("two approvals", () => {
+describe("bypass: two approvals", () => {
   it.each<[string, Actor]>([
     ["again", as("U0BOB")],
     ["as another team", as("U0BOB", "T0ELSEWHERE")],
@@ -177,7 +177,7 @@ describe("two approvals", () => {
   })
 })
 
-describe("races", () => {
+describe("bypass: races", () => {
   it.each<[string, (card: StoredRollback) => Promise<unknown>, string]>([
     ["a denial", (card) => deny({ token: card.token ?? "", actor: as("U0CAROL"), reason: "no" }, town.deps), "denied"],
     ["a cancellation", (card) => cancel(card, as("U0ALICE"), town.deps), "cancelled"],
@@ -205,7 +205,7 @@ describe("races", () => {
   })
 })
 
-describe("a plan that moved after the card", () => {
+describe("bypass: a plan that moved after the card", () => {
   it.each<[string, (source: string) => string, string]>([
     ["a statement", (source) => source.replace("where key = 'version'", "where key <> ''"), "step set: sql"],
     [
@@ -246,7 +246,7 @@ describe("a plan that moved after the card", () => {
   })
 })
 
-describe("everything but Approve", () => {
+describe("bypass: everything but Approve", () => {
   it.each<[string, (card: StoredRollback) => Promise<{ kind: string }>, string]>([
     [
       "deny, by the requester",
