@@ -15,18 +15,24 @@ export type PostgresProxy = {
   cuts(): number
   /** Nothing passes any more, and nobody is told: a link that is half open. False: it flows again. */
   hold(on: boolean): void
+  /** The same for good and for one link, one that was just in use: which of them, from 0 to 1. False when there is none. */
+  holdOne(which: number): boolean
   /** Cuts everything that is open. */
   cutAll(): void
   stop(): Promise<void>
 }
 
+type Link = { client: Socket; server: Socket; usedAt: number }
+
+const forgottenAfterMs = 60_000
+
 /** Stands between a client and Postgres on 127.0.0.1, reads the client's messages and cuts where it is told to. */
 export async function startPostgresProxy(serverPort: number): Promise<PostgresProxy> {
-  const links = new Set<{ client: Socket; server: Socket }>()
+  const links = new Set<Link>()
   const plan = { when: "before" as CutWhen, left: 0, cuts: 0, held: false }
   const listener = createServer((client) => {
     const server = connect(serverPort, "127.0.0.1")
-    const link = { client, server }
+    const link: Link = { client, server, usedAt: 0 }
     links.add(link)
     const close = () => {
       links.delete(link)
@@ -38,6 +44,7 @@ export async function startPostgresProxy(serverPort: number): Promise<PostgresPr
     server.on("data", (bytes: Buffer) => client.write(bytes))
     const split = createSplitter()
     client.on("data", (bytes: Buffer) => {
+      link.usedAt = performance.now()
       for (const message of split(bytes)) {
         if (client.destroyed) return
         if (plan.left === 0 || !isCommit(message)) {
@@ -68,6 +75,17 @@ export async function startPostgresProxy(serverPort: number): Promise<PostgresPr
         for (const socket of [client, server])
           if (on) socket.pause()
           else socket.resume()
+    },
+    holdOne(which) {
+      const used = [...links].filter((link) => performance.now() - link.usedAt < 2_000 && !link.client.isPaused())
+      const link = used[Math.floor(which * used.length)]
+      if (link === undefined) return false
+      for (const socket of [link.client, link.server]) socket.pause()
+      // Whoever is silent is not heard to leave: what is left of it goes when nobody can wait for it any more.
+      setTimeout(() => {
+        for (const socket of [link.client, link.server]) socket.destroy()
+      }, forgottenAfterMs).unref()
+      return true
     },
     cutAll() {
       for (const { client, server } of links) for (const socket of [client, server]) socket.destroy()

@@ -30,10 +30,15 @@ export class Delivery {
     return this.dispatch(request)
   }
 
-  /** The very same requests once more, oldest first. */
-  async redeliver(last: number): Promise<Outcome[]> {
+  /** The very same requests once more, oldest first, or all at once in the order of these numbers. */
+  async redeliver(last: number, order?: (request: number) => number): Promise<Outcome[]> {
+    const requests = last > 0 ? this.sent.slice(-last) : []
+    if (order) {
+      const shuffled = requests.map((request, n) => ({ request, place: order(n) })).sort((a, b) => a.place - b.place)
+      return Promise.all(shuffled.map(({ request }) => this.dispatch(request)))
+    }
     const outcomes: Outcome[] = []
-    for (const request of last > 0 ? this.sent.slice(-last) : []) outcomes.push(await this.dispatch(request))
+    for (const request of requests) outcomes.push(await this.dispatch(request))
     return outcomes
   }
 

@@ -53,7 +53,7 @@ export type LocalSlack = {
   calls: readonly ApiCall[]
   deliveries: readonly DeliveryRecord[]
   faults: Pick<Faults, "set" | "clear">
-  redeliver(last: number): Promise<Outcome[]>
+  redeliver(last: number, order?: (request: number) => number): Promise<Outcome[]>
   sendRaw(raw: { body: string; timestamp?: number | string; secret?: string }): Promise<number>
   /** Asks every Socket Mode client to connect anew. */
   refreshSockets(reason?: string): void
@@ -100,7 +100,7 @@ export async function startLocalSlack(options: LocalSlackOptions = {}): Promise<
     say: (asked) => people.say(asked),
     ...looking(store, people),
     faults,
-    redeliver: (last) => delivery.redeliver(last),
+    redeliver: (last, order) => delivery.redeliver(last, order),
     sendRaw: (raw) => delivery.sendRaw(raw),
     refreshSockets: (reason) => socket.refresh(reason),
     stop: () =>

@@ -1,7 +1,7 @@
 import type { KnownBlock } from "@slack/types"
 import { ErrorCode } from "@slack/web-api"
 import { errorMessage } from "../errors.ts"
-import type { Drawn, Sender, Sent } from "../jobs/deliver.ts"
+import type { Drawn, Found, Sender, Sent } from "../jobs/deliver.ts"
 import { slackError, type SlackClients } from "./clients.ts"
 
 /** The channel, or the message in it, will not come back. */
@@ -74,25 +74,18 @@ export function createSender(clients: SlackClients, clock: () => number = Date.n
         return { channel, ts }
       }),
 
-    async find({ channel, threadTs, key, since }) {
-      const from = {
-        channel,
-        include_all_metadata: true,
-        limit: 200,
-        oldest: String(Math.floor(Date.parse(since) / 1000) - 600),
-      }
+    find: ({ key, ...place }) =>
+      look(clients, place, ({ metadata }) => metadata?.event_type === metadataType && metadata.event_payload?.key === key),
+
+    findFile: ({ name, ...place }) =>
+      look(clients, place, ({ files }) => files?.some((file) => file.name === name) ?? false),
+
+    async remove({ channel, ts }) {
       try {
-        const answer =
-          threadTs === null
-            ? await clients.send.conversations.history(from)
-            : await clients.send.conversations.replies({ ...from, ts: threadTs, oldest: threadTs })
-        const found = (answer.messages ?? []).find((message) => {
-          const { metadata } = message as { metadata?: { event_type?: string; event_payload?: { key?: unknown } } }
-          return metadata?.event_type === metadataType && metadata.event_payload?.key === key
-        })
-        return found?.ts ? { kind: "found", ts: found.ts } : { kind: "none" }
+        await clients.send.chat.delete({ channel, ts })
+        return true
       } catch (error) {
-        return hopeless.has(slackError(error) ?? "") ? { kind: "none" } : { kind: "unknown" }
+        return hopeless.has(slackError(error) ?? "")
       }
     },
 
@@ -112,6 +105,44 @@ export function createSender(clients: SlackClients, clock: () => number = Date.n
       }
     },
   }
+}
+
+type Seen = {
+  ts?: string
+  metadata?: { event_type?: string; event_payload?: { key?: unknown } }
+  files?: { name?: string | null }[]
+}
+
+/** A page of messages, and how many of them are turned: what was sent a moment ago is among the last of a thread. */
+const pageSize = 200
+const mostPages = 20
+
+/** Looks through a thread, or through a channel since then. */
+async function look(
+  clients: SlackClients,
+  place: { channel: string; threadTs: string | null; since: string },
+  isIt: (message: Seen) => boolean,
+): Promise<Found> {
+  const { channel, threadTs } = place
+  // A while before, since Slack's clock is another one.
+  const oldest = threadTs ?? String(Math.floor(Date.parse(place.since) / 1000) - 600)
+  const found: string[] = []
+  let cursor = ""
+  try {
+    for (let page = 0; page < mostPages && (page === 0 || cursor !== ""); page++) {
+      const from = { channel, include_all_metadata: true, limit: pageSize, oldest, ...(cursor === "" ? {} : { cursor }) }
+      const answer =
+        threadTs === null
+          ? await clients.send.conversations.history(from)
+          : await clients.send.conversations.replies({ ...from, ts: threadTs })
+      for (const message of (answer.messages ?? []) as Seen[]) if (message.ts && isIt(message)) found.push(message.ts)
+      cursor = answer.response_metadata?.next_cursor ?? ""
+    }
+  } catch (error) {
+    return hopeless.has(slackError(error) ?? "") ? { kind: "none" } : { kind: "unknown" }
+  }
+  const [ts, ...twins] = found.sort((a, b) => Number(a) - Number(b))
+  return ts === undefined ? { kind: "none" } : { kind: "found", ts, twins }
 }
 
 function content(drawn: Drawn): { text: string; blocks?: KnownBlock[] } {

@@ -5,38 +5,35 @@ import type { RollbackView } from "../rollback/facts.ts"
 import type { OutboxRow } from "../store/outbox.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import type { DeliveryDeps, Drawn, Sent } from "./deliver.ts"
+import { sendOnce, type Lane } from "./send-once.ts"
 
 /** Posts the card, or edits the one that is there. */
-export async function sendCard(rollback: StoredRollback, deps: DeliveryDeps): Promise<Sent> {
+export async function sendCard(rollback: StoredRollback, lane: Lane, deps: DeliveryDeps): Promise<Sent> {
   const { store, sender } = deps
   const log = deps.log.child({ rollbackId: rollback.id })
   const view = await loadView(store, rollback)
   const drawn = deps.draw({ kind: "card" }, view, {})
   const channel = rollback.channel_id
   const key = `${rollback.id}/card`
-  let sent: Sent
-  if (rollback.card_ts !== null && rollback.card_channel !== null)
-    sent = await orPlain(
-      drawn,
-      (form) =>
-        sender.update({ channel: rollback.card_channel as string, ts: rollback.card_ts as string, drawn: form }),
-      log,
-    )
-  else {
-    const known =
-      rollback.card_state === "sending"
-        ? await sender.find({ channel, threadTs: null, key, since: rollback.created_at })
-        : { kind: "none" as const }
-    if (known.kind === "unknown") return { kind: "unknown", error: "could not look for the card" }
-    if (known.kind === "found") {
-      await store.outbox.markCardSent(rollback.id, { version: 0, channel, ts: known.ts, permalink: null })
-      return { kind: "sent", channel, ts: known.ts }
-    }
-    await store.outbox.markCardSending(rollback.id)
-    sent = await orPlain(drawn, (form) => sender.post({ channel, threadTs: null, key, drawn: form }), log)
-  }
+  const { card_ts: ts, card_channel: inChannel } = rollback
+  const sent =
+    ts !== null && inChannel !== null
+      ? await edit(lane, (form) => sender.update({ channel: inChannel, ts, drawn: form }), drawn, log)
+      : await sendOnce(
+          {
+            channel,
+            inDoubt: rollback.card_state === "sending",
+            look: () => sender.find({ channel, threadTs: null, key, since: rollback.created_at }),
+            mark: () => store.outbox.markCardSending(rollback.id, lane.owner),
+            post: () => orPlain(drawn, (form) => sender.post({ channel, threadTs: null, key, drawn: form }), log),
+          },
+          lane,
+          sender,
+        )
   if (sent.kind === "refused") await store.outbox.markCardLost(rollback.id)
-  if (sent.kind === "sent") {
+  if (sent.kind === "sent" && sent.stale === true)
+    await store.outbox.markCardSent(rollback.id, { version: 0, channel: sent.channel, ts: sent.ts, permalink: null })
+  else if (sent.kind === "sent") {
     const permalink = rollback.permalink ?? (await sender.permalink(sent.channel, sent.ts))
     await store.outbox.markCardSent(rollback.id, {
       version: rollback.card_version,
@@ -45,11 +42,24 @@ export async function sendCard(rollback: StoredRollback, deps: DeliveryDeps): Pr
       permalink,
     })
   }
+  // An old drawing may just have covered the newest one of another process.
+  if (!lane.isOurs()) await store.outbox.redrawCard(rollback.id)
   return sent
 }
 
+/** Edits a message in the lane's time only: whoever is late would draw over what is newer. */
+async function edit(lane: Lane, send: (form: Drawn) => Promise<Sent>, drawn: Drawn, log: Logger): Promise<Sent> {
+  if (!lane.isOurs()) return { kind: "unknown", error: "another process sends for this rollback" }
+  return orPlain(drawn, send, log)
+}
+
 /** Posts a message of the outbox, or edits it when it was posted before. */
-export async function sendRow(rollback: StoredRollback, row: OutboxRow, deps: DeliveryDeps): Promise<Sent> {
+export async function sendRow(
+  rollback: StoredRollback,
+  row: OutboxRow,
+  lane: Lane,
+  deps: DeliveryDeps,
+): Promise<Sent> {
   const { store, sender } = deps
   const log = deps.log.child({ rollbackId: rollback.id })
   if (row.body.kind === "audit" && (row.ts !== null || (await store.outbox.hasNewerHead(rollback.id, row.seq))))
@@ -59,7 +69,7 @@ export async function sendRow(rollback: StoredRollback, row: OutboxRow, deps: De
   const analysis =
     row.body.kind === "analysis" || row.body.kind === "reminder" ? await loadAnalysis(store, rollback, view) : null
   const confirmation = row.body.kind === "manual" ? await store.confirmations.find(row.body.confirmationId) : null
-  if (row.body.kind === "file") return sendFile(rollback, row, view, deps)
+  if (row.body.kind === "file") return sendFile(rollback, row, { view, lane }, deps)
   const drawn = deps.draw(row.body, view, {
     ...(confirmation ? { confirmation } : {}),
     ...(escalation ? { escalation } : {}),
@@ -68,14 +78,11 @@ export async function sendRow(rollback: StoredRollback, row: OutboxRow, deps: De
   const threaded = row.body.kind !== "escalation" && row.body.kind !== "analysis"
   const channel = escalation?.channelId ?? rollback.card_channel ?? rollback.channel_id
   const threadTs = threaded ? rollback.card_ts : null
+  const { ts, channel: inChannel } = row
   const sent =
-    row.ts !== null && row.channel !== null
-      ? await orPlain(
-          drawn,
-          (form) => sender.update({ channel: row.channel as string, ts: row.ts as string, drawn: form }),
-          log,
-        )
-      : await postRow(rollback, row, { channel, threadTs, drawn }, deps)
+    ts !== null && inChannel !== null
+      ? await edit(lane, (form) => sender.update({ channel: inChannel, ts, drawn: form }), drawn, log)
+      : await postRow(rollback, row, { channel, threadTs, drawn }, lane, deps)
   if (sent.kind === "sent")
     await store.outbox.markSent(rollback.id, row.seq, {
       channel: sent.channel,
@@ -102,23 +109,31 @@ async function passOver(rollback: StoredRollback, row: OutboxRow, { store }: Del
 async function sendFile(
   rollback: StoredRollback,
   row: OutboxRow,
-  view: RollbackView,
+  { view, lane }: { view: RollbackView; lane: Lane },
   deps: DeliveryDeps,
 ): Promise<Sent> {
   const { store, sender } = deps
   const file = deps.document(row.body, view, await loadAnalysis(store, rollback, view))
+  const to = { channel: rollback.card_channel ?? rollback.channel_id, threadTs: rollback.card_ts }
   const sent: Sent =
     file === null
       ? { kind: "refused", error: "nothing to send", hopeless: true }
-      : await sender.upload({
-          channel: rollback.card_channel ?? rollback.channel_id,
-          threadTs: rollback.card_ts,
-          ...file,
-        })
-  const to = sent.kind === "sent" ? sent : { channel: null, ts: null }
+      : await sendOnce(
+          {
+            channel: to.channel,
+            inDoubt: row.state === "sending",
+            look: () => sender.findFile({ ...to, name: file.name, since: rollback.created_at }),
+            mark: () => store.outbox.markSending(rollback.id, row.seq, lane.owner),
+            post: () => sender.upload({ ...to, ...file }),
+          },
+          lane,
+          sender,
+        )
+  if (sent.kind === "limited") await store.outbox.markPending(rollback.id, row.seq)
+  const at = sent.kind === "sent" ? { channel: sent.channel, ts: sent.ts } : { channel: null, ts: null }
   if (sent.kind === "sent" || sent.kind === "refused")
     await store.outbox.markSent(rollback.id, row.seq, {
-      ...to,
+      ...at,
       revision: row.revision,
       refused: sent.kind === "refused",
     })
@@ -130,27 +145,27 @@ async function postRow(
   rollback: StoredRollback,
   row: OutboxRow,
   to: { channel: string; threadTs: string | null; drawn: Drawn },
+  lane: Lane,
   deps: DeliveryDeps,
 ): Promise<Sent> {
   const { store, sender } = deps
   const log = deps.log.child({ rollbackId: rollback.id })
-  if (row.state === "sending") {
-    const known = await sender.find({
-      channel: to.channel,
-      threadTs: to.threadTs,
-      key: row.key,
-      since: rollback.created_at,
-    })
-    if (known.kind === "unknown") return { kind: "unknown", error: "could not look for the message" }
-    // As which of its revisions it arrived nobody knows, so the newest follows as an edit.
-    if (known.kind === "found") return { kind: "sent", channel: to.channel, ts: known.ts, stale: true }
-  }
-  await store.outbox.markSending(rollback.id, row.seq)
-  const sent = await orPlain(to.drawn, (form) => sender.post({ ...to, key: row.key, drawn: form }), log)
+  const { channel, threadTs, drawn } = to
+  const sent = await sendOnce(
+    {
+      channel,
+      inDoubt: row.state === "sending",
+      look: () => sender.find({ channel, threadTs, key: row.key, since: rollback.created_at }),
+      mark: () => store.outbox.markSending(rollback.id, row.seq, lane.owner),
+      post: () => orPlain(drawn, (form) => sender.post({ channel, threadTs, key: row.key, drawn: form }), log),
+    },
+    lane,
+    sender,
+  )
   if (sent.kind === "limited") await store.outbox.markPending(rollback.id, row.seq)
   // An escalation channel that does not take messages: the rollback's own channel hears of it instead.
-  if (sent.kind === "refused" && sent.hopeless && to.channel !== rollback.channel_id)
-    return sender.post({ ...to, channel: rollback.channel_id, key: row.key, drawn: to.drawn })
+  if (sent.kind === "refused" && sent.hopeless && channel !== rollback.channel_id)
+    return sender.post({ ...to, channel: rollback.channel_id, key: row.key })
   return sent
 }
 

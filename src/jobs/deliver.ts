@@ -3,6 +3,7 @@ import { isLive } from "../rollback/states.ts"
 import type { Analysis, Confirmation, Escalation, Message, RollbackView } from "../rollback/facts.ts"
 import type { Store } from "../store/store.ts"
 import { sendCard, sendRow } from "./deliver-message.ts"
+import type { Lane } from "./send-once.ts"
 
 /** A message as it goes out; opaque here. */
 export type Drawn = { text: string; blocks?: unknown[] }
@@ -16,17 +17,19 @@ export type Sent =
   /** Nobody knows whether it arrived, or Slack is away. */
   | { kind: "unknown"; error: string }
 
+/** `ts`: of the first of them; `twins`: of all others that are the same message. */
+export type Found = { kind: "found"; ts: string; twins?: string[] } | { kind: "none" } | { kind: "unknown" }
+
 /** Slack, as the outbox needs it. */
 export type Sender = {
   post(message: { channel: string; threadTs: string | null; key: string; drawn: Drawn }): Promise<Sent>
   update(message: { channel: string; ts: string; drawn: Drawn }): Promise<Sent>
   /** Looks for a message that was sent without an answer. */
-  find(message: {
-    channel: string
-    threadTs: string | null
-    key: string
-    since: string
-  }): Promise<{ kind: "found"; ts: string } | { kind: "none" } | { kind: "unknown" }>
+  find(message: { channel: string; threadTs: string | null; key: string; since: string }): Promise<Found>
+  /** The same for a file, by its name. */
+  findFile(file: { channel: string; threadTs: string | null; name: string; since: string }): Promise<Found>
+  /** Takes a message of ours back; false when it may still stand. */
+  remove(message: { channel: string; ts: string }): Promise<boolean>
   /** Puts a file into a thread. */
   upload(file: { channel: string; threadTs: string | null; name: string; content: string }): Promise<Sent>
   permalink(channel: string, ts: string): Promise<string | null>
@@ -49,6 +52,8 @@ export type DeliveryDeps = {
 /** A lane whose process died is free after this; while one lives it says so more often. */
 const holdMs = 8_000
 const renewHoldMs = 2_000
+/** What is on its way to Slack so late in a hold may arrive when the lane is another's. */
+const holdMarginMs = 1_000
 /** While a run goes on, the card is edited this often at the most. */
 const cardEveryMs = 1_000
 
@@ -62,13 +67,11 @@ export function createDelivery(deps: DeliveryDeps) {
     const rollbackId = await deps.store.outbox.claimLane(owner, holdMs)
     if (rollbackId === null) return false
     let waitMs: number | null = 1_000
+    const { lane, hold } = createLane(rollbackId, owner)
     // A call to Slack may take longer than the hold.
-    const renewal = setInterval(
-      () => void deps.store.outbox.holdLane(rollbackId, owner, holdMs).catch(() => undefined),
-      renewHoldMs,
-    )
+    const renewal = setInterval(() => void hold().catch(() => undefined), renewHoldMs)
     try {
-      waitMs = await serve(rollbackId, owner)
+      waitMs = await serve(rollbackId, lane, hold)
     } catch (error) {
       deps.log.warn({ err: error, rollbackId }, "delivery interrupted")
     } finally {
@@ -78,10 +81,25 @@ export function createDelivery(deps: DeliveryDeps) {
     return true
   }
 
+  function createLane(rollbackId: string, owner: string): { lane: Lane; hold(): Promise<boolean> } {
+    let until = -Infinity
+    let lost = false
+    return {
+      lane: { owner, isOurs: () => !lost && performance.now() < until - holdMarginMs },
+      async hold() {
+        const asked = performance.now()
+        const held = await deps.store.outbox.holdLane(rollbackId, owner, holdMs)
+        if (held) until = Math.max(until, asked + holdMs)
+        else lost = true
+        return held
+      },
+    }
+  }
+
   /** Null when all is said; else how long to wait before going on. */
-  async function serve(rollbackId: string, owner: string): Promise<number | null> {
+  async function serve(rollbackId: string, lane: Lane, hold: () => Promise<boolean>): Promise<number | null> {
     for (let round = 0; round < 200; round++) {
-      if (!(await deps.store.outbox.holdLane(rollbackId, owner, holdMs))) return null
+      if (!(await hold())) return null
       const rollback = await deps.store.rollbacks.get(rollbackId)
       const [row] = await deps.store.outbox.listUnsent(rollbackId)
       const cardDue = rollback.card_version > rollback.card_sent_version && rollback.card_state !== "lost"
@@ -93,11 +111,12 @@ export function createDelivery(deps: DeliveryDeps) {
       const early = rollback.state === "running" ? (cardEditedAt.get(rollbackId) ?? 0) + cardEveryMs - Date.now() : 0
       if (cardDue && (first || early <= 0)) {
         cardEditedAt.set(rollbackId, Date.now())
-        const wait = await settle(await sendCard(rollback, deps), rollbackId)
+        const wait = await settle(await sendCard(rollback, lane, deps), rollbackId)
         if (wait !== null) return wait
       }
       if (row) {
-        const wait = await settle(await sendRow(await deps.store.rollbacks.get(rollbackId), row, deps), rollbackId)
+        const fresh = await deps.store.rollbacks.get(rollbackId)
+        const wait = await settle(await sendRow(fresh, row, lane, deps), rollbackId)
         if (wait !== null) return wait
       } else if (cardDue && early > 0) return early
     }

@@ -148,7 +148,8 @@ async function sweep(
   log: Logger,
 ): Promise<void> {
   for (const waiting of await store.runs.listUnclaimed(50)) {
-    if (waiting.waitingMs > takeAfterMs)
+    // What another has let go of was rung for already: ringing once more would only cost time.
+    if (waiting.lapsed || waiting.waitingMs > takeAfterMs)
       workshop
         .work(waiting.id)
         .catch((err: unknown) => log.warn({ err, rollbackId: waiting.id }, "a waiting rollback could not be taken"))

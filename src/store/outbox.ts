@@ -92,12 +92,17 @@ export function outboxStore(pool: Pool) {
       return rows[0]?.n ?? 0
     },
 
-    /** Before a message goes out: from here on its fate is unknown until it is marked sent. */
-    async markSending(rollbackId: string, seq: number): Promise<void> {
-      await pool.query("update stepback.outbox set state = 'sending' where rollback_id = $1 and seq = $2", [
-        rollbackId,
-        seq,
-      ])
+    /**
+     * Before a message goes out: from here on its fate is unknown until it is marked sent. False when the lane is another's.
+     * The rollback's row is locked, so that whoever takes the lane next sees the mark.
+     */
+    async markSending(rollbackId: string, seq: number, owner: string): Promise<boolean> {
+      const { rowCount } = await pool.query(
+        `with lane as (select id from stepback.rollbacks where id = $1 and lane_owner = $3 for update)
+         update stepback.outbox o set state = 'sending' from lane where o.rollback_id = lane.id and o.seq = $2`,
+        [rollbackId, seq, owner],
+      )
+      return rowCount === 1
     },
 
     /** It certainly did not go out: it need not be looked for. */
@@ -121,10 +126,14 @@ export function outboxStore(pool: Pool) {
       )
     },
 
-    async markCardSending(rollbackId: string): Promise<void> {
-      await pool.query("update stepback.rollbacks set card_state = 'sending' where id = $1 and card_state = 'none'", [
-        rollbackId,
-      ])
+    /** The same for the card. */
+    async markCardSending(rollbackId: string, owner: string): Promise<boolean> {
+      const { rowCount } = await pool.query(
+        `update stepback.rollbacks set card_state = 'sending'
+         where id = $1 and lane_owner = $2 and card_state in ('none', 'sending')`,
+        [rollbackId, owner],
+      )
+      return rowCount === 1
     },
 
     async markCardSent(

@@ -7,7 +7,8 @@ import { questionKey } from "./confirmations.ts"
 import { parseRollback } from "./find-rollback.ts"
 import { rollbackColumns, storable, type StoredRollback } from "./rows.ts"
 
-export type ToWorkOn = { id: string; state: RollbackState; waitingMs: number }
+/** `lapsed`: a worker had it in hand and was not heard of any more. */
+export type ToWorkOn = { id: string; state: RollbackState; waitingMs: number; lapsed: boolean }
 
 export type RehearsalOutcome = {
   frozen: string
@@ -75,13 +76,13 @@ export function runStore(pool: Pool) {
 
     /** Rollbacks that nobody works on although somebody should. */
     async listUnclaimed(limit: number): Promise<ToWorkOn[]> {
-      const { rows } = await pool.query<{ id: string; state: RollbackState; waiting: number }>(
-        `select id, state, (extract(epoch from now() - greatest(due_at, lease_until)) * 1000)::float8 as waiting
+      const { rows } = await pool.query<{ id: string; state: RollbackState; waiting: number; lapsed: boolean }>(
+        `select id, state, lease_until is not null as lapsed, (extract(epoch from now() - greatest(due_at, lease_until)) * 1000)::float8 as waiting
          from stepback.rollbacks where state in ('preparing', 'approved', 'running') and (lease_until is null or lease_until < now())
          order by due_at limit $1`,
         [limit],
       )
-      return rows.map((row) => ({ id: row.id, state: row.state, waitingMs: row.waiting }))
+      return rows.map((row) => ({ id: row.id, state: row.state, waitingMs: row.waiting, lapsed: row.lapsed }))
     },
 
     saveRehearsal: (id: string, epoch: number, outcome: RehearsalOutcome, rehearsalOnly: boolean) =>

@@ -73,6 +73,8 @@ function fakeSlack(...answers: ("lost" | "taken")[]) {
     },
     update: () => Promise.reject(new Error("nothing is edited here")),
     find: async ({ key }) => (posted.some((one) => one.key === key) ? { kind: "found", ts: "1.1" } : { kind: "none" }),
+    findFile: () => Promise.reject(new Error("no file goes with it")),
+    remove: () => Promise.reject(new Error("nothing is taken back here")),
     upload: () => Promise.reject(new Error("no file goes with it")),
     permalink: async () => null,
   }

@@ -107,6 +107,8 @@ describe("delivery", () => {
         return { kind: "sent", channel, ts }
       },
       find: async (message) => (shown.has(message.key) ? { kind: "found", ts: message.key } : { kind: "none" }),
+      findFile: async () => ({ kind: "none" }),
+      remove: async () => true,
       upload: async () => ({ kind: "unknown", error: "not used" }),
       permalink: async () => null,
     }

@@ -13,5 +13,7 @@ export function documentOf(
     return analysis === null ? null : { name: `${place}-analysis.md`, content: analysisMarkdown(view, analysis) }
   const run = view.stepRuns.find(({ stepId, attempt }) => stepId === message.stepId && attempt === message.attempt)
   const output = run?.result?.output ?? null
-  return output === null ? null : { name: `${place}-${message.stepId}.txt`, content: output }
+  // A name of its own for each file of a rollback: by it one is found again whose upload was not heard of.
+  const again = message.attempt > 1 ? `-${message.attempt}` : ""
+  return output === null ? null : { name: `${place}-${message.stepId}${again}.txt`, content: output }
 }

@@ -1,0 +1,148 @@
+import { setTimeout as pause } from "node:timers/promises"
+import { countAll, type Count } from "./count.ts"
+import { startPeople } from "./people.ts"
+import { scheduleOf, type Fault, type FaultKind } from "./schedule.ts"
+import { startStormStage, type StormStage } from "./stage.ts"
+import { createThrower } from "./throw.ts"
+import { startWatch, type Watch } from "./watch.ts"
+
+export type StormOptions = {
+  seed: number
+  lastsMs: number
+  kinds: readonly FaultKind[]
+  /** A line now and then. */
+  tell(line: string): void
+  /** Ends the storm early; what was thrown is counted all the same. */
+  signal?: AbortSignal
+}
+
+export type Report = {
+  thrown: Record<string, number>
+  /** Kinds that this machine does not allow, each with the reason. */
+  leftOut: string[]
+  deeds: Record<string, number>
+  count: Count
+  stuck: string[]
+  crashes: string[]
+  takeovers: number[]
+  oldestUnsentMs: number
+  /** What processes said about rollbacks with which something is wrong. */
+  lines: string[]
+}
+
+const tellEveryMs = 15_000
+/** After the last fault: what goes on may come to its end, and all be said. */
+const calmMs = 120_000
+
+/** Real processes, real servers, faults by seed, rollbacks all the while; then everything is counted. */
+export async function runStorm(options: StormOptions): Promise<Report> {
+  const stage = await startStormStage()
+  const { signal = new AbortController().signal } = options
+  const watch = startWatch(stage.look.state)
+  try {
+    const people = startPeople(stage, watch, options.seed)
+    const thrower = createThrower({ stage, watch, people, seed: options.seed })
+    const status = () => {
+      const kills = Object.entries(thrower.thrown).filter(([name]) => name.startsWith("kill"))
+      const killed = kills.reduce((sum, [, n]) => sum + n, 0)
+      const all = Object.values(thrower.thrown).reduce((sum, n) => sum + n, 0)
+      return `${all} faults thrown, ${killed} of them kills; ${people.done["approve"] ?? 0} approvals; ${watch.takeovers.length} takeovers; ${watch.stuck.length} stuck; ${stage.crew.crashes.length} crashes`
+    }
+    await throwAll(scheduleOf(options.seed, options.lastsMs, options.kinds), options, {
+      signal,
+      throwOne: (fault) => thrower.throw(fault),
+      status,
+    })
+    options.tell(`the storm is over: ${status()}`)
+    await heal(stage)
+    people.finish()
+    await Promise.race([people.ended, pause(calmMs, undefined, { ref: false })])
+    const left = await settled(stage)
+    const count = await countAll(stage)
+    const clocks = stage.crew.startedWithOtherClock()
+    return {
+      thrown: { ...thrower.thrown, ...(clocks === 0 ? {} : { "started with another clock": clocks }) },
+      leftOut: leftOut(stage),
+      deeds: people.done,
+      count,
+      stuck: [...watch.stuck, ...left],
+      crashes: stage.crew.crashes,
+      takeovers: watch.takeovers,
+      oldestUnsentMs: watch.oldestUnsent(),
+      lines: linesOf(stage, count, watch),
+    }
+  } finally {
+    await watch.stop()
+    await heal(stage).catch(() => undefined)
+    await stage.stop()
+  }
+}
+
+/** Each at its time, however long the ones before it take. */
+async function throwAll(
+  faults: Fault[],
+  { lastsMs, tell }: StormOptions,
+  by: { signal: AbortSignal; throwOne(fault: Fault): Promise<void>; status(): string },
+): Promise<void> {
+  const started = performance.now()
+  const passed = () => performance.now() - started
+  const flying = new Set<Promise<void>>()
+  let told = 0
+  const rest = (ms: number) => pause(Math.max(ms, 0), undefined, { signal: by.signal }).catch(() => undefined)
+  for (const fault of [...faults, null]) {
+    while (!by.signal.aborted && passed() < (fault?.atMs ?? lastsMs)) {
+      await rest(Math.min((fault?.atMs ?? lastsMs) - passed(), 1_000))
+      if (passed() - told < tellEveryMs) continue
+      told = passed()
+      tell(`${Math.round(passed() / 1000)} s: ${by.status()}`)
+    }
+    if (by.signal.aborted || fault === null) break
+    const flight: Promise<void> = by
+      .throwOne(fault)
+      .catch((error: unknown) => tell(`${fault.kind} ${fault.n} could not be thrown: ${String(error)}`))
+      .finally(() => flying.delete(flight))
+    flying.add(flight)
+  }
+  await Promise.all(flying)
+}
+
+/** Everything works again; what was done wrong meanwhile stays wrong. */
+async function heal(stage: StormStage): Promise<void> {
+  stage.slack.faults.clear()
+  for (const { disk, proxy } of [stage.state, stage.target]) {
+    if ("free" in disk) await disk.free()
+    // Nobody is waited for who is only half there.
+    proxy.hold(false)
+  }
+}
+
+/** What has not ended, or not been said, although nothing stands in its way any more. */
+async function settled(stage: StormStage): Promise<string[]> {
+  const started = performance.now()
+  for (;;) {
+    const { rows } = await stage.look.state.query<{ number: number; id: string; state: string; unsaid: number }>(
+      `select number, id, state, (select count(*)::integer from stepback.outbox o where o.rollback_id = r.id and o.state in ('pending', 'sending')) as unsaid
+       from stepback.rollbacks r where state in ('preparing', 'awaiting_approval', 'approved', 'running')
+         or (card_version > card_sent_version and card_state <> 'lost')
+         or exists (select 1 from stepback.outbox o where o.rollback_id = r.id and o.state in ('pending', 'sending'))`,
+    )
+    if (rows.length === 0) return []
+    if (performance.now() - started > calmMs)
+      return rows.map((row) => `R-${row.number} ${row.id}: ${row.state} at the end, ${row.unsaid} messages not sent`)
+    await pause(200)
+  }
+}
+
+function leftOut(stage: StormStage): string[] {
+  const disks = [stage.state, stage.target].flatMap(({ name, disk }) =>
+    "why" in disk ? [`disk full, ${name}: ${disk.why}`] : [],
+  )
+  return stage.redis === null ? [...disks, "flush and redis-kill: this machine has no Redis"] : disks
+}
+
+/** Of the first few only: whoever wants all plays the seed again. */
+function linesOf(stage: StormStage, count: Count, watch: Watch): string[] {
+  const stuck = watch.stuck.flatMap((line) => /[0-9a-f-]{36}/.exec(line)?.[0] ?? [])
+  const ids = new Set([...count.violations.map(({ id }) => id), ...stuck].filter((id) => id !== ""))
+  return [...ids].slice(0, 5).flatMap((id) => [`-- ${id}`, ...stage.crew.linesAbout(id)])
+}

@@ -1,0 +1,55 @@
+import type { Found, Sender, Sent } from "./deliver.ts"
+
+/** The right to send for one rollback, as far as this process can tell without asking. */
+export type Lane = {
+  owner: string
+  /** False once the hold may be over: who was frozen for longer finds it so, whatever was answered before. */
+  isOurs(): boolean
+}
+
+/** Nothing is to be said about a rollback that another process sends for now. */
+const overtaken: Sent = { kind: "unknown", error: "another process sends for this rollback" }
+
+/**
+ * Sends a message that must stand in Slack once, where nothing keeps a second one out. It is marked first, by the owner
+ * of the lane alone, and looked for when it was marked before. A process that was frozen between its mark and its post
+ * may still post when it wakes, beside the one that took over: so whoever posts in doubt looks afterwards too, and the
+ * first of twins stays.
+ */
+export async function sendOnce(
+  message: {
+    channel: string
+    /** It was marked before and its fate is not known. */
+    inDoubt: boolean
+    look(): Promise<Found>
+    /** False when the lane is another's. */
+    mark(): Promise<boolean>
+    post(): Promise<Sent>
+  },
+  lane: Lane,
+  sender: Sender,
+): Promise<Sent> {
+  const { channel, inDoubt } = message
+  if (inDoubt) {
+    const known = await keepOne(message, sender)
+    if (known.kind === "unknown") return { kind: "unknown", error: "could not look for the message" }
+    // As which of its drawings it arrived nobody knows, so the newest follows as an edit.
+    if (known.kind === "found") return { kind: "sent", channel, ts: known.ts, stale: true }
+  }
+  if (!(await message.mark()) || !lane.isOurs()) return overtaken
+  const sent = await message.post()
+  if (sent.kind !== "sent" || (!inDoubt && lane.isOurs())) return sent
+  const known = await keepOne(message, sender)
+  if (known.kind === "unknown") return { kind: "unknown", error: "could not look whether the message stands twice" }
+  if (!lane.isOurs()) return overtaken
+  return known.kind === "found" ? { ...sent, ts: known.ts } : sent
+}
+
+/** Looks for a message; of several the first stays and the others are taken back. */
+async function keepOne(message: { channel: string; look(): Promise<Found> }, sender: Sender): Promise<Found> {
+  const found = await message.look()
+  if (found.kind !== "found") return found
+  for (const twin of found.twins ?? [])
+    if (!(await sender.remove({ channel: message.channel, ts: twin }))) return { kind: "unknown" }
+  return found
+}
