@@ -49,8 +49,6 @@ export async function conclude(state: RunState, trouble: string | null, deps: Wo
     // What is not back is not watched.
     watchMs: end === "succeeded" ? (run.watch?.forMs ?? null) : null,
   })
-  // Whatever people were called for on the way is over.
-  if (end === "succeeded") await deps.store.records.resolve(`${rollback.id}/`)
   deps.wakeOutbox()
   deps.log.info({ number: rollback.number, state: end, reason }, "rollback ended")
 }

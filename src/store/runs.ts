@@ -223,7 +223,7 @@ export function runStore(pool: Pool) {
       }
     },
 
-    /** The end: state, release of the environment, the analysis and its message, one transaction. */
+    /** The end: state, release of the environment, the end of the calls, the analysis and its message, one transaction. */
     finish: (
       id: string,
       epoch: number,
@@ -258,6 +258,15 @@ export function runStore(pool: Pool) {
             on conflict (rollback_id) do update
               set until = excluded.until, next_at = now(), ended_at = null, seen = '{}', probes = 0`,
           values: [id, end.watchMs ?? null],
+        },
+        // What people were called for is over with it: the calls end in the transaction of the end, or a crash would leave
+        // them being told. That nobody went on with it is over however it ends.
+        {
+          text: `with over as (
+              update stepback.escalations set resolved_at = now(), next_telling_at = null
+              where rollback_id = $1 and resolved_at is null and ($2::boolean or starts_with(key, $3)) returning key)
+            select stepback.edit_messages($1, key || '/') from over`,
+          values: [id, end.state === "succeeded", `${id}/lost/`],
         },
         // Posted once; after a Retry it is edited.
         { text: "select stepback.edit_messages($1, $2)", values: [id, `${id}/analysis`] },
