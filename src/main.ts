@@ -8,6 +8,7 @@ import { mayAct, type Deps } from "./commands/ports.ts"
 import { readConfig, type Config } from "./config.ts"
 import { errorCode, errorMessage, isPassing } from "./errors.ts"
 import { startHttpServer, type Readiness } from "./http.ts"
+import { callHookOnce } from "./jobs/call-hook.ts"
 import { createDelivery, type DeliveryDeps } from "./jobs/deliver.ts"
 import { forgetOverdue } from "./jobs/forget.ts"
 import { startLoops } from "./jobs/loops.ts"
@@ -80,12 +81,10 @@ async function start(config: Config, environment: Record<string, string | undefi
   const allowed: WorkDeps["stillAllowed"] = (userIds, from) => stillAllowed(deps, userIds, from)
   const workDeps: WorkDeps = { ...deps, targets, environment, log, stillAllowed: allowed, stepEnded: counted.stepEnded }
   const workshop = config.role === "bot" ? null : createWorkshop(workDeps, worker)
-  const watch = workshop && (() => watchOnce(workDeps))
-  const baselines = workshop && (() => serveBaseline({ ...workDeps, sender: slack.sender, drawBaseline }))
-  const forget = workshop && (() => forgetOverdue(workDeps))
+  const turns = workshop ? workerTurns(workDeps, slack.sender) : noTurns
   const draw: DeliveryDeps["draw"] = (message, view, extras) => drawMessage(message, view, extras, new Date())
   const delivery = createDelivery({ store, sender: slack.sender, draw, document: documentOf, newId: randomUUID, log })
-  const loops = startLoops({ ...deps, workshop, delivery, watch, baselines, forget, worker, role: config.role, log })
+  const loops = startLoops({ ...deps, ...turns, workshop, delivery, worker, role: config.role, log })
   wakeOutbox = loops.wakeOutbox
   const answering =
     workshop && answerBell({ ...bellOptions, concurrency: config.workerConcurrency }, (id) => workshop.work(id))
@@ -113,6 +112,17 @@ async function start(config: Config, environment: Record<string, string | undefi
     },
   }
 }
+
+/** What only workers turn, since only they have the secrets of plans. */
+function workerTurns(deps: WorkDeps, sender: DeliveryDeps["sender"]) {
+  return {
+    watch: () => watchOnce(deps),
+    baselines: () => serveBaseline({ ...deps, sender, drawBaseline }),
+    forget: () => forgetOverdue(deps),
+    callHook: () => callHookOnce(deps),
+  }
+}
+const noTurns = { watch: null, baselines: null, forget: null, callHook: null }
 
 /** Without the state database nothing can be decided; without queue or Slack it is slower, and said. */
 async function readiness(store: Store, bell: Bell, bot: Bot | null): Promise<Readiness> {

@@ -61,6 +61,9 @@ export function createMetrics(store: Store, counted: Counted, queueWaiting: (() 
   gauge("stepback_outbox_age_seconds", "Age of the oldest message that Slack has not taken.", [], async (into) => {
     into.set(await store.figures.outboxAgeSeconds())
   })
+  gauge("stepback_hook_age_seconds", "Age of the oldest call that a hook has not taken.", [], async (into) => {
+    into.set(await store.figures.hookAgeSeconds())
+  })
   gauge("stepback_escalations_unacknowledged", "Escalations that nobody has taken.", [], async (into) => {
     into.set(await store.figures.unacknowledged())
   })

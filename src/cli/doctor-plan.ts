@@ -1,4 +1,5 @@
 import { errorMessage } from "../errors.ts"
+import { hookUrl } from "../jobs/call-hook.ts"
 import { hashFiles, resolveCommits } from "../jobs/freeze-run.ts"
 import type { Logger } from "../log.ts"
 import type { LoadedPlan, Plan } from "../plans/plan.ts"
@@ -21,7 +22,7 @@ export async function checkPlanTarget({ plan }: LoadedPlan, around: Around): Pro
     text !== null && [...text.matchAll(/\$\{(\w+)\}/g)].every((match) => around.env[match[1] as string])
   if (has(plan.target.postgres)) findings.push(...(await checkDatabase(plan, plan.target.postgres, around)))
   if (has(plan.target.http)) findings.push(await checkHttp(plan, plan.target.http, around))
-  if (missing.length === 0) findings.push(...(await checkCommands(plan, around)))
+  if (missing.length === 0) findings.push(...(await checkCommands(plan, around)), ...checkHook(plan, around))
   return findings
 }
 
@@ -100,5 +101,20 @@ async function checkCommands(plan: Plan, { env, redact }: Around): Promise<Findi
         "check the folder in cwd, and that the repository is up to date on this machine",
       ),
     ]
+  }
+}
+
+/** What it would take to call the pager; it is not called, since that wakes people. */
+function checkHook({ environment, escalate: { hook } }: Plan, { env, redact }: Around): Finding[] {
+  if (hook === null) return []
+  try {
+    const secrets = createSecrets(env)
+    const { origin } = new URL(hookUrl(hook, secrets))
+    const fits = hook.kind === "webhook" || /^[A-Za-z0-9]{32}$/.test(secrets.resolve(hook.key).trim())
+    return fits
+      ? [good(`${environment}: ${hook.kind} would be called at ${origin} (not tried)`)]
+      : [bad(`${environment}: the key of escalate.hook is none of PagerDuty's`, "it has 32 letters and digits")]
+  } catch (error) {
+    return [bad(`${environment}: ${redact(errorMessage(error))}`, "check the variables in escalate.hook")]
   }
 }

@@ -4,6 +4,7 @@ import type { Audience, LoadedPlan, Plan, PlanComponent } from "../plans/plan.ts
 import { planViews } from "../plans/step-view.ts"
 import type { Values } from "../plans/values.ts"
 import type { StepView } from "../rollback/facts.ts"
+import type { Hook } from "../rollback/hook.ts"
 import { readPlanArguments } from "./arguments.ts"
 import { byHand } from "./by-hand.ts"
 import { expectation } from "./expectation.ts"
@@ -72,6 +73,7 @@ function describePlan(
         "escalation",
         `${plan.escalate.channel ?? "the card's channel"}, to ${plan.escalate.mention.join(", ") || "nobody by name"}; acknowledged within ${duration(plan.escalate.acknowledgeWithinMs)}`,
       ],
+      ...(plan.escalate.hook === null ? [] : [["beside Slack", hookText(plan.escalate.hook)]]),
     ]),
     ...planViews(components, parameters).flatMap((view, index) =>
       describeComponent(components[index] as PlanComponent, view.steps, parameters),
@@ -87,6 +89,12 @@ function describePlan(
           `Not in this run: ${left.map((component) => component.id + (component.optional ? ` (--with ${component.id})` : "")).join(", ")}`,
         ]),
   ].join("\n")
+}
+
+function hookText(hook: Hook): string {
+  return hook.kind === "pagerduty"
+    ? `PagerDuty${hook.url === null ? "" : ` at ${hook.url}`}, with ${hook.key}`
+    : `a webhook at ${hook.url}, signed with ${hook.secret}`
 }
 
 function describeComponent(component: PlanComponent, steps: StepView[], parameters: Values): string[] {

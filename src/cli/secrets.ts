@@ -4,7 +4,7 @@ import { createSecrets } from "../steps/secrets.ts"
 import type { CommandContext } from "./terminal.ts"
 
 type Environment = CommandContext["env"]
-type Uses = { target: Plan["target"]; components: readonly PlanComponent[] }
+type Uses = { target: Plan["target"]; components: readonly PlanComponent[]; escalate?: Plan["escalate"] }
 
 const own = ["SLACK_BOT_TOKEN", "SLACK_SIGNING_SECRET", "SLACK_APP_TOKEN"]
 const ownUrls = ["DATABASE_URL", "REDIS_URL"]
@@ -43,11 +43,12 @@ function variablesOf(uses: Uses): Map<string, string[]> {
 }
 
 /** `open`: a folder or a host, which may be shown. */
-function referencesOf({ target, components }: Uses): Reference[] {
+function referencesOf({ target, components, escalate }: Uses): Reference[] {
   return [
     ...inText(target.postgres, "target.postgres", false),
     ...inText(target.http, "target.http", true),
     ...components.flatMap((component) => component.steps.flatMap(inStep)),
+    ...inText(JSON.stringify(escalate?.hook ?? null), "escalate.hook", false),
   ]
 }
 

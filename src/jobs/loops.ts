@@ -49,6 +49,7 @@ const lostAfterMs = 30_000
 /** Approvers are called again once, after this. */
 const nudgeAfterMs = 180_000
 const deliveryLanes = 3
+const hookLanes = 3
 
 export type Loops = { wakeOutbox(): void; close(): Promise<void> }
 
@@ -63,6 +64,8 @@ export function startLoops(options: {
   baselines: (() => Promise<boolean>) | null
   /** Removes archives whose time is over; null where no target may be seen. */
   forget: (() => Promise<void>) | null
+  /** Makes one call to a pager beside Slack; null in a process without its secrets. */
+  callHook: (() => Promise<boolean>) | null
   ring(kind: "rehearse" | "run", rollbackId: string): void
   worker: string
   role: string
@@ -100,7 +103,9 @@ export function startLoops(options: {
   ]
   const { watch, baselines } = options
   if (watch) loops.push(createLoop(1_000, watch, log))
-  const { forget } = options
+  const { forget, callHook } = options
+  // One that does not answer holds up no other.
+  if (callHook) for (let lane = 0; lane < hookLanes; lane++) loops.push(createLoop(1_000, callHook, log))
   if (forget) loops.push(createLoop(600_000, forget, log))
   if (baselines) loops.push(createLoop(1_000, baselines, log))
   if (workshop) loops.push(createLoop(1_000, () => sweep(store, workshop, options.ring, log), log))

@@ -1,4 +1,5 @@
 import type { FrozenRun } from "../plans/frozen.ts"
+import { callingOf } from "../rollback/escalation.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import type { WorkDeps } from "./work.ts"
 
@@ -25,9 +26,7 @@ export async function watchRto(rollback: StoredRollback, runningMs: number | nul
     headline: `it takes longer than its RTO of ${seconds(run.rtoMs)}`,
     evidence: [`${seconds(runningMs)} since the approval`],
     byHand: null,
-    mention: run.escalate.mention,
-    channelId: run.escalate.channel,
-    acknowledgeWithinMs: run.escalate.acknowledgeWithinMs,
+    ...callingOf(run.escalate),
   })
   if (raised) deps.wakeOutbox()
 }

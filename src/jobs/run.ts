@@ -2,6 +2,7 @@ import { setTimeout as pause } from "node:timers/promises"
 import { errorMessage, isPassing, LostLeaseError } from "../errors.ts"
 import { canonicalJson, thaw, type FrozenRun } from "../plans/frozen.ts"
 import { latestRuns } from "../rollback/analysis.ts"
+import { callingOf } from "../rollback/escalation.ts"
 import type { StepRun } from "../rollback/facts.ts"
 import { raiseFence } from "../steps/ledger.ts"
 import { createSecrets } from "../steps/secrets.ts"
@@ -31,6 +32,8 @@ export async function runRollback(
   const secrets = createSecrets(deps.environment)
   const begun = stepRuns.length > 0
   deps.log.info({ number: rollback.number, begun }, "run taken")
+  // Somebody goes on with it. Steps do not wait for that; the end says it too.
+  void store.records.resolve(`${rollback.id}/lost/`).catch((err: unknown) => deps.log.warn({ err }, "call not ended"))
   const state: RunState = {
     rollback,
     run,
@@ -70,20 +73,15 @@ async function thawOrFail(rollback: StoredRollback, deps: WorkDeps): Promise<Fro
       ? "what would run is not what was approved: its digest differs"
       : "it lacks approvals: nothing runs without those that its policy asks for"
   deps.log.error({ reason }, "frozen run refused")
-  const { mention, channel, acknowledgeWithinMs } = run?.escalate ?? {
-    mention: [],
-    channel: null,
-    acknowledgeWithinMs: 300_000,
-  }
+  // Bytes that somebody else may have written name nobody to call: not in Slack, and above all no address beside it.
+  const rules = run?.escalate ?? { mention: [], channel: null, acknowledgeWithinMs: 300_000, hook: null }
   await deps.store.records.raise(rollback.id, `${rollback.id}/refused/${rollback.round}`, deps.newId(), {
     trigger: "data_inconsistent",
     stepId: null,
     headline: reason,
     evidence: ["nothing of it ran; somebody or something wrote into Stepback's own database"],
     byHand: null,
-    mention,
-    channelId: channel,
-    acknowledgeWithinMs,
+    ...callingOf(rules),
   })
   await deps.store.rollbacks.move(rollback.id, "failed", { actor: "stepback", reason, epoch: rollback.epoch })
   deps.wakeOutbox()

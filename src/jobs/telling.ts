@@ -1,5 +1,6 @@
 import { readRun } from "../commands/view.ts"
 import type { Logger } from "../log.ts"
+import { callingOf } from "../rollback/escalation.ts"
 import type { EscalationTrigger } from "../rollback/facts.ts"
 import type { Store } from "../store/store.ts"
 
@@ -20,9 +21,7 @@ export function telling({ store, newId, log }: { store: Store; newId(): string; 
       headline,
       evidence: [],
       byHand: null,
-      mention: run.escalate.mention,
-      channelId: run.escalate.channel,
-      acknowledgeWithinMs: run.escalate.acknowledgeWithinMs,
+      ...callingOf(run.escalate),
     })
     if (raised) log.warn({ rollbackId, trigger }, "escalation raised")
     return raised

@@ -2,6 +2,7 @@ import { readRun } from "../commands/view.ts"
 import { stepsOf, type FrozenRun } from "../plans/frozen.ts"
 import type { PlanStep } from "../plans/plan.ts"
 import { latestRuns } from "../rollback/analysis.ts"
+import { callingOf } from "../rollback/escalation.ts"
 import { describeWatch, judgeProbe, measureOf, type Measure } from "../rollback/watch.ts"
 import { rehearseStep } from "../steps/definitions.ts"
 import { createSecrets } from "../steps/secrets.ts"
@@ -110,9 +111,7 @@ async function probeAll(
               : []),
         ],
         byHand: null,
-        mention: run.escalate.mention,
-        channelId: run.escalate.channel,
-        acknowledgeWithinMs: run.escalate.acknowledgeWithinMs,
+        ...callingOf(run.escalate),
       })
     if (judged.verdict === "recovered") await deps.store.records.resolve(`${key}/`)
     if (judged.verdict !== "well") deps.wakeOutbox()

@@ -8,7 +8,7 @@ const PLACES = [
   /\.cwd$/,
   /\.headers\.[^.]+$/,
   /\.workflow\.(?:token|api)$/,
-  /^escalate\.hook\.(?:url|key)$/,
+  /^escalate\.hook\.(?:url|key|secret)$/,
 ]
 const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/
 

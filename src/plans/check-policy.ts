@@ -1,3 +1,4 @@
+import { hookUrlProblem } from "../rollback/hook.ts"
 import type { Finding } from "./finding.ts"
 import type { WrittenPlan } from "./schema.ts"
 
@@ -41,9 +42,30 @@ function checkApprovers({ approve }: WrittenPlan): Finding[] {
   })
 }
 
+const hookNeeds = {
+  pagerduty: { needed: [["key", "PagerDuty needs its routing key, as ${NAME}"]], odd: "secret" },
+  webhook: {
+    needed: [
+      ["url", "a webhook needs an address"],
+      ["secret", "a webhook's requests are signed with one, as ${NAME}"],
+    ],
+    odd: "key",
+  },
+} as const
+
 function checkHook({ escalate }: WrittenPlan): Finding[] {
-  const lacksUrl = escalate?.hook?.kind === "webhook" && escalate.hook.url === undefined
-  return lacksUrl
-    ? [{ path: ["escalate", "hook", "url"], message: '"url" is missing: a webhook needs an address' }]
-    : []
+  const hook = escalate?.hook
+  if (!hook) return []
+  const path = ["escalate", "hook"]
+  const { needed, odd } = hookNeeds[hook.kind]
+  const findings = needed.flatMap(([key, why]): Finding[] =>
+    hook[key] === undefined ? [{ path: [...path, key], message: `"${key}" is missing: ${why}` }] : [],
+  )
+  if (hook[odd] !== undefined)
+    findings.push({ path: [...path, odd], want: "key", message: `"${odd}" does not go with kind ${hook.kind}` })
+  if (hook.url !== undefined && !hook.url.startsWith("${")) {
+    const problem = hookUrlProblem(hook.url, hook.kind)
+    if (problem !== null) findings.push({ path: [...path, "url"], message: problem })
+  }
+  return findings
 }

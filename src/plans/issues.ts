@@ -1,6 +1,6 @@
 import { closest, distance } from "fastest-levenshtein"
 import type { z } from "zod"
-import { STEP_KINDS } from "./not-yet.ts"
+import { STEP_KINDS } from "./step-kinds.ts"
 import type { Problem } from "./plan.ts"
 import { listWords } from "./scalars.ts"
 import { locate } from "./yaml-source.ts"

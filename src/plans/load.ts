@@ -7,13 +7,11 @@ import { checkPolicy } from "./check-policy.ts"
 import { checkReferences } from "./check-references.ts"
 import { checkSql } from "./check-sql.ts"
 import { checkSteps } from "./check-steps.ts"
-import { checkSupport } from "./check-support.ts"
 import { toProblem } from "./finding.ts"
 import { sha256 } from "./frozen.ts"
 import { describeIssues } from "./issues.ts"
 import { followsFrom, mend } from "./mend.ts"
 import { normalisePlan } from "./normalise.ts"
-import { NOT_YET } from "./not-yet.ts"
 import type { LoadedPlan, Problem } from "./plan.ts"
 import { planSchema } from "./schema.ts"
 import type { WrittenPlan } from "./schema.ts"
@@ -22,7 +20,6 @@ import type { YamlSource } from "./yaml-source.ts"
 
 /** `plan` is null exactly when there are problems. Warnings do not stand in the way. */
 export type CheckedPlan = { plan: LoadedPlan | null; problems: Problem[]; warnings: Problem[] }
-export type CheckOptions = { notYet?: ReadonlySet<string> }
 
 export type InvalidPlan = { file: string; environment: string | null; problems: Problem[] }
 export type LoadedPlans = { plans: Map<string, LoadedPlan>; invalid: InvalidPlan[] }
@@ -31,15 +28,15 @@ const LARGEST = 1_000_000
 const MOST_PROBLEMS = 100
 
 /** Validates a plan file. Whatever is wrong with the file is a problem, never a throw. */
-export async function checkPlanFile(file: string, options: CheckOptions = {}): Promise<CheckedPlan> {
+export async function checkPlanFile(file: string): Promise<CheckedPlan> {
   const read = await readPlanFile(file)
-  return "source" in read ? checkPlanSource(file, read.source, options) : refuse([read.problem])
+  return "source" in read ? checkPlanSource(file, read.source) : refuse([read.problem])
 }
 
 /** Validates the text of a plan file. `file` is the name that problems carry. */
-export async function checkPlanSource(file: string, source: string, options: CheckOptions = {}): Promise<CheckedPlan> {
+export async function checkPlanSource(file: string, source: string): Promise<CheckedPlan> {
   try {
-    return await checkSource(file, source, options)
+    return await checkSource(file, source)
   } catch (error) {
     // Depth that exhausts the stack ends here; nothing in a file may end the process.
     const message = error instanceof Error ? error.message : String(error)
@@ -47,18 +44,18 @@ export async function checkPlanSource(file: string, source: string, options: Che
   }
 }
 
-async function checkSource(file: string, source: string, { notYet = NOT_YET }: CheckOptions): Promise<CheckedPlan> {
+async function checkSource(file: string, source: string): Promise<CheckedPlan> {
   const read = readYaml(file, source)
   if ("problems" in read) return refuse(read.problems)
   const { yaml } = read
   const parsed = planSchema.safeParse(yaml.value)
   if (!parsed.success) {
     const { issues } = parsed.error
-    return refuse([...describeIssues(yaml, issues), ...(await checkRest(yaml, issues, notYet))])
+    return refuse([...describeIssues(yaml, issues), ...(await checkRest(yaml, issues))])
   }
   const written = parsed.data
   const sql = await checkSql(written, yaml)
-  const findings = [...checkWritten(written, yaml, notYet), ...sql.findings]
+  const findings = [...checkWritten(written, yaml), ...sql.findings]
   const warnings = sql.warnings.map((warning) => toProblem(yaml, warning))
   if (findings.length > 0) return { ...refuse(findings.map((finding) => toProblem(yaml, finding))), warnings }
   return {
@@ -69,23 +66,18 @@ async function checkSource(file: string, source: string, { notYet = NOT_YET }: C
 }
 
 /** What can be said beside what the schema refuses, so that one round names all of it; nothing that follows from that. */
-async function checkRest(
-  yaml: YamlSource,
-  issues: Parameters<typeof mend>[1],
-  notYet: ReadonlySet<string>,
-): Promise<Problem[]> {
+async function checkRest(yaml: YamlSource, issues: Parameters<typeof mend>[1]): Promise<Problem[]> {
   const { value, changed } = mend(yaml.value, issues)
   const parsed = planSchema.safeParse(value)
   if (!parsed.success) return []
   const { findings } = await checkSql(parsed.data, yaml)
-  return [...findings, ...checkWritten(parsed.data, yaml, notYet)]
+  return [...findings, ...checkWritten(parsed.data, yaml)]
     .filter((finding) => !followsFrom(finding, changed))
     .map((finding) => toProblem(yaml, finding))
 }
 
-function checkWritten(written: WrittenPlan, yaml: YamlSource, notYet: ReadonlySet<string>) {
+function checkWritten(written: WrittenPlan, yaml: YamlSource) {
   return [
-    ...checkSupport(written, notYet),
     ...checkPolicy(written),
     ...checkParams(written),
     ...checkNames(written),
@@ -105,7 +97,7 @@ function refuse(problems: readonly Problem[]): CheckedPlan {
 }
 
 /** Loads all plans of a folder by environment. An invalid plan takes nothing from the others. */
-export async function loadPlans(folder: string, options: CheckOptions = {}): Promise<LoadedPlans> {
+export async function loadPlans(folder: string): Promise<LoadedPlans> {
   const result: LoadedPlans = { plans: new Map(), invalid: [] }
   let names: string[]
   try {
@@ -123,7 +115,7 @@ export async function loadPlans(folder: string, options: CheckOptions = {}): Pro
     place: { line: number; column: number }
     checked: CheckedPlan
   }[] = []
-  for (const name of names) claims.push(await claim(join(folder, name), options))
+  for (const name of names) claims.push(await claim(join(folder, name)))
   for (const { file, environment, place, checked } of claims) {
     const rivals = claims.filter(
       (other) => other.environment === environment && other.file !== file && environment !== null,
@@ -137,11 +129,11 @@ export async function loadPlans(folder: string, options: CheckOptions = {}): Pro
 }
 
 /** One file, and the environment that it claims even when the rest of it is invalid. */
-async function claim(file: string, options: CheckOptions) {
+async function claim(file: string) {
   const read = await readPlanFile(file)
   const none = { file, environment: null, place: { line: 1, column: 1 } }
   if ("problem" in read) return { ...none, checked: refuse([read.problem]) }
-  const checked = await checkPlanSource(file, read.source, options)
+  const checked = await checkPlanSource(file, read.source)
   const yaml = readYaml(file, read.source)
   const environment = "yaml" in yaml ? findEnvironment(yaml.yaml.value) : null
   if (!("yaml" in yaml) || environment === null) return { ...none, checked }

@@ -100,6 +100,14 @@ function normaliseEscalation(escalate: WrittenPlan["escalate"] = {}): Escalation
     channel,
     mention,
     acknowledgeWithinMs,
-    hook: hook ? { kind: hook.kind, url: hook.url ?? null, key: hook.key } : null,
+    hook: normaliseHook(hook),
   }
+}
+
+/** Which of the keys goes with which kind has been checked by now. */
+function normaliseHook(hook: NonNullable<WrittenPlan["escalate"]>["hook"]): EscalationRules["hook"] {
+  if (!hook) return null
+  return hook.kind === "pagerduty"
+    ? { kind: hook.kind, url: hook.url ?? null, key: hook.key ?? "" }
+    : { kind: hook.kind, url: hook.url ?? "", secret: hook.secret ?? "" }
 }

@@ -1,3 +1,5 @@
+import type { Hook } from "../rollback/hook.ts"
+
 /**
  * A validated plan, normalised: durations are milliseconds, shares and tolerances are fractions,
  * shorthands are spelled out. What the YAML may look like is in `schema.ts`; this is what the rest
@@ -64,7 +66,8 @@ export type EscalationRules = {
   channel: string | null
   mention: string[]
   acknowledgeWithinMs: number
-  hook: { kind: "pagerduty" | "webhook"; url: string | null; key: string } | null
+  /** Called beside Slack. */
+  hook: Hook | null
 }
 
 export type Criterion = { text: string; from: string[] }

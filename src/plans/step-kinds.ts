@@ -1,6 +1,3 @@
 /** The kinds of step that the plan language knows, in the order in which messages list them. */
 export const STEP_KINDS = ["sql", "check", "http", "command", "restore", "purge", "workflow", "manual"] as const
 export type StepKind = (typeof STEP_KINDS)[number]
-
-/** What the language knows and the program does not run yet: a plan that uses it is refused by name. */
-export const NOT_YET: ReadonlySet<string> = new Set(["hook"])

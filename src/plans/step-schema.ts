@@ -1,5 +1,5 @@
 import { z } from "zod"
-import type { StepKind } from "./not-yet.ts"
+import type { StepKind } from "./step-kinds.ts"
 import * as v from "./scalars.ts"
 
 const DAY = 86_400_000

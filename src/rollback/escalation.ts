@@ -1,7 +1,10 @@
 import { effectLost, latestRuns, namedCode } from "./analysis.ts"
 import type { EscalationTrigger, RollbackView, StepResult, StepView } from "./facts.ts"
+import type { Hook } from "./hook.ts"
 
-type Rules = { channel: string | null; mention: string[]; acknowledgeWithinMs: number }
+type Rules = { channel: string | null; mention: string[]; acknowledgeWithinMs: number; hook: Hook | null }
+/** Whom an escalation calls, and how. */
+type Calling = { mention: string[]; channelId: string | null; acknowledgeWithinMs: number; hook: Hook | null }
 type Raised = {
   /** Names the trouble within the rollback: raised once. */
   key: string
@@ -11,10 +14,11 @@ type Raised = {
     headline: string
     evidence: string[]
     byHand: string | null
-    mention: string[]
-    channelId: string | null
-    acknowledgeWithinMs: number
-  }
+  } & Calling
+}
+
+export function callingOf({ mention, channel, acknowledgeWithinMs, hook }: Rules): Calling {
+  return { mention, channelId: channel, acknowledgeWithinMs, hook }
 }
 
 /** What an ended run must tell the people on call. */
@@ -23,12 +27,7 @@ export function escalationsOf(
   run: { escalate: Rules },
   options: { trouble: { trigger: EscalationTrigger; headline: string } | null },
 ): Raised[] {
-  const { escalate } = run
-  const common = {
-    mention: escalate.mention,
-    channelId: escalate.channel,
-    acknowledgeWithinMs: escalate.acknowledgeWithinMs,
-  }
+  const common = callingOf(run.escalate)
   const raised: Raised[] = []
   if (options.trouble !== null)
     raised.push({

@@ -18,6 +18,14 @@ export function figureStore(pool: Pool) {
       return rows[0]?.age ?? 0
     },
 
+    async hookAgeSeconds(): Promise<number> {
+      const { rows } = await pool.query<{ age: number }>(
+        `select coalesce(extract(epoch from now() - min(created_at)), 0)::float8 as age
+         from stepback.hook_events where state = 'pending'`,
+      )
+      return rows[0]?.age ?? 0
+    },
+
     /** Processes that work and were seen a moment ago. */
     async workersAlive(): Promise<number> {
       const { rows } = await pool.query<{ count: number }>(

@@ -1,13 +1,14 @@
 import type { Pool } from "pg"
 import type { Escalation, Message } from "../rollback/facts.ts"
+import type { Hook } from "../rollback/hook.ts"
 import { inTransaction } from "./database.ts"
 import { isUuid, storable } from "./rows.ts"
 
 export type EscalationFacts = Pick<
   Escalation,
   "trigger" | "stepId" | "headline" | "evidence" | "byHand" | "mention" | "channelId" | "acknowledgeWithinMs"
->
-type EscalationRow = {
+> & { hook: Hook | null }
+export type EscalationRow = {
   id: string
   rollback_id: string
   facts: EscalationFacts
@@ -18,13 +19,16 @@ type EscalationRow = {
   resolved_at: Date | null
 }
 
-const escalationColumns = "id, rollback_id, facts, raised_at, times_told, acknowledged_by, acknowledged_at, resolved_at"
+export const escalationColumns =
+  "id, rollback_id, facts, raised_at, times_told, acknowledged_by, acknowledged_at, resolved_at"
 
-function parseEscalation(row: EscalationRow): Escalation & { rollbackId: string } {
+export function parseEscalation(row: EscalationRow): Escalation & { rollbackId: string } {
+  // What people are shown and how a pager is reached are two things.
+  const { hook: _, ...facts } = row.facts
   return {
     id: row.id,
     rollbackId: row.rollback_id,
-    ...row.facts,
+    ...facts,
     raisedAt: row.raised_at.toISOString(),
     timesTold: row.times_told,
     acknowledgedBy: row.acknowledged_by,

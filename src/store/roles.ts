@@ -11,6 +11,7 @@ export const runtimeRights: Readonly<Record<string, readonly string[]>> = {
   confirmations: ["select", "insert", "update"],
   counters: ["select", "update"],
   escalations: ["select", "insert", "update"],
+  hook_events: ["select", "insert", "update"],
   migrations: ["select"],
   notes: ["select", "insert"],
   outbox: ["select", "insert", "update", "delete"],

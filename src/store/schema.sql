@@ -96,6 +96,18 @@ table escalations
   acknowledged_at timestamp with time zone
   resolved_at timestamp with time zone
 
+table hook_events
+  escalation_id uuid not null
+  seq integer not null
+  kind text not null
+  times_told integer not null
+  state text not null default 'pending'::text
+  attempts integer not null default 0
+  created_at timestamp with time zone not null default now()
+  due_at timestamp with time zone not null default now()
+  ended_at timestamp with time zone
+  problem text
+
 table migrations
   name text not null
   applied_at timestamp with time zone not null default now()
@@ -259,6 +271,14 @@ constraint stepback.escalations escalations_pkey PRIMARY KEY (id)
 
 constraint stepback.escalations escalations_rollback_id_fkey FOREIGN KEY (rollback_id) REFERENCES stepback.rollbacks(id)
 
+constraint stepback.hook_events hook_events_escalation_id_fkey FOREIGN KEY (escalation_id) REFERENCES stepback.escalations(id)
+
+constraint stepback.hook_events hook_events_kind_check CHECK ((kind = ANY (ARRAY['trigger'::text, 'repeat'::text, 'acknowledge'::text, 'resolve'::text])))
+
+constraint stepback.hook_events hook_events_pkey PRIMARY KEY (escalation_id, seq)
+
+constraint stepback.hook_events hook_events_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sent'::text, 'refused'::text])))
+
 constraint stepback.migrations migrations_pkey PRIMARY KEY (name)
 
 constraint stepback.notes notes_request_key_key UNIQUE (request_key)
@@ -341,6 +361,10 @@ CREATE UNIQUE INDEX escalations_key_key ON stepback.escalations USING btree (key
 
 CREATE UNIQUE INDEX escalations_pkey ON stepback.escalations USING btree (id)
 
+CREATE INDEX hook_events_due ON stepback.hook_events USING btree (due_at) WHERE (state = 'pending'::text)
+
+CREATE UNIQUE INDEX hook_events_pkey ON stepback.hook_events USING btree (escalation_id, seq)
+
 CREATE UNIQUE INDEX migrations_pkey ON stepback.migrations USING btree (name)
 
 CREATE INDEX notes_by_rollback ON stepback.notes USING btree (rollback_id, at)
@@ -388,6 +412,8 @@ CREATE UNIQUE INDEX workers_pkey ON stepback.workers USING btree (id)
 CREATE TRIGGER audit_is_append_only BEFORE DELETE OR UPDATE ON stepback.audit FOR EACH ROW EXECUTE FUNCTION stepback.refuse_change()
 
 CREATE TRIGGER audit_is_not_truncated BEFORE TRUNCATE ON stepback.audit FOR EACH STATEMENT EXECUTE FUNCTION stepback.refuse_change()
+
+CREATE TRIGGER escalations_tell_hook AFTER INSERT OR UPDATE ON stepback.escalations FOR EACH ROW WHEN ((((new.facts -> 'hook'::text) ->> 'kind'::text) IS NOT NULL)) EXECUTE FUNCTION stepback.tell_hook()
 
 CREATE TRIGGER approvals_before_approved BEFORE UPDATE ON stepback.rollbacks FOR EACH ROW WHEN (((new.state = ANY (ARRAY['approved'::text, 'running'::text])) AND ((((((old.state IS DISTINCT FROM new.state) OR (old.kind IS DISTINCT FROM new.kind)) OR (old.round IS DISTINCT FROM new.round)) OR (old.digest IS DISTINCT FROM new.digest)) OR (old.frozen IS DISTINCT FROM new.frozen)) OR (old.approvals_needed IS DISTINCT FROM new.approvals_needed)))) EXECUTE FUNCTION stepback.check_approvals()
 
@@ -563,5 +589,32 @@ CREATE OR REPLACE FUNCTION stepback.refuse_change()
 AS $function$
 begin
   raise exception 'the audit is append-only' using errcode = 'SB003';
+end $function$
+
+
+CREATE OR REPLACE FUNCTION stepback.tell_hook()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_kind text;
+begin
+  if tg_op = 'INSERT' then
+    v_kind := 'trigger';
+  elsif new.resolved_at is not null and old.resolved_at is null then
+    v_kind := 'resolve';
+  elsif new.acknowledged_at is not null and old.acknowledged_at is null and new.resolved_at is null then
+    v_kind := 'acknowledge';
+  -- A pager repeats by itself. Of a hook that does not answer one call waits, not one for each time.
+  elsif new.times_told > old.times_told and new.facts -> 'hook' ->> 'kind' = 'webhook' and not exists (
+      select 1 from stepback.hook_events e where e.escalation_id = new.id and e.state = 'pending') then
+    v_kind := 'repeat';
+  else
+    return null;
+  end if;
+  insert into stepback.hook_events (escalation_id, seq, kind, times_told)
+    select new.id, coalesce(max(e.seq), 0) + 1, v_kind, new.times_told
+    from stepback.hook_events e where e.escalation_id = new.id;
+  return null;
 end $function$
 

@@ -8,6 +8,7 @@ import { confirmationStore } from "./confirmations.ts"
 import { byHandStore } from "./by-hand.ts"
 import { erasureStore } from "./erasures.ts"
 import { figureStore } from "./figures.ts"
+import { hookStore } from "./hooks.ts"
 import { outboxStore } from "./outbox.ts"
 import { recordStore } from "./records.ts"
 import { rollbackStore } from "./rollbacks.ts"
@@ -23,6 +24,7 @@ export function createStore(pool: Pool) {
     runs: runStore(pool),
     outbox: outboxStore(pool),
     records: recordStore(pool),
+    hooks: hookStore(pool),
     analyses: analysisStore(pool),
     confirmations: confirmationStore(pool),
     audit: auditStore(pool),

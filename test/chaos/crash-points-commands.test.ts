@@ -73,6 +73,7 @@ async function called(): Promise<Scene> {
     mention: [],
     channelId: null,
     acknowledgeWithinMs: 60_000,
+    hook: null,
   })
   return { rollback, about }
 }

@@ -293,6 +293,7 @@ describe("bypass: everything but Approve", () => {
       mention: [],
       channelId: null,
       acknowledgeWithinMs: 60_000,
+      hook: null,
     })
     expect(refusalOf(await acknowledge(id, as("U0GUEST"), town.deps))).toBe("guest")
     expect((await town.store.records.findEscalation(id))?.acknowledgedAt).toBeNull()
