@@ -31,6 +31,12 @@ const passing = new Set([
   "rate_limited",
 ])
 
+/** Slack has answered and will say the same again: waiting for another answer would hold the rest up for good. */
+function isFinal(error: unknown): boolean {
+  const code = slackError(error)
+  return code !== null && !passing.has(code)
+}
+
 const metadataType = "stepback_message"
 /** About one message a second a channel, with some to spare at once. */
 const burst = 30
@@ -85,7 +91,7 @@ export function createSender(clients: SlackClients, clock: () => number = Date.n
         await clients.send.chat.delete({ channel, ts })
         return true
       } catch (error) {
-        return hopeless.has(slackError(error) ?? "")
+        return isFinal(error)
       }
     },
 
@@ -139,7 +145,7 @@ async function look(
       cursor = answer.response_metadata?.next_cursor ?? ""
     }
   } catch (error) {
-    return hopeless.has(slackError(error) ?? "") ? { kind: "none" } : { kind: "unknown" }
+    return isFinal(error) ? { kind: "none" } : { kind: "unknown" }
   }
   const [ts, ...twins] = found.sort((a, b) => Number(a) - Number(b))
   return ts === undefined ? { kind: "none" } : { kind: "found", ts, twins }
