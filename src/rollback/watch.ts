@@ -62,8 +62,8 @@ export function describeWatch(
       const recovered = measures.get(id)?.heldBefore === false ? ", was broken before the rollback and works now" : ""
       return `${title}: ${item.probes} of ${item.probes} well, ${item.worstMs} ms at the most${recovered}`
     }
-    const broken =
-      item.failures > 0 && measures.get(id)?.heldBefore === false ? " (was broken before the rollback too)" : ""
+    const before = { true: " (worked before the rollback)", false: " (was broken before the rollback too)", null: "" }
+    const broken = item.failures > 0 ? before[`${measures.get(id)?.heldBefore ?? null}`] : ""
     return `${title}: ${item.failures} of ${item.probes} failed, ${item.slowAnswers} slow${broken}, last: ${item.last}`
   })
   return lines.length === 0 ? "nothing was probed" : lines.join("; ")
