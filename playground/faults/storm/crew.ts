@@ -66,7 +66,8 @@ export async function startCrew(environment: Record<string, string>): Promise<Cr
       const how = await started.ended
       seat.process = null
       seat.frozen = false
-      if (!expected.has(started)) crashes.push(`${seat.name} ended by itself (${how})`)
+      // 0: a terminal's Ctrl-C reaches them too.
+      if (!expected.has(started) && how !== 0) crashes.push(`${seat.name} ended by itself (${how})`)
       fallen.push({ name: `${seat.name} ${started.pid}`, lines: started.lines })
       if (fallen.length > keptFallen) fallen.shift()
     }

@@ -54,8 +54,7 @@ async function build(home: string, undo: (() => Promise<unknown>)[]): Promise<St
     undo.push(() => end(made))
     return made
   }
-  const state = await startServer("state", undo)
-  const target = await startServer("target", undo)
+  const [state, target] = await Promise.all([startServer("state", undo), startServer("target", undo)])
   const redis = findRedis() === null ? null : keep(await startRedis(), (server) => server.stop())
   const slack = keep(await startLocalSlack(), (server) => server.stop())
   const world = keep(await createWorld(home), (made) => made.stop())
@@ -98,10 +97,13 @@ async function startServer(name: Server["name"], undo: (() => Promise<unknown>)[
   // Processes crash here and machines do not, so that waiting for the disk would only slow the storm.
   const flags = ["fsync=off", "max_connections=400", "max_wal_size=256MB"].flatMap((setting) => ["-c", setting])
   const postgres = await startPostgres({ flags })
-  undo.push(() => postgres.stop())
-  const disk = await mountSmallDisk(megabytes[name], postgres.pid)
-  // After the server, which keeps its tables there.
-  if ("folder" in disk) undo.splice(-1, 0, () => disk.stop())
+  let disk: Server["disk"] = { why: "it was not mounted yet" }
+  undo.push(async () => {
+    await postgres.stop()
+    // After the server, which keeps its tables there.
+    if ("stop" in disk) await disk.stop()
+  })
+  disk = await mountSmallDisk(megabytes[name], postgres.pid)
   const proxy = await startPostgresProxy(postgres.port)
   undo.push(() => proxy.stop())
   let last: Promise<unknown> = Promise.resolve()

@@ -31,6 +31,7 @@ export type Report = {
 }
 
 const tellEveryMs = 15_000
+const tickMs = 25
 /** After the last fault: what goes on may come to its end, and all be said. */
 const calmMs = 120_000
 
@@ -51,6 +52,7 @@ export async function runStorm(options: StormOptions): Promise<Report> {
     await throwAll(scheduleOf(options.seed, options.lastsMs, options.kinds), options, {
       signal,
       throwOne: (fault) => thrower.throw(fault),
+      ready: () => stage.crew.able("worker").length > 1 && stage.crew.able("bot").length > 0,
       status,
     })
     options.tell(`the storm is over: ${status()}`)
@@ -78,30 +80,40 @@ export async function runStorm(options: StormOptions): Promise<Report> {
   }
 }
 
-/** Each at its time, however long the ones before it take. */
+/** A storm's hour is no longer than so many of the clock. */
+const slowest = 6
+
+/**
+ * Each at its time, however long the ones before it take. The storm's time stands still while there is nobody left to
+ * throw at, so that a slow machine sees the same storm as a quick one.
+ */
 async function throwAll(
   faults: Fault[],
   { lastsMs, tell }: StormOptions,
-  by: { signal: AbortSignal; throwOne(fault: Fault): Promise<void>; status(): string },
+  by: { signal: AbortSignal; throwOne(fault: Fault): Promise<void>; ready(): boolean; status(): string },
 ): Promise<void> {
-  const started = performance.now()
-  const passed = () => performance.now() - started
   const flying = new Set<Promise<void>>()
-  let told = 0
-  const rest = (ms: number) => pause(Math.max(ms, 0), undefined, { signal: by.signal }).catch(() => undefined)
-  for (const fault of [...faults, null]) {
-    while (!by.signal.aborted && passed() < (fault?.atMs ?? lastsMs)) {
-      await rest(Math.min((fault?.atMs ?? lastsMs) - passed(), 1_000))
-      if (passed() - told < tellEveryMs) continue
-      told = passed()
-      tell(`${Math.round(passed() / 1000)} s: ${by.status()}`)
+  const started = performance.now()
+  let last = started
+  let passed = 0
+  let told = started
+  let next = 0
+  while (!by.signal.aborted && passed < lastsMs && last - started < slowest * lastsMs) {
+    await pause(tickMs, undefined, { signal: by.signal }).catch(() => undefined)
+    const now = performance.now()
+    if (by.ready()) passed += now - last
+    last = now
+    for (let fault = faults[next]; fault && fault.atMs <= passed; fault = faults[++next]) {
+      const { kind, n } = fault
+      const flight: Promise<void> = by
+        .throwOne(fault)
+        .catch((error: unknown) => tell(`${kind} ${n} could not be thrown: ${String(error)}`))
+        .finally(() => flying.delete(flight))
+      flying.add(flight)
     }
-    if (by.signal.aborted || fault === null) break
-    const flight: Promise<void> = by
-      .throwOne(fault)
-      .catch((error: unknown) => tell(`${fault.kind} ${fault.n} could not be thrown: ${String(error)}`))
-      .finally(() => flying.delete(flight))
-    flying.add(flight)
+    if (now - told < tellEveryMs) continue
+    told = now
+    tell(`${Math.round(passed / 1000)} s: ${by.status()}`)
   }
   await Promise.all(flying)
 }

@@ -113,12 +113,10 @@ async function kill(fault: Fault, scene: Scene): Promise<void> {
 async function freeze(fault: Fault, scene: Scene): Promise<void> {
   const { stage, count } = scene
   const role: Role = fault.way < 0.85 ? "worker" : "bot"
-  // Two at once at the most, and one that is awake.
-  for (let waited = 0; waited < 20_000; waited += 100) {
-    const free = stage.crew.able(role).length > 1 && stage.crew.seats.filter(({ frozen }) => frozen).length < 2
-    if (free) break
-    await pause(100)
-  }
+  // One of its kind at a time, and another one is awake.
+  const free = () =>
+    stage.crew.able(role).length > 1 && !stage.crew.seats.some((seat) => seat.role === role && seat.frozen)
+  for (let waited = 0; waited < 30_000 && !free(); waited += 100) await pause(100)
   const found = role === "worker" ? await holder(fault, scene, role) : { seat: pick(stage.crew.able(role), fault.who) }
   if (found?.seat === undefined) return
   await pause(fault.when * 100)
