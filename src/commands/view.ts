@@ -1,8 +1,12 @@
 import type { FrozenRun } from "../plans/frozen.ts"
 import { componentViews } from "../plans/step-view.ts"
 import type { Forecast, RollbackView } from "../rollback/facts.ts"
+import { forecastOf } from "../rollback/forecast.ts"
 import type { Store } from "../store/store.ts"
 import type { StoredRollback } from "../store/rows.ts"
+
+/** States in which people are shown how long it will take. */
+const forecastStates = new Set(["preparing", "awaiting_approval"])
 
 /** Everything that people are shown about a rollback, from the state database alone. A forecast reads earlier runs: not for nothing. */
 export async function loadView(
@@ -16,7 +20,8 @@ export async function loadView(
     store.records.listNotes(rollback.id),
   ])
   const run = readRun(rollback)
-  const forecast = run === null || !options.forecast ? null : await findForecast(store, rollback.environment, run)
+  const isForecast = options.forecast && (forecastStates.has(rollback.state) || rollback.kind === "rehearsal")
+  const forecast = run === null || !isForecast ? null : await findForecast(store, rollback.environment, run)
   return {
     id: rollback.id,
     number: rollback.number,
@@ -70,17 +75,10 @@ export function readRun(rollback: Pick<StoredRollback, "frozen">): FrozenRun | n
 const forecastRuns = 20
 
 async function findForecast(store: Store, environment: string, run: FrozenRun): Promise<Forecast | null> {
-  const times = await store.rollbacks.runTimes(
-    environment,
-    run.components.map((component) => component.id),
-    forecastRuns,
-  )
-  if (times.length === 0) return null
-  const sorted = [...times].sort((a, b) => a - b)
-  return {
-    runs: sorted.length,
-    medianMs: sorted[Math.floor((sorted.length - 1) / 2)] as number,
-    fastestMs: sorted[0] as number,
-    slowestMs: sorted.at(-1) as number,
-  }
+  const ids = run.components.map((component) => component.id)
+  const [totals, components] = await Promise.all([
+    store.rollbacks.runTimes(environment, ids, forecastRuns),
+    store.rollbacks.componentTimes(environment, ids, forecastRuns),
+  ])
+  return forecastOf(totals, components)
 }

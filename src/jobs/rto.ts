@@ -1,6 +1,8 @@
 import type { FrozenRun } from "../plans/frozen.ts"
+import type { PlanComponent } from "../plans/plan.ts"
 import { callingOf } from "../rollback/escalation.ts"
 import type { StoredRollback } from "../store/rows.ts"
+import type { RunState } from "./run-steps.ts"
 import type { WorkDeps } from "./work.ts"
 
 /** At this share of its RTO the thread is told; at all of it the people on call are. */
@@ -11,22 +13,86 @@ export async function watchRto(rollback: StoredRollback, runningMs: number | nul
   if (rollback.frozen === null || runningMs === null || rollback.state !== "running") return
   const run = JSON.parse(rollback.frozen) as FrozenRun
   if (run.rtoMs === null || runningMs < run.rtoMs * warnedShare) return
-  const seconds = (ms: number) => `${Math.round(ms / 1000)} s`
-  if (runningMs <= run.rtoMs) {
-    await deps.store.outbox.enqueue(rollback.id, `${rollback.id}/rto80`, {
-      kind: "text",
-      text: `${Math.round(warnedShare * 100)} % of the RTO is used: ${seconds(runningMs)} of ${seconds(run.rtoMs)}`,
-    })
-    deps.wakeOutbox()
-    return
+  // After a Retry the clock runs anew.
+  const { id, generation } = rollback
+  if (runningMs <= run.rtoMs)
+    return warn(id, `rto80/${generation}`, `of the RTO is used: ${seconds(runningMs)} of ${seconds(run.rtoMs)}`, deps)
+  await breach(
+    { id, key: `rto/${generation}`, run, component: null },
+    `it takes longer than its RTO of ${seconds(run.rtoMs)}`,
+    `${seconds(runningMs)} since the approval`,
+    deps,
+  )
+}
+
+/** Timers cannot wait longer; a component does not run for that long. */
+const longestMs = 2 ** 31 - 1
+
+/** The same for one component, from its own start. Gives what ends the watching when the component has ended. */
+export function watchComponentRto(component: PlanComponent, state: RunState, deps: WorkDeps): () => void {
+  const { rtoMs, id, title } = component
+  const { rollback, run } = state
+  if (rtoMs === null || rtoMs > longestMs) return () => undefined
+  const key = `part/${id}/${rollback.generation}`
+  let breached = false
+  const alreadyMs = ranBefore(component, state)
+  const at = (share: number, tell: () => Promise<void>) =>
+    setTimeout(
+      () => void tell().catch((err: unknown) => deps.log.warn({ err }, "RTO check failed")),
+      Math.max(0, rtoMs * share - alreadyMs),
+    )
+  const early = `of the RTO of "${title}" is used: ${seconds(rtoMs * warnedShare)} of ${seconds(rtoMs)}`
+  const timers = [
+    ...(alreadyMs < rtoMs ? [at(warnedShare, () => warn(rollback.id, `${key}/80`, early, deps))] : []),
+    at(1, () => {
+      breached = true
+      const headline = `${title} takes longer than its RTO of ${seconds(rtoMs)}`
+      const evidence = `it was going on for ${seconds(Math.max(rtoMs, alreadyMs))}`
+      return breach({ id: rollback.id, key, run, component: id }, headline, evidence, deps)
+    }),
+  ]
+  return () => {
+    for (const timer of timers) clearTimeout(timer)
+    if (!breached || !state.heldComponents.has(id)) return
+    // The end of the run ends what this cannot.
+    void deps.store.records
+      .resolve(`${rollback.id}/${key}`)
+      .catch((err: unknown) => deps.log.warn({ err }, "call not ended"))
   }
-  const raised = await deps.store.records.raise(rollback.id, `${rollback.id}/rto`, deps.newId(), {
+}
+
+/** How long an earlier worker has been at it. */
+function ranBefore(component: PlanComponent, { latest, rollback }: RunState): number {
+  const starts = component.steps.flatMap((step) => {
+    const run = latest.get(step.id)
+    return run?.generation === rollback.generation ? [Date.parse(run.startedAt)] : []
+  })
+  return starts.length === 0 ? 0 : Math.max(0, Date.now() - Math.min(...starts))
+}
+
+function seconds(ms: number): string {
+  return `${Math.round(ms / 1000)} s`
+}
+
+async function warn(id: string, key: string, text: string, deps: WorkDeps): Promise<void> {
+  const whole = `${Math.round(warnedShare * 100)} % ${text}`
+  await deps.store.outbox.enqueue(id, `${id}/${key}`, { kind: "text", text: whole })
+  deps.wakeOutbox()
+}
+
+async function breach(
+  about: { id: string; key: string; run: FrozenRun; component: string | null },
+  headline: string,
+  evidence: string,
+  deps: WorkDeps,
+): Promise<void> {
+  const raised = await deps.store.records.raise(about.id, `${about.id}/${about.key}`, deps.newId(), {
     trigger: "rto_breached",
     stepId: null,
-    headline: `it takes longer than its RTO of ${seconds(run.rtoMs)}`,
-    evidence: [`${seconds(runningMs)} since the approval`],
+    headline,
+    evidence: [evidence],
     byHand: null,
-    ...callingOf(run.escalate),
+    ...callingOf(about.run.escalate),
   })
   if (raised) deps.wakeOutbox()
 }

@@ -12,6 +12,7 @@ import { conclude, everyStep } from "./conclude.ts"
 import { hashFiles } from "./freeze-run.ts"
 import { leaseMs, type Lease } from "./lease.ts"
 import { openTarget } from "./open-target.ts"
+import { watchComponentRto } from "./rto.ts"
 import { isNamedAnew, runComponent } from "./run-steps.ts"
 import type { RunState } from "./step-context.ts"
 import type { WorkDeps } from "./work.ts"
@@ -56,7 +57,8 @@ export async function runRollback(
     for (const component of run.components) {
       if (state.failed || lease.stopRequested() || closing() || lease.lost()) break
       if (!component.needs.every((need) => state.heldComponents.has(need))) continue
-      await runComponent(component, state, deps)
+      const ended = watchComponentRto(component, state, deps)
+      await runComponent(component, state, deps).finally(ended)
     }
   if (lease.lost()) throw new LostLeaseError(rollback.id)
   if (closing() && !isOver(state)) return

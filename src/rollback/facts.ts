@@ -140,8 +140,15 @@ export type Rehearsal = {
   notes?: string[]
 }
 
-/** Run time of earlier rollbacks with the same components. */
-export type Forecast = { runs: number; medianMs: number; fastestMs: number; slowestMs: number }
+/** How long so many runs took; nine of ten no longer than `p90Ms`. */
+export type RunTimes = { runs: number; medianMs: number; p90Ms: number }
+
+/** Run time of earlier rollbacks with the same components, and of each component in whichever rollback it ran. */
+export type Forecast = RunTimes & {
+  fastestMs: number
+  slowestMs: number
+  components: ({ id: string } & RunTimes)[]
+}
 
 export type CriterionResult = { text: string; outcome: "holds" | "fails" | "not_checked"; evidence: string }
 

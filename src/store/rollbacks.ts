@@ -125,6 +125,30 @@ export function rollbackStore(pool: Pool) {
       )
       return rows.map((row) => row.ms)
     },
+
+    /**
+     * Run times of each of these components in the last rollbacks that succeeded, whatever else they did, in ms. One that
+     * waited for people in its middle (Retry, new numbers) says nothing about how long it takes.
+     */
+    async componentTimes(environment: string, components: string[], limit: number): Promise<Map<string, number[]>> {
+      const { rows } = await pool.query<{ component: string; ms: number[] }>(
+        `with part as (
+           select r.number, c ->> 'id' as component,
+             (extract(epoch from max(s.ended_at) - min(s.started_at)) * 1000)::float8 as ms
+           from (select id, number, frozen from stepback.rollbacks
+             where environment = $1 and state = 'succeeded' and kind = 'rollback' and started_at is not null
+               and frozen is not null order by number desc limit $3) r
+           cross join lateral jsonb_array_elements(r.frozen::jsonb -> 'components') c
+           join stepback.step_runs s on s.rollback_id = r.id
+             and s.step_id in (select t ->> 'id' from jsonb_array_elements(c -> 'steps') t)
+           where c ->> 'id' = any($2)
+           group by r.number, c ->> 'id' having count(distinct s.generation) = 1 and bool_and(s.ended_at is not null))
+         select component, array_agg(ms order by number desc) as ms from part group by component`,
+        [environment, components, limit],
+      )
+      const times = new Map(rows.map((row) => [row.component, row.ms]))
+      return new Map(components.flatMap((id) => (times.has(id) ? [[id, times.get(id) ?? []]] : [])))
+    },
   }
 }
 

@@ -14,7 +14,14 @@ import type { StepbackProcess } from "../../playground/stepback-process.ts"
 const webhook = '{ kind: webhook, url: "${ONCALL_HOOK_URL}", secret: "${ONCALL_HOOK_SECRET}" }'
 const pagerDuty = '{ kind: pagerduty, key: "${PAGERDUTY_KEY}", url: "${PAGERDUTY_URL}" }'
 
-type Wishes = { steps: string[]; more?: string; expires?: string; hook?: string; acknowledge?: string; component?: string }
+type Wishes = {
+  steps: string[]
+  more?: string
+  expires?: string
+  hook?: string
+  acknowledge?: string
+  component?: string
+}
 
 function plan(environment: string, wishes: Wishes): string {
   return `version: 1
@@ -149,7 +156,11 @@ export async function openTown(): Promise<Town> {
       return { scene, card }
     },
     call: (scene, name, holds) =>
-      scene.sees("oncall", `a call for ${name}`, (message) => message.text.includes(`${name} rollback R-`) && holds(message)),
+      scene.sees(
+        "oncall",
+        `a call for ${name}`,
+        (message) => message.text.includes(`${name} rollback R-`) && holds(message),
+      ),
     state: (text, values) => query(stage.environment["DATABASE_URL"] ?? "", text, values),
     inTarget: async (text) => void (await query(database, text)),
     atTheGate: () => {

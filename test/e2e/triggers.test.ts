@@ -152,6 +152,20 @@ test("the RTO: most of it is said in the thread, all of it calls; over when the 
   await isResolved(scene, "rto", call)
 })
 
+test("a component's own RTO: the same, from the component's start", async () => {
+  const { scene, card } = await town.approved("part")
+  const question = await town.stage.slack.waitFor(
+    () => town.stage.slack.replies("staging", card.ts).find((message) => hasButton(message, "manual_done")),
+    { what: "the question", timeoutMs: 20_000 },
+  )
+  const call = await callsUntilTaken(scene, "part", "rto_breached")
+  expect(call.text).toContain("The whole takes longer than its RTO of 2 s")
+  const said = town.stage.slack.replies("staging", card.ts).map(({ text }) => text)
+  expect(said.filter((text) => text.includes('80 % of the RTO of "The whole" is used: 2 s of 2 s'))).toHaveLength(1)
+  await scene.presses("bob", question, "manual_done")
+  await isResolved(scene, "part", call)
+})
+
 test("the worker is lost: said when nobody goes on; over when somebody does", async () => {
   const { scene, card } = await town.approved("lost")
   const question = await town.stage.slack.waitFor(

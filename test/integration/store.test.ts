@@ -28,6 +28,36 @@ describe("migrations", () => {
   })
 })
 
+describe("run times", () => {
+  const part = (id: string, ...steps: string[]) => ({ id, steps: steps.map((step) => ({ id: step })) })
+
+  /** A rollback that did these components, its steps each as long as they say, in ms. */
+  async function ran(environment: string, components: ReturnType<typeof part>[], times: Record<string, number>) {
+    const { id, epoch } = await running(store, { environment, targetReference: `\${${randomUUID()}}` })
+    for (const [step, ms] of Object.entries(times))
+      await store.runs.recordStep(id, epoch, { id: step, attempt: 1, result: { ...stepResult({}), ms } })
+    const end = { reason: null, by: "stepback", analysis: {}, remindMs: 1_000 }
+    await store.runs.finish(id, epoch, { state: "succeeded", ...end })
+    await pool.query("update stepback.rollbacks set frozen = $2 where id = $1", [id, JSON.stringify({ components })])
+    return id
+  }
+
+  it("of a component are those of every good run that had it, from its first start to its last end", async () => {
+    await ran("timed", [part("config", "set", "check"), part("data", "purge")], { set: 60_000, check: 1, purge: 9_000 })
+    await ran("timed", [part("config", "set", "check")], { set: 80_000, check: 30_000 })
+    // Somebody was asked in its middle: that is no time that it takes.
+    const retried = await ran("timed", [part("config", "set", "check")], { set: 999_000, check: 1 })
+    await pool.query("update stepback.step_runs set generation = 9 where rollback_id = $1 and step_id = 'set'", [
+      retried,
+    ])
+    const times = await store.rollbacks.componentTimes("timed", ["data", "config", "other"], 20)
+    expect([...times.keys()]).toEqual(["data", "config"])
+    const seconds = [...times.values()].map((list) => list.map((ms) => Math.floor(ms / 10_000)))
+    expect(seconds).toEqual([[0], [8, 6]])
+    expect((await store.rollbacks.componentTimes("timed", ["config"], 2)).get("config")).toHaveLength(1)
+  })
+})
+
 describe("requests", () => {
   it("are numbered without gaps, refused ones included, whoever is first", async () => {
     const asked = Array.from({ length: 60 }, (_, n) =>

@@ -19,7 +19,7 @@ export function rehearsalFacts(view: RollbackView): Part[] {
     ...listOf("Already broken, or not so yet", brokenLines(steps, seen)),
     ...listOf("Also seen", readLines(steps, seen)),
     ...listOf("Could not be looked at", unseenLines(view, steps, seen)),
-    list(null, [outlook(view, steps)]),
+    list(null, [outlook(view, steps), ...partsLine(view)]),
     ...listOf("Cannot be undone", irreversibleLines(steps)),
     ...listOf("To know", warningLines(view, steps, seen)),
     ...(view.planNotes === null || view.planNotes.trim() === ""
@@ -89,11 +89,34 @@ function outlook(view: RollbackView, steps: StepView[]): Line {
 }
 
 function forecastText(forecast: Forecast | null, rtoMs: number | null): string {
-  if (forecast === null || forecast.runs === 0) return "How long it takes is not known: it has not run before"
-  const { runs, medianMs, fastestMs, slowestMs } = forecast
+  if (forecast === null) return "How long it takes is not known: it has not run before"
+  if (forecast.runs === 0) return "How long it takes is not known: its parts have not run together before"
+  const { runs, medianMs, p90Ms, fastestMs, slowestMs } = forecast
   const range = runs === 1 ? "the last run" : `last ${runs} runs: ${duration(fastestMs)} to ${duration(slowestMs)}`
-  const over = rtoMs !== null && medianMs > rtoMs ? `, longer than the RTO of ${duration(rtoMs)}` : ""
-  return `Takes about ${duration(medianMs)} (${range})${over}`
+  const most = runs === 1 ? "" : `, 9 of 10 within ${duration(p90Ms)}`
+  const over =
+    rtoMs === null
+      ? ""
+      : medianMs > rtoMs
+        ? `, longer than the RTO of ${duration(rtoMs)}`
+        : p90Ms > rtoMs
+          ? `, at times longer than the RTO of ${duration(rtoMs)}`
+          : ""
+  return `Takes about ${duration(medianMs)}${most} (${range})${over}`
+}
+
+/** Each part that has run before, with its own RTO where that is in danger; of a single part the whole says it all. */
+function partsLine({ components, forecast }: RollbackView): Line[] {
+  if (forecast === null || components.length < 2) return []
+  const parts = components.flatMap(({ id, title, rtoMs }): Line[] => {
+    const times = forecast.components.find((known) => known.id === id)
+    if (times === undefined) return []
+    const { medianMs, p90Ms, runs } = times
+    const most = runs === 1 || duration(p90Ms) === duration(medianMs) ? "" : `, 9 of 10 within ${duration(p90Ms)}`
+    const over = rtoMs !== null && p90Ms > rtoMs ? `, RTO ${duration(rtoMs)}` : ""
+    return [[title, ` ${duration(medianMs)}${most}${over}`]]
+  })
+  return parts.length === 0 ? [] : [["Its parts: ", ...joined(parts)]]
 }
 
 function irreversibleLines(steps: StepView[]): Line[] {

@@ -87,7 +87,7 @@ describe("the waiting card", () => {
       waiting,
       "risk: medium",
       "RTO 15 min",
-      "Takes about 1 min 10 s (last 6 runs: 50 s to 1 min 40 s)",
+      "Takes about 1 min 10 s, 9 of 10 within 1 min 35 s (last 6 runs: 50 s to 1 min 40 s)",
       "everything can be undone",
     )
     expectBoth(
@@ -182,6 +182,16 @@ describe("the waiting card", () => {
   it("compares the forecast with the RTO", () => {
     expectBoth({ ...waiting, rtoMs: 60_000 }, "longer than the RTO of 1 min")
     expectBoth({ ...waiting, forecast: null }, "it has not run before")
+    expectBoth({ ...waiting, rtoMs: 80_000 }, "at times longer than the RTO of 1 min 20 s")
+  })
+
+  it("says how long each part takes, with its RTO where that is in danger", () => {
+    expectBoth(waiting, "Its parts: Database configuration 1 s, 9 of 10 within 3 s")
+    const [known] = waiting.forecast?.components ?? []
+    if (!waiting.forecast || !known) throw new Error("the fixture has a forecast")
+    const late = { ...waiting.forecast, components: [{ ...known, p90Ms: 200_000 }] }
+    expectBoth({ ...waiting, forecast: late }, "9 of 10 within 3 min 20 s, RTO 2 min")
+    expectBoth({ ...waiting, forecast: { ...late, runs: 0 } }, "have not run together before", "Its parts: Database")
   })
 })
 

@@ -157,7 +157,14 @@ export const waiting: RollbackView = {
     ],
   },
   stepRuns: [],
-  forecast: { runs: 6, medianMs: 70_000, fastestMs: 50_000, slowestMs: 100_000 },
+  forecast: {
+    runs: 6,
+    medianMs: 70_000,
+    p90Ms: 95_000,
+    fastestMs: 50_000,
+    slowestMs: 100_000,
+    components: [{ id: "db-config", runs: 9, medianMs: 1_000, p90Ms: 3_000 }],
+  },
   notes: [],
   criteria: [
     { text: "Database shows results_version = v1.2.0", from: ["set-version"] },
