@@ -2,7 +2,7 @@ import type { FrozenRun } from "../plans/frozen.ts"
 import type { PlanComponent } from "../plans/plan.ts"
 import { callingOf } from "../rollback/escalation.ts"
 import type { StoredRollback } from "../store/rows.ts"
-import type { RunState } from "./run-steps.ts"
+import type { RunState } from "./step-context.ts"
 import type { WorkDeps } from "./work.ts"
 
 /** At this share of its RTO the thread is told; at all of it the people on call are. */
