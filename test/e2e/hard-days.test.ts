@@ -51,6 +51,12 @@ ${purgeQuotes}
 ${setEngine}
       - { id: flag, title: Turn the flag off, manual: Turn it off }
 `,
+  shout: `${head("shout")}  build:
+    title: Build
+    risk: low
+    steps:
+      - { id: build, title: Build it, command: [seq, "1000", "3000"], effect: keyed, irreversible: it only prints }
+`,
   fleet: `${head("fleet")}  functions:
     title: Functions
     risk: low
@@ -263,6 +269,29 @@ test("a deployment that is half done: each function's version is shown, Retry re
   const done = (await readFile(join(folder, "fleet", "done"), "utf8")).trim().split("\n")
   expect(done.toSorted()).toEqual(["one v1", "three v1", "two v1", "two v1"])
   expect(await readFile(join(folder, "fleet", "two"), "utf8")).toBe("v1")
+})
+
+test("output that is too long for a reply is cut there and goes along whole, as a file", async () => {
+  const scene = play()
+  const card = await approved(scene, "shout")
+  const shown = await reply(card, "Build it")
+  expect(wordsOf(shown)).not.toContain("2000")
+  const withFile = await stage.slack.waitFor(
+    () => stage.slack.replies("staging", card.ts).find((one) => (one.files ?? []).length > 0),
+    { what: "the file", timeoutMs: 40_000 },
+  )
+  const output = stage.slack.fileText(String(withFile.files?.[0]?.["id"]))
+  for (const line of ["1000", "2000", "3000"]) expect(output).toContain(line)
+})
+
+test("what was done by hand is recorded, and gets its number and its analysis", async () => {
+  const scene = play()
+  await scene.types("carol", "record shop set the engine by psql <!channel>")
+  const analysis = await scene.sees("staging", "its analysis", ({ text }) => text.startsWith("Post-rollback analysis"))
+  expect(wordsOf(analysis)).toMatch(/R-\d+ · shop/)
+  expect(wordsOf(analysis)).toContain("done by hand: set the engine by psql")
+  expect(analysis.text).not.toContain("<!channel>")
+  expect(hasButton(analysis, "fill_analysis")).toBe(true)
 })
 
 test("what a run keeps is removed when its time is over, by a worker that says so; undo is withdrawn then", async () => {
