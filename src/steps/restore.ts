@@ -117,10 +117,15 @@ function tooMany(going: readonly Going[], changes: readonly Change[], step: Rest
 }
 
 function noteOf(kept: KeptSnapshot, after: KeptSnapshot | null, going: readonly Going[]): string {
-  const from = `baseline of ${kept.capturedAt}`
+  const from = `baseline of ${inWords(kept.capturedAt)}`
   if (going.length === 0) return `nothing of it to put back: as in the ${from}`
   const more = going.length > mostListed ? `, ${mostListed} of them listed` : ""
-  return `to the ${from}${after === null ? "" : `, what changed by ${after.capturedAt}`}${more}`
+  return `to the ${from}${after === null ? "" : `, only what had changed by ${inWords(after.capturedAt)}`}${more}`
+}
+
+/** "2026-11-25 20:52:10 UTC" */
+function inWords(at: string): string {
+  return `${at.slice(0, 19).replace("T", " ")} UTC`
 }
 
 function conflictLines({ conflicts }: Pick<Judged, "conflicts">, opened: OpenTable, context: StepContext): string[] {
@@ -181,7 +186,7 @@ async function act(client: PoolClient, step: RestoreStep, context: RunContext): 
 }
 
 function evidenceOf(rows: number, table: string, { baseline }: RehearsedRestore): string {
-  const from = `the baseline of ${baseline.capturedAt} (${baseline.sha256.slice(0, 8)})`
+  const from = `the baseline of ${inWords(baseline.capturedAt)} (${baseline.sha256.slice(0, 8)})`
   return rows === 0
     ? `${table} has nothing to put back from ${from}`
     : `${rows} ${rows === 1 ? "row" : "rows"} of ${table} as in ${from}`
