@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client"
 import type { StepKind, StepOutcome } from "./rollback/facts.ts"
+import { transitions } from "./rollback/states.ts"
 import type { Store } from "./store/store.ts"
 
 /** What a process counts as it goes on. Labels come from short lists only, so that their number is bounded. */
@@ -56,7 +57,10 @@ export function createMetrics(store: Store, counted: Counted, queueWaiting: (() 
       },
     })
   gauge("stepback_rollbacks", "Rollbacks by state.", ["state"], async (into) => {
-    for (const { state, count } of await store.figures.rollbacksByState()) into.set({ state }, count)
+    // A state that nothing is in is 0: an alert on a missing series would never end.
+    const counts = new Map<string, number>(Object.keys(transitions).map((state) => [state, 0]))
+    for (const { state, count } of await store.figures.rollbacksByState()) counts.set(state, count)
+    for (const [state, count] of counts) into.set({ state }, count)
   })
   gauge("stepback_outbox_age_seconds", "Age of the oldest message that Slack has not taken.", [], async (into) => {
     into.set(await store.figures.outboxAgeSeconds())

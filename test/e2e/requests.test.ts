@@ -162,6 +162,7 @@ test("the process tells how it is: health, readiness, figures", async () => {
   const metrics = await get("/metrics")
   expect(metrics.status).toBe(200)
   expect(metrics.body).toMatch(/stepback_rollbacks\{state="succeeded"\} 1/)
+  expect(metrics.body).toMatch(/stepback_rollbacks\{state="running"\} 0/)
   expect(metrics.body).toMatch(/stepback_step_seconds_count\{kind="sql",outcome="succeeded"\} [1-9]/)
   for (const name of ["outbox_age_seconds", "escalations_unacknowledged", "queue_waiting"])
     expect(metrics.body).toMatch(new RegExp(`^stepback_${name} \\d`, "m"))

@@ -222,13 +222,11 @@ describe("bypass: bytes, digest and round edited", () => {
     await change(await get(card)).catch(() => undefined)
     await town.work(card.id)
     expect(["1", "2"]).toContain(await town.version())
-    const [{ have = 0 } = {}] = (
-      await town.state.query<{ have: number }>(
-        "select count(*)::int as have from stepback.approvals a join stepback.rollbacks r on r.id = a.rollback_id and r.digest = a.digest where r.id = $1",
-        [card.id],
-      )
-    ).rows
-    if ((await town.version()) === "1") expect(have).toBe(1)
+    const { rows } = await town.state.query(
+      "select from stepback.approvals a join stepback.rollbacks r on r.id = a.rollback_id and r.digest = a.digest where r.id = $1",
+      [card.id],
+    )
+    if ((await town.version()) === "1") expect(rows).toHaveLength(1)
   })
 
   it("what was asked for (component, parameter), after the approval: what was approved runs", async () => {

@@ -49,7 +49,7 @@ type Press = {
   /** Null: this says nothing about it. */
   allowed(row: Row, who: string, model: Model, world: World): boolean
   press(row: Row, who: string, model: Model, world: World): Promise<Outcome>
-  then?(row: Row, who: string, model: Model, world: World): Promise<void> | void
+  afterwards?(row: Row, who: string, model: Model, world: World): Promise<void> | void
 }
 
 const stored = (row: Row, world: World) => world.store.rollbacks.get(row.id)
@@ -73,7 +73,7 @@ export const presses = {
       !model.askers(row).has(who) &&
       !model.approvals(row).has(who),
     press: (row, who, _model, world) => approve({ token: row.token ?? "", actor: as(who) }, world.deps),
-    then(row, who, model, world) {
+    afterwards(row, who, model, world) {
       const have = new Set([...counting(row, model, world), who])
       const { need } = row
       model.setApprovals(row, have)
@@ -89,19 +89,19 @@ export const presses = {
     allowed: (row, who, _model, world) =>
       row.state === "awaiting_approval" && row.requester_id !== who && mayApprove(who, row, world),
     press: (row, who, _model, world) => deny({ token: row.token ?? "", actor: as(who), reason: "no" }, world.deps),
-    then: (row, _who, model) => model.expectState(row.id, "denied"),
+    afterwards: (row, _who, model) => model.expectState(row.id, "denied"),
   },
   cancel: {
     allowed: (row, who, _model, world) =>
       (row.state === "preparing" || row.state === "awaiting_approval") && mayEnd(who, row, world),
     press: async (row, who, _model, world) => cancel(await stored(row, world), as(who), world.deps),
-    then: (row, _who, model) => model.expectState(row.id, "cancelled"),
+    afterwards: (row, _who, model) => model.expectState(row.id, "cancelled"),
   },
   stop: {
     allowed: (row, who, _model, world) =>
       (row.state === "approved" || row.state === "running") && mayEnd(who, row, world),
     press: async (row, who, _model, world) => stop(await stored(row, world), as(who), world.deps),
-    then: async (row, _who, model, world) => {
+    afterwards: async (row, _who, model, world) => {
       model.stopped.set(row.id, await effectsOf(row.id, world))
     },
   },
@@ -113,7 +113,7 @@ export const presses = {
   retry: {
     allowed: (row, who, model) => row.approved && reopenable(row, who, model),
     press: async (row, who, _model, world) => retry(await stored(row, world), as(who), world.deps),
-    then(row, _who, model) {
+    afterwards(row, _who, model) {
       goesOn(row, model)
       model.expectState(row.id, "running")
     },
@@ -121,7 +121,7 @@ export const presses = {
   skip: {
     allowed: (row, who, model) => row.failed_step && reopenable(row, who, model),
     press: async (row, who, _model, world) => skip(await stored(row, world), "leave it", as(who), world.deps),
-    then(row, who, model) {
+    afterwards(row, who, model) {
       goesOn(row, model)
       model.askers(row).add(who)
       model.expectState(row.id, "preparing")
@@ -206,7 +206,7 @@ const pressed = (name: PressName, who: string, back: number): Command => {
     const outcome = await press.press(row, who, model, world)
     const about = `${words}, R-${row.number} ${row.state}: ${JSON.stringify(outcome)}`
     expect(accepted(outcome), about).toBe(allowed)
-    if (allowed) await press.then?.(row, who, model, world)
+    if (allowed) await press.afterwards?.(row, who, model, world)
   })
 }
 
