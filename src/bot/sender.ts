@@ -81,7 +81,11 @@ export function createSender(clients: SlackClients, clock: () => number = Date.n
       }),
 
     find: ({ key, ...place }) =>
-      look(clients, place, ({ metadata }) => metadata?.event_type === metadataType && metadata.event_payload?.key === key),
+      look(
+        clients,
+        place,
+        ({ metadata }) => metadata?.event_type === metadataType && metadata.event_payload?.key === key,
+      ),
 
     findFile: ({ name, ...place }) =>
       look(clients, place, ({ files }) => files?.some((file) => file.name === name) ?? false),
@@ -136,7 +140,13 @@ async function look(
   let cursor = ""
   try {
     for (let page = 0; page < mostPages && (page === 0 || cursor !== ""); page++) {
-      const from = { channel, include_all_metadata: true, limit: pageSize, oldest, ...(cursor === "" ? {} : { cursor }) }
+      const from = {
+        channel,
+        include_all_metadata: true,
+        limit: pageSize,
+        oldest,
+        ...(cursor === "" ? {} : { cursor }),
+      }
       const answer =
         threadTs === null
           ? await clients.send.conversations.history(from)

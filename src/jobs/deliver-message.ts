@@ -54,12 +54,7 @@ async function edit(lane: Lane, send: (form: Drawn) => Promise<Sent>, drawn: Dra
 }
 
 /** Posts a message of the outbox, or edits it when it was posted before. */
-export async function sendRow(
-  rollback: StoredRollback,
-  row: OutboxRow,
-  lane: Lane,
-  deps: DeliveryDeps,
-): Promise<Sent> {
+export async function sendRow(rollback: StoredRollback, row: OutboxRow, lane: Lane, deps: DeliveryDeps): Promise<Sent> {
   const { store, sender } = deps
   const log = deps.log.child({ rollbackId: rollback.id })
   if (row.body.kind === "audit" && (row.ts !== null || (await store.outbox.hasNewerHead(rollback.id, row.seq))))

@@ -3,7 +3,12 @@ import { keyOf } from "./people.ts"
 import type { StormStage } from "./stage.ts"
 import { environments, keyedSteps, rowsOfStep } from "./world.ts"
 
-export type Violation = { kind: "lost" | "doubled" | "out of order"; what: "effect" | "reply"; said: string; id: string }
+export type Violation = {
+  kind: "lost" | "doubled" | "out of order"
+  what: "effect" | "reply"
+  said: string
+  id: string
+}
 
 export type Count = {
   rollbacks: Record<string, number>
@@ -86,7 +91,12 @@ async function countEffects(environment: string, rows: Row[], stage: StormStage,
   for (const [name, n] of seen)
     if (!/^done (call|append) /.test(name) || environment === environments[0])
       if (!belongsElsewhere(name, environment, rows))
-        count.violations.push({ kind: "doubled", what: "effect", said: `${environment}: ${name} ${n} times, of no rollback`, id: "" })
+        count.violations.push({
+          kind: "doubled",
+          what: "effect",
+          said: `${environment}: ${name} ${n} times, of no rollback`,
+          id: "",
+        })
 }
 
 /** All environments' calls are in one list. */
@@ -124,7 +134,8 @@ function countReplies(row: Row, stage: StormStage, count: Count): void {
     outcomes.forEach((outcome, n) => outcome !== null && wanted.add(`${row.id}/${step}/${n + 1}`))
   for (const key of wanted) if (!keys.includes(key)) report("lost", key)
   const files = (row.messages ?? []).filter(({ kind, state }) => kind === "file" && state !== "refused").length
-  if (new Set(fileNames(thread)).size < files) report("lost", `${files} files, there are ${fileNames(thread).join(", ")}`)
+  if (new Set(fileNames(thread)).size < files)
+    report("lost", `${files} files, there are ${fileNames(thread).join(", ")}`)
 
   const order = new Map((row.messages ?? []).map(({ key, seq }) => [key, seq]))
   const inThread = thread.flatMap((message) => keyOf(message) ?? []).filter((key) => order.has(key))

@@ -51,7 +51,9 @@ export function startPeople(stage: StormStage, watch: Watch, seed: number): Peop
   function card(environment: string, id: string | null): Message | undefined {
     return stage.slack
       .messages(environment)
-      .findLast((message) => keyOf(message)?.endsWith("/card") === true && (id === null || keyOf(message)?.startsWith(id)))
+      .findLast(
+        (message) => keyOf(message)?.endsWith("/card") === true && (id === null || keyOf(message)?.startsWith(id)),
+      )
   }
 
   const press = (what: string, environment: string, message: Message, user: string) =>

@@ -12,6 +12,8 @@ export type StormOptions = {
   kinds: readonly FaultKind[]
   /** A line now and then. */
   tell(line: string): void
+  /** For who wants to see that what is wrong is counted. */
+  beforeCount?(stage: StormStage): Promise<void>
   /** Ends the storm early; what was thrown is counted all the same. */
   signal?: AbortSignal
 }
@@ -39,7 +41,8 @@ const calmMs = 120_000
 export async function runStorm(options: StormOptions): Promise<Report> {
   const stage = await startStormStage()
   const { signal = new AbortController().signal } = options
-  const watch = startWatch(stage.look.state)
+  const staffed = () => stage.crew.able("worker").length > 1
+  const watch = startWatch(stage.look.state, staffed)
   try {
     const people = startPeople(stage, watch, options.seed)
     const thrower = createThrower({ stage, watch, people, seed: options.seed })
@@ -52,7 +55,7 @@ export async function runStorm(options: StormOptions): Promise<Report> {
     await throwAll(scheduleOf(options.seed, options.lastsMs, options.kinds), options, {
       signal,
       throwOne: (fault) => thrower.throw(fault),
-      ready: () => stage.crew.able("worker").length > 1 && stage.crew.able("bot").length > 0,
+      ready: () => staffed() && stage.crew.able("bot").length > 0,
       status,
     })
     options.tell(`the storm is over: ${status()}`)
@@ -60,6 +63,7 @@ export async function runStorm(options: StormOptions): Promise<Report> {
     people.finish()
     await Promise.race([people.ended, pause(calmMs, undefined, { ref: false })])
     const left = await settled(stage)
+    await options.beforeCount?.(stage)
     const count = await countAll(stage)
     const clocks = stage.crew.startedWithOtherClock()
     return {

@@ -38,7 +38,9 @@ const columns = `id, number, environment, state, epoch, round, case when lease_u
   (select count(*)::integer from stepback.step_runs s where s.rollback_id = r.id and s.ended_at is not null) as steps`
 
 /** Looks at the state database, past all proxies: who has what, since when, and what does not move. */
-export function startWatch(state: pg.Pool): Watch {
+export function startWatch(state: pg.Pool, someoneIsThere: () => boolean): Watch {
+  /** Time in which there were workers: nothing is stuck that nobody could have moved. */
+  let staffedMs = 0
   let live = new Map<string, Live>()
   let lookedAt = 0
   let oldest = 0
@@ -53,6 +55,7 @@ export function startWatch(state: pg.Pool): Watch {
       `select ${columns} from stepback.rollbacks r where state in ('preparing', 'awaiting_approval', 'approved', 'running')`,
     )
     const now = performance.now()
+    if (someoneIsThere() && lookedAt > 0) staffedMs += now - lookedAt
     live = new Map(rows.map((row) => [row.environment, row]))
     lookedAt = now
     const byId = new Map(rows.map((row) => [row.id, row]))
@@ -63,7 +66,7 @@ export function startWatch(state: pg.Pool): Watch {
       // What had just ended needs nobody.
       if (row && row.epoch > epoch) takeovers.push(now - at)
     }
-    for (const row of rows) follow(row, now)
+    for (const row of rows) follow(row, staffedMs)
     for (const id of moved.keys()) if (!byId.has(id)) moved.delete(id)
     if (turn % 10 === 0) await lookAtMessages()
   }
