@@ -1,7 +1,7 @@
 import type { FrozenRun } from "../plans/frozen.ts"
 import { componentViews } from "../plans/step-view.ts"
-import type { Forecast, RollbackView } from "../rollback/facts.ts"
-import { forecastOf } from "../rollback/forecast.ts"
+import type { RollbackView } from "../rollback/facts.ts"
+import { forecastOf, type Forecast } from "../rollback/forecast.ts"
 import type { Store } from "../store/store.ts"
 import type { StoredRollback } from "../store/rows.ts"
 

@@ -57,6 +57,22 @@ const holdMarginMs = 1_000
 /** While a run goes on, the card is edited this often at the most. */
 const cardEveryMs = 1_000
 
+/** What is known of a lane without asking: who was away for longer than the hold has lost it. */
+function createLane(owner: string, ask: () => Promise<boolean>): { lane: Lane; hold(): Promise<boolean> } {
+  let until = -Infinity
+  let lost = false
+  return {
+    lane: { owner, isOurs: () => !lost && performance.now() < until - holdMarginMs },
+    async hold() {
+      const asked = performance.now()
+      const held = await ask()
+      if (held) until = Math.max(until, asked + holdMs)
+      else lost = true
+      return held
+    },
+  }
+}
+
 /** Sends what lies in the outbox: in order per rollback, never twice, for as long as it takes. */
 export function createDelivery(deps: DeliveryDeps) {
   const cardEditedAt = new Map<string, number>()
@@ -67,7 +83,7 @@ export function createDelivery(deps: DeliveryDeps) {
     const rollbackId = await deps.store.outbox.claimLane(owner, holdMs)
     if (rollbackId === null) return false
     let waitMs: number | null = 1_000
-    const { lane, hold } = createLane(rollbackId, owner)
+    const { lane, hold } = createLane(owner, () => deps.store.outbox.holdLane(rollbackId, owner, holdMs))
     // A call to Slack may take longer than the hold.
     const renewal = setInterval(() => void hold().catch(() => undefined), renewHoldMs)
     try {
@@ -79,21 +95,6 @@ export function createDelivery(deps: DeliveryDeps) {
       await deps.store.outbox.releaseLane(rollbackId, owner, waitMs)
     }
     return true
-  }
-
-  function createLane(rollbackId: string, owner: string): { lane: Lane; hold(): Promise<boolean> } {
-    let until = -Infinity
-    let lost = false
-    return {
-      lane: { owner, isOurs: () => !lost && performance.now() < until - holdMarginMs },
-      async hold() {
-        const asked = performance.now()
-        const held = await deps.store.outbox.holdLane(rollbackId, owner, holdMs)
-        if (held) until = Math.max(until, asked + holdMs)
-        else lost = true
-        return held
-      },
-    }
   }
 
   /** Null when all is said; else how long to wait before going on. */

@@ -2,6 +2,7 @@
 import type { RehearsedRestore } from "./baseline-facts.ts"
 import type { RollbackState } from "./states.ts"
 
+import type { Forecast } from "./forecast.ts"
 export type { Confirmation, FailureAnswer } from "./confirmation.ts"
 
 export type Risk = "low" | "medium" | "high"
@@ -138,16 +139,6 @@ export type Rehearsal = {
   warnings: string[]
   /** Worth knowing, and no warning. */
   notes?: string[]
-}
-
-/** How long so many runs took; nine of ten no longer than `p90Ms`. */
-export type RunTimes = { runs: number; medianMs: number; p90Ms: number }
-
-/** Run time of earlier rollbacks with the same components, and of each component in whichever rollback it ran. */
-export type Forecast = RunTimes & {
-  fastestMs: number
-  slowestMs: number
-  components: ({ id: string } & RunTimes)[]
 }
 
 export type CriterionResult = { text: string; outcome: "holds" | "fails" | "not_checked"; evidence: string }

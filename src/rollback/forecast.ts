@@ -1,4 +1,12 @@
-import type { Forecast, RunTimes } from "./facts.ts"
+/** How long so many runs took; nine of ten no longer than `p90Ms`. */
+type RunTimes = { runs: number; medianMs: number; p90Ms: number }
+
+/** Run time of earlier rollbacks with the same components, and of each component in whichever rollback it ran. */
+export type Forecast = RunTimes & {
+  fastestMs: number
+  slowestMs: number
+  components: ({ id: string } & RunTimes)[]
+}
 
 /** How long it will probably take, from how long it took, in ms; null when it never ran. */
 export function forecastOf(

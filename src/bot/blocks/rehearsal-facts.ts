@@ -1,4 +1,5 @@
-import type { Forecast, RehearsedStep, RollbackView, StepView } from "../../rollback/facts.ts"
+import type { RehearsedStep, RollbackView, StepView } from "../../rollback/facts.ts"
+import type { Forecast } from "../../rollback/forecast.ts"
 import { knownLater } from "../../rollback/facts.ts"
 import { stepLines } from "./changes.ts"
 import { cut } from "./escape.ts"
