@@ -32,9 +32,11 @@ export function telling({ store, newId, log }: { store: Store; newId(): string; 
 
     async lostWorkers(afterMs: number): Promise<number> {
       let told = 0
-      for (const id of await store.waiting.listLost(afterMs)) {
-        const { epoch } = await store.rollbacks.get(id)
-        if (await raise(id, `lost/${epoch}`, "worker_lost", "no worker goes on with it: is one running?")) told++
+      for (const { id, epoch } of await store.waiting.listLost(afterMs)) {
+        if (!(await raise(id, `lost/${epoch}`, "worker_lost", "no worker goes on with it: is one running?"))) continue
+        told++
+        // Taken in this very moment, it was over before it was said: who took it found nothing to end.
+        if ((await store.rollbacks.get(id)).epoch !== epoch) await store.records.resolve(`${id}/lost/`)
       }
       return told
     },

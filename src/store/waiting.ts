@@ -54,13 +54,13 @@ export function waitingStore(pool: Pool) {
       }),
 
     /** Runs whose worker is gone and that nobody has taken over for this long. */
-    async listLost(afterMs: number): Promise<string[]> {
-      const { rows } = await pool.query<{ id: string }>(
-        `select id from stepback.rollbacks where state in ('approved', 'running')
+    async listLost(afterMs: number): Promise<{ id: string; epoch: number }[]> {
+      const { rows } = await pool.query<{ id: string; epoch: number }>(
+        `select id, epoch from stepback.rollbacks where state in ('approved', 'running')
            and greatest(due_at, lease_until) < now() - $1 * interval '1 millisecond' limit 20`,
         [afterMs],
       )
-      return rows.map((row) => row.id)
+      return rows
     },
   }
 }

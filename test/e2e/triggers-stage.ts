@@ -63,7 +63,7 @@ const plans: Record<string, string> = {
   data: plan("data", { steps: [held("data")] }),
   slow: plan("slow", {
     steps: [answers],
-    more: "watch: { for: 5m, every: 200ms, steps: [answers], slower_than: 2x, failures: 2 }\n",
+    more: "watch: { for: 5m, every: 200ms, steps: [answers], slower_than: 4x, failures: 2 }\n",
   }),
   rto: plan("rto", { steps: [asked], more: "rto: 10m\n" }),
   part: plan("part", { steps: [asked], component: "    rto: 2s\n" }),
