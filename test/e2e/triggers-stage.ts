@@ -56,7 +56,7 @@ const held = (name: string) =>
 const plans: Record<string, string> = {
   fine: plan("fine", {
     steps: [set("fine"), held("fine"), answers],
-    more: "rto: 10m\nwatch: { for: 1s, every: 300ms, steps: [answers] }\n",
+    more: "rto: 10m\nwatch: { for: 5s, every: 300ms, steps: [answers] }\n",
   }),
   sql: plan("sql", { steps: [set("sql")] }),
   functions: plan("functions", { steps: [answers] }),
