@@ -62,6 +62,8 @@ export async function startCrew(environment: Record<string, string>): Promise<Cr
         continue
       }
       if (clockMs !== 0) otherClocks++
+      // Who was still starting when the others were asked to end has heard nothing of it.
+      if (stopping) return started.stop()
       seat.process = started
       const how = await started.ended
       seat.process = null

@@ -106,7 +106,7 @@ export function startPeople(stage: StormStage, watch: Watch, seed: number): Peop
     for (;;) {
       await pause(150)
       const now = watch.live(environment)
-      const fresh = performance.now() - watch.lookedAt() < 1_000
+      const fresh = performance.now() - watch.lookedAt() < 5_000
       if (!fresh) continue
       if (!now && finishing) return
       const seen = now ? `${now.id} ${now.state} ${now.round}` : "none"
