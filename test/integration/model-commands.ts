@@ -184,7 +184,7 @@ const nth = <T>(of: readonly T[], back: number): T => of.at(-1 - (back % of.leng
 const anyAsked = (model: Model) => model.rows.length > 0
 const backed = (back: number) => (back === 0 ? "" : ` (${back} back)`)
 
-export const request = (environment: Environment, who: string): Command => {
+const request = (environment: Environment, who: string): Command => {
   const words = `${who} asks for ${environment}`
   return command(
     words,
@@ -237,7 +237,7 @@ const together = (all: readonly { name: PressName; who: string }[], back: number
   )
 
 /** A worker takes up what waits for one. */
-export const work = (back: number): Command =>
+const work = (back: number): Command =>
   command(
     `a worker takes up what waits${backed(back)}`,
     (model) => model.rows.some(({ claimable }) => claimable),
@@ -329,6 +329,24 @@ export const commandArbitraries: fc.Arbitrary<Command>[] = [
     }),
   ),
 ]
+
+/** Where a sequence begins: chance alone is seldom far enough into a rollback's life for what is delicate there. */
+export const scenes: Record<string, (environment: Environment) => Command[]> = {
+  waiting: (environment) => [request(environment, "U0ALICE"), work(0)],
+  running: (environment) => [
+    ...(scenes["waiting"]?.(environment) ?? []),
+    pressedRightly("approve", 0, 0),
+    pressedRightly("approve", 0, 0),
+    work(0),
+  ],
+  overtaken: (environment) => [
+    ...(scenes["running"]?.(environment) ?? []),
+    simple("its worker sleeps past its lease", ["running"], oversleep, 0),
+    work(0),
+  ],
+  failed: (environment) => [...(scenes["running"]?.(environment) ?? []), answer(true, 0), answer(false, 0)],
+  skipped: (environment) => [...(scenes["failed"]?.(environment) ?? []), pressedRightly("skip", 1, 0), work(0)],
+}
 
 function mostlyTrue(): fc.Arbitrary<boolean> {
   return fc.oneof({ weight: 3, arbitrary: fc.constant(true) }, { weight: 1, arbitrary: fc.constant(false) })

@@ -1,6 +1,6 @@
 import fc from "fast-check"
 import { afterAll, beforeAll, expect, it } from "vitest"
-import { commandArbitraries, request, work } from "./model-commands.ts"
+import { commandArbitraries, scenes } from "./model-commands.ts"
 import { Model } from "./model-state.ts"
 import { environmentNames, startModelWorld, type World } from "./model-world.ts"
 
@@ -26,11 +26,12 @@ it(
       size: "max",
       ...(replayPath ? { replayPath } : {}),
     })
+    const begun = fc.constantFrom(...Object.keys(scenes))
     await fc.assert(
-      fc.asyncProperty(fc.constantFrom(...environmentNames), commands, async (environment, commands) => {
+      fc.asyncProperty(begun, fc.constantFrom(...environmentNames), commands, async (scene, environment, commands) => {
         await world.reset()
         const model = new Model(world)
-        await fc.asyncModelRun(() => ({ model, real: world }), [request(environment, "U0ALICE"), work(0), ...commands])
+        await fc.asyncModelRun(() => ({ model, real: world }), [...(scenes[scene]?.(environment) ?? []), ...commands])
         played.sequences++
         played.commands += model.played
         for (const { state } of model.rows) ends[state] = (ends[state] ?? 0) + 1
