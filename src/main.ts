@@ -47,7 +47,10 @@ async function main(environment: Record<string, string | undefined>): Promise<vo
       ending = true
       log.info({ signal }, "draining")
       // What still hangs after this is left to another process.
-      setTimeout(() => process.exit(0), drainMs + 2_500).unref()
+      setTimeout(() => {
+        log.warn("drain was not over in time, what is left goes to another process")
+        process.exit(0)
+      }, drainMs + 2_000).unref()
       started.close().then(
         () => process.exit(0),
         (err: unknown) => {
@@ -102,10 +105,8 @@ async function start(config: Config, environment: Record<string, string | undefi
   void slack.tellRefusal()
   return {
     close: async () => {
-      await http.close()
-      await bot?.close()
-      await answering?.close()
-      await workshop?.close(drainMs - 2_000)
+      // Side by side: while a connection or the queue is waited for, no step may begin.
+      await Promise.all([http.close().then(() => bot?.close()), answering?.close(), workshop?.close(drainMs - 2_000)])
       await loops.close()
       await bell.close()
       await Promise.all([targets.close(), pool.end()])

@@ -1,4 +1,5 @@
 import { cp, mkdtemp, rm, writeFile } from "node:fs/promises"
+import { connect } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll, expect, test } from "vitest"
@@ -80,10 +81,15 @@ test.each([
     const card = await scene.waitingCard()
     await scene.presses("bob", card, "approve")
     await stage.slack.waitFor(() => stage.slack.replies("staging", card.ts).length >= 1, { what: "the first step" })
+    // Half of a request, which the server waits for a while: the run does not go on meanwhile.
+    const half = connect(worker.port, "127.0.0.1")
+    half.on("error", () => undefined)
+    await new Promise((resolve) => half.write("GET /healthz HTTP/1.1\r\nHost: x\r\n", resolve))
     worker.kill("SIGTERM")
     // The contract of a shutdown, not a measurement: whoever orchestrates kills after this.
     const late = new Promise((resolve) => setTimeout(resolve, 10_000, "later than 10 s").unref())
     expect(await Promise.race([worker.ended, late])).toBe(0)
+    half.destroy()
     expect(stage.slack.replies("staging", card.ts).map(wordsOf).join("\n")).not.toContain("After")
     worker = await stage.start({ STEPBACK_ROLE: "worker" })
     await scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
