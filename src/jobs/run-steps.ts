@@ -73,21 +73,44 @@ async function bringToEnd(step: PlanStep, tryAgain: boolean, state: RunState, de
   const result = await tryPatiently(step, again ? undefined : before, attempt, state, deps)
   if (state.lease.lost()) throw new LostLeaseError(state.rollback.id)
   const timed = result.ms > 0 ? result : { ...result, ms: Math.round(performance.now() - started) }
-  await record(step, attempt, timed, state, deps)
+  const ended = await recordResult(step, attempt, timed, state, deps)
+  if (isNamedAnew(timed)) state.knownAttempts.set(step.id, (state.knownAttempts.get(step.id) ?? 0) + 1)
+  Object.assign(state.captures, timed.captures)
+  return ended
+}
+
+/** Writes a result down, for good and for the rest of this run. */
+export async function recordResult(
+  step: PlanStep,
+  attempt: number,
+  result: StepResult,
+  state: RunState,
+  deps: WorkDeps,
+): Promise<StepRun> {
+  await record(step, attempt, result, state, deps)
   const ended: StepRun = {
     stepId: step.id,
     attempt,
     generation: state.rollback.generation,
-    result: timed,
+    result,
     startedAt: "",
     endedAt: null,
     skippedBy: null,
     skipReason: null,
   }
   state.latest.set(step.id, ended)
-  if (isNamedAnew(timed)) state.knownAttempts.set(step.id, (state.knownAttempts.get(step.id) ?? 0) + 1)
-  Object.assign(state.captures, timed.captures)
   return ended
+}
+
+/** What a worker had begun outside of any transaction when it died. */
+export function interrupted(): StepResult {
+  return stepResult({
+    outcome: "unknown",
+    failure: failure(
+      "interrupted",
+      "the worker was interrupted while this ran; whether it took effect is not known: look, then retry or skip",
+    ),
+  })
 }
 
 /** After what is known an outside effect is named anew. What was ended while it ran may have done its work: its key stays. */
@@ -190,14 +213,7 @@ async function tryStep(
   try {
     const outside = step.effect === "keyed" || step.effect === "blind"
     // What a person is asked for is kept until it is answered: the next worker goes on waiting.
-    if (before && step.effect === "blind" && step.kind !== "manual")
-      return stepResult({
-        outcome: "unknown",
-        failure: failure(
-          "interrupted",
-          "the worker was interrupted while this ran; whether it took effect is not known: look, then retry or skip",
-        ),
-      })
+    if (before && step.effect === "blind" && step.kind !== "manual") return interrupted()
     if (before && endLeftover(await patiently(state, () => deps.store.runs.findProcess(rollback.id, step.id, attempt))))
       deps.log.warn({ step: step.id }, "a leftover process of an earlier worker was ended")
     if (step.kind === "command") {

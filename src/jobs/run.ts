@@ -10,6 +10,7 @@ import { identify } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { conclude, everyStep } from "./conclude.ts"
 import { hashFiles } from "./freeze-run.ts"
+import { reportLeftovers } from "./leftovers.ts"
 import { leaseMs, type Lease } from "./lease.ts"
 import { openTarget } from "./open-target.ts"
 import { watchComponentRto } from "./rto.ts"
@@ -51,7 +52,7 @@ export async function runRollback(
     knownAttempts: knownAttempts(stepRuns),
   }
   // Who pressed Stop before anything ran is not asked again because something else has moved too.
-  const trouble = lease.stopRequested() && !begun ? null : await settleTarget(state, begun, deps)
+  const trouble = lease.stopRequested() && !begun ? openOnly(state, deps) : await settleTarget(state, begun, deps)
   if (trouble === "moved") return
   if (trouble === null)
     for (const component of run.components) {
@@ -62,8 +63,9 @@ export async function runRollback(
     }
   if (lease.lost()) throw new LostLeaseError(rollback.id)
   if (closing() && !isOver(state)) return
+  const doubt = trouble === null ? await reportLeftovers(state, deps) : null
   if (await askForSkips(state, deps)) return
-  await conclude(state, trouble, deps)
+  await conclude(state, trouble ?? doubt, deps)
 }
 
 /** Bytes that are not those of the digest are not run, by any worker, ever. */
@@ -152,6 +154,16 @@ async function settleTarget(state: RunState, begun: boolean, deps: WorkDeps): Pr
     deps.log.error({ err: error, number: rollback.number }, "target could not be opened")
     return state.secrets.redact(errorMessage(error))
   }
+}
+
+/** For a run that only ends: its target may be asked what was done, and one that cannot be opened has nothing to tell. */
+function openOnly(state: RunState, deps: WorkDeps): null {
+  try {
+    state.target = openTarget(state.run.target, state.secrets, deps.targets)
+  } catch (error) {
+    deps.log.warn({ reason: state.secrets.redact(errorMessage(error)) }, "target could not be opened for the end")
+  }
+  return null
 }
 
 /** How long a target that is away is waited for before its first step. */

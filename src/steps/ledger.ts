@@ -152,6 +152,13 @@ export async function findEntry(pool: Pool, key: RunKey, stepId: string): Promis
   })
 }
 
+/** Whether any worker of this run came as far as its target. */
+export async function hasFence(pool: Pool, rollbackId: string): Promise<boolean> {
+  const text = "select 1 from stepback_ledger.fence where rollback_id = $1"
+  const { rowCount } = await withClient(pool, (client) => client.query(text, [rollbackId]), 20_000)
+  return rowCount === 1
+}
+
 /** The steps of a run that the ledger has. */
 export async function listEntries(pool: Pool, rollbackId: string): Promise<Set<string>> {
   const { rows } = await withClient(

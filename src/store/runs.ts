@@ -268,6 +268,15 @@ export function runStore(pool: Pool) {
             select stepback.edit_messages($1, key || '/') from over`,
           values: [id, end.state === "succeeded", `${id}/lost/`],
         },
+        // Whom nobody waits for any more is not asked any more.
+        {
+          text: `with closed as (
+              update stepback.confirmations set answer = 'stopped', answered_at = clock_timestamp()
+              where rollback_id = $1 and answer is null returning step_id, attempt, kind)
+            select stepback.edit_messages($1, concat_ws('/', $1, step_id, attempt, case kind when 'manual' then 'asked' else 'what_now' end))
+            from closed`,
+          values: [id],
+        },
         // Posted once; after a Retry it is edited.
         { text: "select stepback.edit_messages($1, $2)", values: [id, `${id}/analysis`] },
         {

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto"
 import { createIncarnation, outside, type Incarnation } from "../../playground/faults/incarnation.ts"
 import { approve } from "../../src/commands/approve.ts"
+import { stop } from "../../src/commands/cancel.ts"
 import type { Actor, Deps, People } from "../../src/commands/ports.ts"
 import { retry, skip } from "../../src/commands/reopen.ts"
 import { requestRollback } from "../../src/commands/request.ts"
@@ -21,6 +22,8 @@ export type Trial = {
   lives: (readonly string[])[]
   /** What a person found at the site when the blind step's outcome was unknown, and so decided. */
   decided: ("retry" | "skip")[]
+  /** Whether Stop was taken while it ran. */
+  stopped: boolean
 }
 
 const people: People = {
@@ -38,10 +41,17 @@ export const actorOf = (userId: string, requestKey: string): Actor => ({ userId,
 /** Each life is begun this often at the most before it is said that nothing moves. */
 const mostTurns = 40
 
-/** One rollback from its request to its end, in as many lives as it takes. */
-export async function tryDeaths(world: World, deaths: readonly number[]): Promise<Trial> {
+/**
+ * One rollback from its request to its end, in as many lives as it takes. `stopped`: after a death somebody presses Stop,
+ * so that its heir runs nothing more.
+ */
+export async function tryDeaths(
+  world: World,
+  deaths: readonly number[],
+  options: { stopped?: boolean } = {},
+): Promise<Trial> {
   await world.reset()
-  const trial: Trial = { id: randomUUID(), diedAt: [], lives: [], decided: [] }
+  const trial: Trial = { id: randomUUID(), diedAt: [], lives: [], decided: [], stopped: false }
   const begun: Incarnation[] = []
   for (let n = 0; ; n++) {
     const life = createIncarnation(deaths[n])
@@ -50,6 +60,16 @@ export async function tryDeaths(world: World, deaths: readonly number[]): Promis
     trial.lives.push(life.boundaries)
     if (end === "died") trial.diedAt.push(life.boundaries.at(-1) ?? "")
     life.end()
+    if (end === "died" && options.stopped === true) {
+      const now = await look(world, trial.id)
+      if (now !== null)
+        await stop(
+          now,
+          actorOf("U1ALICE", `${trial.id}/stop/${n}`),
+          depsOf(world, world.store, () => undefined),
+        )
+      trial.stopped ||= (await look(world, trial.id))?.stop_requested_at != null
+    }
     if (end !== "died") break
   }
   await Promise.all(begun.map((life) => life.settled()))
@@ -102,7 +122,7 @@ async function live(world: World, trial: Trial, begun: readonly Incarnation[]): 
     else if (["preparing", "approved", "running"].includes(now.state)) {
       await outside(() => expireLease(world, trial.id))
       await workshop.work(trial.id)
-    } else if (now.state === "failed" && (await outside(() => isUnknown(world, trial.id)))) {
+    } else if (!trial.stopped && now.state === "failed" && (await outside(() => isUnknown(world, trial.id)))) {
       // Whoever looks finds what is there after all that was on its way has come.
       await outside(() => Promise.all(begun.slice(0, -1).map((life) => life.settled())))
       await pressed(() => decide(now, world, trial, deps))

@@ -189,6 +189,75 @@ wait`)
   const read = (name: string) => readFile(join(folder, name), "utf8").catch(() => "")
 })
 
+describe("a run that is stopped when its worker has died between an effect and the word of it", () => {
+  const steps = {
+    add: '{ id: add, sql: "update counters set n = n + 1 where id = 1", expect: { rows: 1 } }',
+    remove: '{ id: remove, purge: { table: bad, where: "id < 4", at_most: 10, max_share: 100% } }',
+  }
+
+  it.each([
+    ["add", "succeeded", [{ table: "counters", did: "changed", rows: 1 }]],
+    ["remove", "failed", [{ table: "bad", did: "removed", rows: 3 }]],
+  ] as const)("tells what was done: %s", async (id, outcome, affected) => {
+    const [state, target] = await Promise.all([
+      freshState(),
+      freshTarget(`create table counters (id integer primary key, n integer not null); insert into counters values (1, 0);
+        create table bad (id integer primary key); insert into bad select generate_series(1, 3)`),
+    ])
+    const yaml = `version: 1
+environment: leftover
+title: Left over
+target: { postgres: "\${LEFT_URL}" }
+approve: { low: { count: 1, from: anyone }, medium: { count: 1, from: anyone }, high: { count: 1, from: anyone } }
+components: { all: { risk: low, steps: [${steps[id]}, { id: later, check: "select 1 as one" }] } }
+`
+    const { plan } = await checkPlanSource("leftover.yaml", yaml)
+    const plans = new Map(plan === null ? [] : [[plan.plan.environment, plan]])
+    const work = (store: Store) =>
+      createWorkshop(
+        {
+          store,
+          plans: { load: () => Promise.resolve({ plans, invalid: [] }) },
+          targets: createTargetPools(log),
+          environment: { LEFT_URL: target.url },
+          ring: () => undefined,
+          wakeOutbox: () => undefined,
+          newId: randomUUID,
+          stillAllowed: () => Promise.resolve(true),
+          log,
+        },
+        randomUUID(),
+      )
+    const { id: rollbackId } = await created(state.store, { environment: "leftover" })
+    await work(state.store).work(rollbackId)
+    const { round, digest } = await state.store.rollbacks.get(rollbackId)
+    await state.store.approvals.approve({ rollbackId, round, digest: digest ?? "", userId: "U2BOB", teamId: "T1" })
+
+    const silenced = Promise.withResolvers<void>()
+    const first = createIncarnation()
+    void first.live(async () => {
+      const store = createStore(createPool(state.url, { log }))
+      const recordStep = () => {
+        silenced.resolve()
+        return new Promise<never>(() => undefined)
+      }
+      await work({ ...store, runs: { ...store.runs, recordStep } }).work(rollbackId)
+    })
+    await silenced.promise
+    first.end()
+    expect(await state.store.runs.listSteps(rollbackId)).toEqual([])
+
+    await state.store.rollbacks.requestStop(rollbackId, "U2BOB")
+    await state.pool.query("update stepback.rollbacks set lease_until = now() - interval '1 second'")
+    await work(state.store).work(rollbackId)
+    expect(await state.store.rollbacks.get(rollbackId)).toMatchObject({ state: "stopped" })
+    const [told, ...others] = await state.store.runs.listSteps(rollbackId)
+    expect(told).toMatchObject({ stepId: id, attempt: 1, result: { outcome, affected } })
+    expect(others).toEqual([])
+    await Promise.all([state.pool.end(), target.stop()])
+  })
+})
+
 /** Notes the keys that it is given, and answers as it is told, else well. */
 async function startSite() {
   const keys: string[] = []

@@ -58,7 +58,7 @@ async function checksums(): Promise<Record<string, string>> {
 
 it(
   `${rows} rows with two levels of cascades, of every type: undo gives back each byte`,
-  { timeout: 300_000 },
+  { timeout: 1_200_000 },
   async () => {
     const step = await stepOf(purge)
     const before = await checksums()

@@ -73,7 +73,7 @@ async function countEffects(environment: string, rows: Row[], stage: StormStage,
       const times = (seen.get(`${what} ${step} ${row.run}`) ?? 0) / unit
       seen.delete(`${what} ${step} ${row.run}`)
       count.effects += times
-      const said = `${environment} R-${row.number} run ${row.run}: ${step} ${what} ${times} times, it says ${outcomes.join(", ") || "nothing"}`
+      const said = `${environment} R-${row.number} (${row.state}) run ${row.run}: ${step} ${what} ${times} times, it says ${outcomes.join(", ") || "nothing"}`
       const report = (kind: Violation["kind"]) => count.violations.push({ kind, what: "effect", said, id: row.id })
       if (times > 1) report("doubled")
       else if (outcomes.includes("succeeded") ? times !== 1 : times !== 0 && !mayHaveBeen(outcomes, step))

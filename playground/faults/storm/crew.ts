@@ -30,8 +30,8 @@ export type Crew = {
 }
 
 const preload = new URL("clock-preload.ts", import.meta.url).pathname
-/** Processes whose last words are kept. */
-const keptFallen = 60
+/** Processes whose words about rollbacks are kept. */
+const keptFallen = 500
 
 /** Two bots and three workers, and their successors. */
 export async function startCrew(environment: Record<string, string>): Promise<Crew> {
@@ -70,7 +70,7 @@ export async function startCrew(environment: Record<string, string>): Promise<Cr
       seat.frozen = false
       // 0: a terminal's Ctrl-C reaches them too.
       if (!expected.has(started) && how !== 0) crashes.push(`${seat.name} ended by itself (${how})`)
-      fallen.push({ name: `${seat.name} ${started.pid}`, lines: started.lines })
+      fallen.push({ name: `${seat.name} ${started.pid}`, lines: started.lines.filter((line) => "rollbackId" in line) })
       if (fallen.length > keptFallen) fallen.shift()
     }
   }

@@ -23,6 +23,8 @@ export type Report = {
   /** Kinds that this machine does not allow, each with the reason. */
   leftOut: string[]
   deeds: Record<string, number>
+  /** What people were answered, and how often. */
+  answers: Record<string, number>
   count: Count
   stuck: string[]
   crashes: string[]
@@ -70,6 +72,7 @@ export async function runStorm(options: StormOptions): Promise<Report> {
       thrown: { ...thrower.thrown, ...(clocks === 0 ? {} : { "started with another clock": clocks }) },
       leftOut: leftOut(stage),
       deeds: people.done,
+      answers: answersIn(stage),
       count,
       stuck: [...watch.stuck, ...left],
       crashes: stage.crew.crashes,
@@ -154,6 +157,15 @@ function leftOut(stage: StormStage): string[] {
     "why" in disk ? [`disk full, ${name}: ${disk.why}`] : [],
   )
   return stage.redis === null ? [...disks, "flush and redis-kill: this machine has no Redis"] : disks
+}
+
+function answersIn({ slack }: StormStage): Record<string, number> {
+  const answers: Record<string, number> = {}
+  for (const { text } of ["alice", "bob", "carol"].flatMap((user) => slack.ephemerals(user))) {
+    const alike = text.replace(/<[^>]*>/g, "…").replace(/\d+/g, "N")
+    answers[alike] = (answers[alike] ?? 0) + 1
+  }
+  return answers
 }
 
 /** Of the first few only: whoever wants all plays the seed again. */

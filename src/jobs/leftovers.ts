@@ -1,0 +1,110 @@
+import { setTimeout as pause } from "node:timers/promises"
+import type { Pool } from "pg"
+import { errorCode, errorMessage, isPassing, LostLeaseError } from "../errors.ts"
+import type { PlanStep } from "../plans/plan.ts"
+import type { StepResult } from "../rollback/facts.ts"
+import { endLeftover } from "../steps/command.ts"
+import { runStep } from "../steps/definitions.ts"
+import { findEntry, hasFence, listEntries, raiseFence } from "../steps/ledger.ts"
+import { purgedSoFar } from "../steps/purge-left.ts"
+import { leaseMs } from "./lease.ts"
+import { interrupted, recordResult } from "./run-steps.ts"
+import { contextOf, type RunState } from "./step-context.ts"
+import type { WorkDeps } from "./work.ts"
+
+/** How long a target that is away is waited for by a run that only wants to end. */
+const patienceMs = 15_000
+
+/**
+ * Before a run ends with steps that did not run: an earlier worker may have done one of them and died before it could
+ * say so. What the ledger has is reported, so that people hear of it and undo takes it back, and what had begun outside
+ * of it gets an outcome. Gives what is in doubt, when the ledger could not be asked.
+ */
+export async function reportLeftovers(state: RunState, deps: WorkDeps): Promise<string | null> {
+  const steps = state.run.components.flatMap((component) => component.steps)
+  for (const step of steps) if (hasBegun(step, state)) await reportBegun(step, state, deps)
+  const { pool } = state.target
+  const open = steps.filter((step) => mayBeLeft(step, state))
+  if (pool === null || open.length === 0) return null
+  const started = performance.now()
+  for (;;)
+    try {
+      // Whatever an earlier worker has on its way is over behind the fence.
+      if (!(await hasFence(pool, state.key.rollbackId))) return null
+      await raiseFence(pool, state.key)
+      const done = await listEntries(pool, state.key.rollbackId)
+      for (const step of open) if (done.has(step.id)) await report(step, pool, state, deps)
+      return null
+    } catch (error) {
+      if (error instanceof LostLeaseError || state.lease.lost()) throw error
+      const over = performance.now() - started > patienceMs || !isPassing(error)
+      if (over && (noLedger.has(errorCode(error)) || isFirst(state))) return null
+      if (over)
+        return `whether all that was done is on record is not known: ${state.secrets.redact(errorMessage(error))}`
+      await pause(500)
+    }
+}
+
+/** Nobody worked on this run before: it was claimed when it began, both by the database's clock. */
+function isFirst({ rollback: { started_at: startedAt, lease_until: leaseUntil } }: RunState): boolean {
+  return Date.parse(leaseUntil ?? "") - leaseMs - Date.parse(startedAt ?? "") < 1_000
+}
+
+/** Its intent is on record and no result: whoever had it died. */
+function hasBegun(step: PlanStep, { latest }: RunState): boolean {
+  return step.effect !== "transactional" && latest.get(step.id)?.result === null
+}
+
+/** A question is closed, a workflow that was started is found and ended, of anything else nobody knows the outcome. */
+async function reportBegun(step: PlanStep, state: RunState, deps: WorkDeps): Promise<void> {
+  const attempt = state.latest.get(step.id)?.attempt ?? 1
+  const context = { ...contextOf(step, attempt, state, deps), signal: AbortSignal.abort(), interrupted: true }
+  if (step.kind === "manual" || step.kind === "workflow")
+    return write(step, attempt, await runStep(step, context), state, deps)
+  endLeftover(await deps.store.runs.findProcess(state.rollback.id, step.id, attempt))
+  return write(step, attempt, interrupted(), state, deps)
+}
+
+/** There is no table, or no schema: nobody ever did anything there. */
+const noLedger = new Set(["42P01", "3F000"])
+
+/** A step with a transaction in the target that did not come to a good end, and of which this generation has not heard. */
+function mayBeLeft(step: PlanStep, { latest, rollback }: RunState): boolean {
+  const before = latest.get(step.id)
+  if (step.effect !== "transactional" || before?.result?.outcome === "succeeded") return false
+  return before?.result == null || before.generation < rollback.generation
+}
+
+async function report(step: PlanStep, pool: Pool, state: RunState, deps: WorkDeps): Promise<void> {
+  const before = state.latest.get(step.id)
+  const result = step.kind === "purge" ? await purged(step, pool, state) : await done(step, pool, state)
+  if (result === null) return
+  const attempt = (before?.attempt ?? 1) + (before?.result == null ? 0 : 1)
+  await write(step, attempt, result, state, deps)
+}
+
+async function write(
+  step: PlanStep,
+  attempt: number,
+  result: StepResult,
+  state: RunState,
+  deps: WorkDeps,
+): Promise<void> {
+  await recordResult(step, attempt, result, state, deps)
+  deps.log.warn({ step: step.id, attempt }, "a step of an earlier worker was reported at the end")
+}
+
+async function done(step: PlanStep, pool: Pool, { key }: RunState): Promise<StepResult | null> {
+  return (await findEntry(pool, key, step.id))?.result ?? null
+}
+
+/** What it removed is told unless it was: an earlier attempt may have reported as much. */
+async function purged(
+  step: Extract<PlanStep, { kind: "purge" }>,
+  pool: Pool,
+  { key, latest }: RunState,
+): Promise<StepResult | null> {
+  const result = await purgedSoFar(step, pool, key)
+  const told = latest.get(step.id)?.result?.rows ?? 0
+  return (result?.rows ?? 0) > told ? result : null
+}
