@@ -76,6 +76,7 @@ function createLane(owner: string, ask: () => Promise<boolean>): { lane: Lane; h
 /** Sends what lies in the outbox: in order per rollback, never twice, for as long as it takes. */
 export function createDelivery(deps: DeliveryDeps) {
   const cardEditedAt = new Map<string, number>()
+  let closing = false
 
   /** Serves one rollback; false when none has anything to say. */
   async function serveOne(): Promise<boolean> {
@@ -100,7 +101,8 @@ export function createDelivery(deps: DeliveryDeps) {
   /** Null when all is said; else how long to wait before going on. */
   async function serve(rollbackId: string, lane: Lane, hold: () => Promise<boolean>): Promise<number | null> {
     for (let round = 0; round < 200; round++) {
-      if (!(await hold())) return null
+      // A process that ends leaves the rest to another: the release of the lane says that there is more.
+      if (closing || !(await hold())) return null
       const rollback = await deps.store.rollbacks.get(rollbackId)
       const [row] = await deps.store.outbox.listUnsent(rollbackId)
       const cardDue = rollback.card_version > rollback.card_sent_version && rollback.card_state !== "lost"
@@ -132,7 +134,13 @@ export function createDelivery(deps: DeliveryDeps) {
     return Math.min(250 * 2 ** Math.min(attempts, 6), 10_000)
   }
 
-  return { serveOne }
+  return {
+    serveOne,
+    /** Ends what goes on after the message that is on its way. */
+    close: () => {
+      closing = true
+    },
+  }
 }
 
 export type Delivery = ReturnType<typeof createDelivery>

@@ -113,6 +113,7 @@ export function startLoops(options: {
     wakeOutbox,
     close: async () => {
       outbox.close()
+      options.delivery.close()
       await Promise.all([...loops, ...lanes].map((loop) => loop.close()))
     },
   }

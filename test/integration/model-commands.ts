@@ -332,7 +332,7 @@ export const commandArbitraries: fc.Arbitrary<Command>[] = [
 
 /** Where a sequence begins: chance alone is seldom far enough into a rollback's life for what is delicate there. */
 export const scenes: Record<string, (environment: Environment) => Command[]> = {
-  waiting: (environment) => [request(environment, "U0ALICE"), work(0)],
+  waiting: (environment) => [request(environment, "U0ALICE"), work(0), pressed("approve", "U0ALICE", 0)],
   running: (environment) => [
     ...(scenes["waiting"]?.(environment) ?? []),
     pressedRightly("approve", 0, 0),
@@ -345,7 +345,12 @@ export const scenes: Record<string, (environment: Environment) => Command[]> = {
     work(0),
   ],
   failed: (environment) => [...(scenes["running"]?.(environment) ?? []), answer(true, 0), answer(false, 0)],
-  skipped: (environment) => [...(scenes["failed"]?.(environment) ?? []), pressedRightly("skip", 1, 0), work(0)],
+  skipped: (environment) => [
+    ...(scenes["failed"]?.(environment) ?? []),
+    pressedRightly("skip", 1, 0),
+    work(0),
+    ...members.map((who) => pressed("approve", who, 0)),
+  ],
 }
 
 function mostlyTrue(): fc.Arbitrary<boolean> {

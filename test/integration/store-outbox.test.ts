@@ -131,6 +131,45 @@ describe("delivery", () => {
     expect(shown.get(key)).toBe("answered")
     expect(await store.outbox.listUnsent(id)).toEqual([])
   })
+
+  it("of a process that ends stops behind the message that is on its way; another goes on at once", async () => {
+    await quiet()
+    const { id } = await created(store)
+    for (const name of ["a", "b", "c"])
+      await store.outbox.enqueue(id, `${id}/text/${name}`, { kind: "text", text: name })
+    const posted: string[] = []
+    const deliveryOf = (heard: () => void) => {
+      const taken = () => Promise.resolve({ kind: "sent", channel: "C1", ts: String(posted.length) } as const)
+      const sender: Sender = {
+        post: ({ key }) => {
+          posted.push(key)
+          heard()
+          return taken()
+        },
+        update: taken,
+        find: () => Promise.resolve({ kind: "none" }),
+        upload: taken,
+        permalink: () => Promise.resolve(null),
+      }
+      const log = createLogger({ level: "silent", role: "bot" })
+      return createDelivery({
+        store,
+        sender,
+        draw: () => ({ text: "x" }),
+        document: () => null,
+        newId: randomUUID,
+        log,
+      })
+    }
+    const ending = deliveryOf(() => {
+      if (posted.length === 2) ending.close()
+    })
+    await ending.serveOne()
+    expect(posted).toHaveLength(2)
+    expect(await deliveryOf(() => undefined).serveOne()).toBe(true)
+    expect(posted.slice(-3)).toEqual(["a", "b", "c"].map((name) => `${id}/text/${name}`))
+    expect(posted).toHaveLength(4)
+  })
 })
 
 async function waitingForLock(on: Pool): Promise<void> {
