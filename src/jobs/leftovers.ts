@@ -1,5 +1,4 @@
 import { setTimeout as pause } from "node:timers/promises"
-import type { Pool } from "pg"
 import { errorCode, errorMessage, isPassing, LostLeaseError } from "../errors.ts"
 import type { PlanStep } from "../plans/plan.ts"
 import type { StepResult } from "../rollback/facts.ts"
@@ -11,6 +10,8 @@ import { leaseMs } from "./lease.ts"
 import { interrupted, recordResult } from "./run-steps.ts"
 import { contextOf, type RunState } from "./step-context.ts"
 import type { WorkDeps } from "./work.ts"
+
+type Pool = NonNullable<RunState["target"]["pool"]>
 
 /** How long a target that is away is waited for by a run that only wants to end. */
 const patienceMs = 15_000

@@ -148,6 +148,8 @@ describe("delivery", () => {
         },
         update: taken,
         find: () => Promise.resolve({ kind: "none" }),
+        findFile: () => Promise.resolve({ kind: "none" }),
+        remove: () => Promise.resolve(true),
         upload: taken,
         permalink: () => Promise.resolve(null),
       }
