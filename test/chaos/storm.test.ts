@@ -8,7 +8,7 @@ import { runStorm } from "../../playground/faults/storm/storm.ts"
 const seed = Number(process.env["STORM_SEED"] ?? 20_261_125)
 const lastsMs = 45_000
 
-it("a short storm loses nothing, doubles nothing and leaves nothing stuck", { timeout: 480_000 }, async () => {
+it("a short storm loses nothing, doubles nothing and leaves nothing stuck", { timeout: 900_000 }, async () => {
   console.log(`storm of ${lastsMs / 1000} s, STORM_SEED=${seed}`)
   const report = await runStorm({ seed, lastsMs, kinds: faultKinds, tell: (line) => console.log(line) })
   for (const line of [...report.leftOut.map((why) => `left out: ${why}`), ...report.lines, describeReport(report)])
@@ -27,7 +27,7 @@ it("a short storm loses nothing, doubles nothing and leaves nothing stuck", { ti
   expect(report.count.replies).toBeGreaterThan(0)
 })
 
-it("what is lost, doubled or out of order is counted", { timeout: 480_000 }, async () => {
+it("what is lost, doubled or out of order is counted", { timeout: 900_000 }, async () => {
   const report = await runStorm({
     seed,
     lastsMs: 10_000,

@@ -7,7 +7,7 @@ export const gaps = {
   /** The link of a COMMIT is cut, before it arrives or before its answer does. */
   cut: 1.9,
   /** SIGSTOP of a worker past its lease, now and then of a bot. */
-  freeze: 9,
+  freeze: 7.5,
   /** FLUSHALL. */
   flush: 9,
   /** Redis is killed; it comes back at once or after a while, and empty. */

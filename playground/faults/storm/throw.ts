@@ -121,7 +121,7 @@ async function freeze(fault: Fault, scene: Scene): Promise<void> {
   if (found?.seat === undefined) return
   await pause(fault.when * 100)
   // The lease ends after 6 s, the lane of an outbox after 8 s.
-  if (await stage.crew.freeze(found.seat, 6_500 + fault.long * 3_500)) count(`freeze ${role}`)
+  if (await stage.crew.freeze(found.seat, 6_500 + fault.long * 2_500)) count(`freeze ${role}`)
 }
 
 async function twice(fault: Fault, { stage, seed, count }: Scene): Promise<void> {
