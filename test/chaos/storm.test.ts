@@ -6,7 +6,7 @@ import { runStorm } from "../../playground/faults/storm/storm.ts"
 
 /** As it is printed, it plays the same faults again. The long storm is `npm run storm`. */
 const seed = Number(process.env["STORM_SEED"] ?? 20_261_125)
-const lastsMs = 45_000
+const lastsMs = 30_000
 
 it("a short storm loses nothing, doubles nothing and leaves nothing stuck", { timeout: 900_000 }, async () => {
   console.log(`storm of ${lastsMs / 1000} s, STORM_SEED=${seed}`)
