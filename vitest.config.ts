@@ -32,7 +32,7 @@ function project(
 }
 
 const projects: Project[] = [
-  { name: "unit", timeout: 5_000 },
+  { name: "unit", timeout: 30_000 },
   { name: "lint", timeout: 60_000, sequential: true },
   { name: "integration", timeout: 30_000, postgres: true },
   { name: "e2e", timeout: 60_000, postgres: true },
