@@ -66,3 +66,8 @@ export function isPassing(error: unknown): boolean {
     errorMessage(error),
   )
 }
+
+/** Disk or memory of the server are used up: nothing of what was asked for happened, and it passes when there is room. */
+export function isOutOfRoom(error: unknown): boolean {
+  return ["53100", "53200"].includes(errorCode(error))
+}

@@ -1,4 +1,4 @@
-import { errorMessage, isPassing, LostLeaseError } from "../errors.ts"
+import { errorMessage, isOutOfRoom, isPassing, LostLeaseError } from "../errors.ts"
 import type { Logger } from "../log.ts"
 import type { StepKind, StepOutcome } from "../rollback/facts.ts"
 import type { Plans } from "../commands/ports.ts"
@@ -67,7 +67,7 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
 
   /** What fails in the same way each time it is taken up is ended, with its reason, instead of taken up for good. */
   async function giveUp(claimed: StoredRollback, error: unknown): Promise<void> {
-    if (isPassing(error) || claimed.epoch < takenUpAtMost) return
+    if (isPassing(error) || isOutOfRoom(error) || claimed.epoch < takenUpAtMost) return
     const to = claimed.state === "preparing" ? "cancelled" : "failed"
     const reason = `it could not be worked on: ${errorMessage(error)}`.slice(0, 500)
     await deps.store.rollbacks

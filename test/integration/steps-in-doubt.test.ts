@@ -153,6 +153,18 @@ components: { all: { risk: low, steps: [${step}] } }
     expect(new Set(site.keys).size).toBe(2)
   })
 
+  it("keeps its result while the state's disk is full: what is blind is not in doubt because of it", async () => {
+    const { id, plan } = await approved(post.replace("effect: keyed", "effect: blind"))
+    let full = 3
+    const recordStep: Store["runs"]["recordStep"] = (...parts) =>
+      full-- > 0
+        ? Promise.reject(Object.assign(new Error("could not extend file: No space left on device"), { code: "53100" }))
+        : state.store.runs.recordStep(...parts)
+    await workshopOf({ ...state.store, runs: { ...state.store.runs, recordStep } }, plan).work(id)
+    expect(await outcomes(id)).toEqual(["1 succeeded"])
+    expect(site.keys).toHaveLength(1)
+  })
+
   it("is a program that goes on after its worker died: its group is ended before it is begun again, under its key", async () => {
     // The first lasts, with a child of its own; whoever follows tells whether one of them is still there.
     await script(`echo "$IDEMPOTENCY_KEY" >> keys
