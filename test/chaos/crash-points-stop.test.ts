@@ -27,10 +27,11 @@ async function violations({ id, diedAt }: Trial): Promise<string[]> {
     [id],
   )
   for (const step of new Set(entries.rows.map((entry) => entry.step))) {
+    // A purge that has only begun has removed nothing; its rows are counted below.
+    if (step === "remove") continue
     const newest = runs.findLast((run) => run.stepId === step)?.result
     if (newest == null) found.push(`${step} is in the ledger, and nothing of it on record`)
-    else if (step !== "remove" && newest.outcome !== "succeeded")
-      found.push(`${step} was done, on record: ${newest.outcome}`)
+    else if (newest.outcome !== "succeeded") found.push(`${step} was done, on record: ${newest.outcome}`)
   }
   const gone = 16 - (await count(world, "orders where bad"))
   const told = runs.findLast((run) => run.stepId === "remove")?.result?.affected ?? []
