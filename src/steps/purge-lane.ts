@@ -14,6 +14,9 @@ import { looking, statement, withClient } from "./target.ts"
 const sweptAtOnce = 1_000
 /** Places that are asked for at once: they are kept in memory. */
 const placesAtOnce = 50_000
+/** A look that found some and took longer is followed by another, since more may have come behind it; so often at the most. */
+const lookAgainMs = 250
+const mostLooks = 3
 /** The lease renews itself; between batches it is asked no more often than this, since the asking is a commit. */
 const askEveryMs = 250
 const patienceMs = 90_000
@@ -70,7 +73,8 @@ async function tryBatch(purge: Purge, at: Removal, attempt: number, held: { rows
 export async function sweep(purge: Purge): Promise<number> {
   let left = 0
   for (const leaf of purge.family.leaves)
-    for (;;) {
+    for (let looks = 1; ;) {
+      const began = performance.now()
       const before = purge.progress.rows()
       const limit = Math.min(purge.progress.room(), placesAtOnce)
       const { found, places } = await look(purge, leaf, limit)
@@ -78,6 +82,7 @@ export async function sweep(purge: Purge): Promise<number> {
       const still = found - (purge.progress.rows() - before)
       // As long as each look finds more than it may keep in mind, and may take what it finds.
       if (found > places.length && places.length === placesAtOnce && still < found) continue
+      if (found > 0 && performance.now() - began > lookAgainMs && looks++ < mostLooks) continue
       left += still
       break
     }
@@ -104,7 +109,6 @@ async function look(purge: Purge, leaf: TableFacts, limit: number): Promise<{ fo
   if (!pool) return { found: 0, places: [] }
   const name = escapeIdentifier(progress.table)
   const used = bindUsed(
-    // Aggregates may scan in parallel; a LIMIT would not.
     `select count(*)::int as found, coalesce((array_agg(${name}.ctid))[1:${limit}]::text[], '{}') as places
        from only ${leaf.relation} as ${name} where (${step.where})`,
     values,

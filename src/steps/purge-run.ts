@@ -16,7 +16,7 @@ import { failure, sqlFailure, stepResult, type RunContext } from "./step.ts"
 import { looking, statement, withClient } from "./target.ts"
 
 /** A batch holds up another writer for as long as it takes: this is aimed at. */
-const batchAimMs = 40
+const batchAimMs = 45
 /** Transactions at once, over different pages: one waits for its commit while the other works. */
 const lanes = 2
 
@@ -161,11 +161,11 @@ function refused(code: string, message: string): StepResult {
   return stepResult({ outcome: "failed", failure: failure(code, message) })
 }
 
-/** Pages of about a third of the plan's batch, to begin with: the pace is found from there. */
+/** Pages of about the plan's batch, to begin with: the pace is found from there. */
 function firstPages(rows: number, endPages: readonly number[], batchRows: number): number {
   const pages = endPages.reduce((sum, n) => sum + n, 0)
   const perPage = Math.max(1, rows / Math.max(1, pages))
-  return Math.max(1, Math.floor(batchRows / 3 / perPage))
+  return Math.max(1, Math.floor(batchRows / perPage))
 }
 
 function adapt(pages: number, ms: number): number {
