@@ -113,7 +113,9 @@ async function look(purge: Purge, leaf: TableFacts, limit: number): Promise<{ fo
        from only ${leaf.relation} as ${name} where (${step.where})`,
     values,
   )
-  const { rows } = await looking(pool, step.timeoutMs, (client) => statement(client, used.text, used.values))
+  const { rows } = await patiently(context, () =>
+    looking(pool, step.timeoutMs, (client) => statement(client, used.text, used.values)),
+  )
   return rows[0] as { found: number; places: string[] }
 }
 
