@@ -52,7 +52,10 @@ async function main(environment: Record<string, string | undefined>): Promise<vo
         process.exit(0)
       }, drainMs + 2_000).unref()
       started.close().then(
-        () => process.exit(0),
+        () => {
+          log.info("drained")
+          process.exit(0)
+        },
         (err: unknown) => {
           log.error({ err }, "drain failed")
           process.exit(1)
