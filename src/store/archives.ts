@@ -6,14 +6,17 @@ import { storable } from "./rows.ts"
 /** Which ended runs still keep something in their targets. */
 export function archiveStore(pool: Pool) {
   return {
-    /** Ended runs whose time of keeping is over; the plan's own time is in the frozen run, in ms. */
+    /**
+     * Ended runs whose time of keeping is over, in any order: those whose target stays away must not stand before the
+     * others for ever. The plan's own time is in the frozen run, in ms.
+     */
     async listOverdue(limit: number): Promise<string[]> {
       const { rows } = await pool.query<{ id: string }>(
         `select id from stepback.rollbacks
          where archive_removed_at is null and started_at is not null
            and state not in ('preparing', 'awaiting_approval', 'approved', 'running') and frozen is not null and ended_at < now() - interval '1 minute'
            and ended_at + (frozen::jsonb ->> 'keepMs')::float8 * interval '1 millisecond' < now()
-         order by ended_at limit $1`,
+         order by random() limit $1`,
         [limit],
       )
       return rows.map((row) => row.id)
