@@ -38,11 +38,14 @@ export async function sendOnce(
   }
   if (!(await message.mark()) || !lane.isOurs()) return overtaken
   const sent = await message.post()
-  if (sent.kind !== "sent" || (!inDoubt && lane.isOurs())) return sent
+  const ours = lane.isOurs()
+  // Not heard of, by the one that may send: it stays marked and is looked for at the next attempt.
+  if (sent.kind === "refused" || sent.kind === "limited" || (sent.kind === "unknown" && ours)) return sent
+  if (sent.kind === "sent" && !inDoubt && ours) return sent
   const known = await keepOne(message, sender)
   if (known.kind === "unknown") return { kind: "unknown", error: "could not look whether the message stands twice" }
   if (!lane.isOurs()) return overtaken
-  return known.kind === "found" ? { ...sent, ts: known.ts } : sent
+  return known.kind === "found" && sent.kind === "sent" ? { ...sent, ts: known.ts } : sent
 }
 
 /** Looks for a message; of several the first stays and the others are taken back. */

@@ -80,6 +80,27 @@ it("takes its own message back when it was frozen in the post and another has po
   expect(sent.kind).toBe("unknown")
 })
 
+it("takes its own message back when it was frozen in the post and did not hear that it arrived", async () => {
+  const slack = thread()
+  let ours = true
+  const frozen = {
+    ...message(slack, false),
+    post: async (): Promise<Sent> => {
+      ours = false
+      await slack.write()
+      await slack.write()
+      return { kind: "unknown", error: "socket hang up" }
+    },
+  }
+  const sent = await sendOnce(
+    frozen,
+    lane(() => ours),
+    slack.sender,
+  )
+  expect(slack.standing).toEqual([1])
+  expect(sent.kind).toBe("unknown")
+})
+
 it("takes its own message back when the frozen one wakes between its look and its post", async () => {
   const slack = thread()
   const heir = {
