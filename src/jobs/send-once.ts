@@ -13,8 +13,8 @@ const overtaken: Sent = { kind: "unknown", error: "another process sends for thi
 /**
  * Sends a message that must stand in Slack once, where nothing keeps a second one out. It is marked first, by the owner
  * of the lane alone, and looked for when it was marked before. A process that was frozen between its mark and its post
- * may still post when it wakes, beside the one that took over: so whoever posts in doubt looks afterwards too, and the
- * first of twins stays.
+ * may still post when it wakes, beside the one that took over: so whoever posts in doubt, or was overtaken in the
+ * post and may not have heard of it, looks afterwards too, and the first of twins stays.
  */
 export async function sendOnce(
   message: {
@@ -38,14 +38,13 @@ export async function sendOnce(
   }
   if (!(await message.mark()) || !lane.isOurs()) return overtaken
   const sent = await message.post()
-  const ours = lane.isOurs()
-  // Not heard of, by the one that may send: it stays marked and is looked for at the next attempt.
-  if (sent.kind === "refused" || sent.kind === "limited" || (sent.kind === "unknown" && ours)) return sent
-  if (sent.kind === "sent" && !inDoubt && ours) return sent
+  if (sent.kind === "refused" || sent.kind === "limited") return sent
+  // While the lane is ours, what was not heard of stays marked and is looked for at the next attempt.
+  if (lane.isOurs() && (sent.kind === "unknown" || !inDoubt)) return sent
   const known = await keepOne(message, sender)
   if (known.kind === "unknown") return { kind: "unknown", error: "could not look whether the message stands twice" }
-  if (!lane.isOurs()) return overtaken
-  return known.kind === "found" && sent.kind === "sent" ? { ...sent, ts: known.ts } : sent
+  if (sent.kind === "unknown" || !lane.isOurs()) return overtaken
+  return known.kind === "found" ? { ...sent, ts: known.ts } : sent
 }
 
 /** Looks for a message; of several the first stays and the others are taken back. */

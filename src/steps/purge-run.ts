@@ -57,7 +57,8 @@ export async function runPurge(step: PurgeStep, context: RunContext): Promise<St
   const breathe = breathing(context, () => ({ rows: progress.rows(), of: matched }))
   const purge: Purge = { step, context, family, values, progress, breathe }
   if (!kept.beginning) await patiently(context, () => begin(purge, beginning))
-  return goThrough(purge, firstPages(total, beginning.pages, step.batch))
+  // Rows that take others along take longer: as many in all.
+  return goThrough(purge, firstPages(total, beginning.pages, step.batch / listedKin(family).length))
 }
 
 /** Rows that earlier batches took. */

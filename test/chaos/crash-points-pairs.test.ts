@@ -1,4 +1,3 @@
-import { setTimeout as pause } from "node:timers/promises"
 import { afterAll, beforeAll, expect, it } from "vitest"
 import { startPostgres, type Postgres } from "../../playground/postgres.ts"
 import { violationsOf } from "./crash-points-checks.ts"
@@ -44,12 +43,9 @@ async function tryAll(all: number[][], heard: (deaths: number[], trial: Trial) =
           heard(deaths, trial)
         } catch (error) {
           wrong.push(`${deaths.join(",")}: ${String(error)}`)
-          // What lies in this world's way is left there. A machine that is busy is given time.
+          // What lies in this world's way is left there. On a busy machine a connection may come too late: once more.
           await world.stop()
-          worlds[n] = await startWorld(postgres).catch(async () => {
-            await pause(5_000)
-            return startWorld(postgres)
-          })
+          worlds[n] = await startWorld(postgres).catch(() => startWorld(postgres))
         }
       }
     }),
@@ -96,5 +92,6 @@ it(
       `crash points: a run has ${points}; ${singles.length} tried alone and ${pairs.length} pairs (in ${both} both died, in ${decided} a person decided), ${wrong.length} violations, ${seconds} s`,
     )
     expect(wrong).toEqual([])
+    expect(both).toBeGreaterThan(0)
   },
 )

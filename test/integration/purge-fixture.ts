@@ -27,7 +27,7 @@ export const fill = `
   insert into days select n, date '2026-01-01' + n % 59, case when n % 4 = 0 then 'bad' else 'good' end from generate_series(1, 1000) n;
   insert into day_notes select id, id, day from days where id % 8 = 0`
 
-export type Options = { table?: string; cascade?: string; more?: string; expect?: string }
+export type Options = { table?: string; where?: string; cascade?: string; more?: string; expect?: string }
 
 /** A target with orders and what hangs on them, and what tests ask of it. */
 export async function startOrders() {
@@ -35,12 +35,13 @@ export async function startOrders() {
   /** `batch: 50`: some 200 rows are several transactions. */
   const purgeOf = ({
     table = "orders",
+    where = "kind = 'bad'",
     cascade = "lines, parcels, calls",
     more = "",
     expect: rows = "rehearsed",
   }: Options = {}) =>
     stepOf(
-      `- { id: p, purge: { table: ${table}, where: "kind = 'bad'", cascade: [${cascade}], at_most: 5000, max_share: 30%, batch: 50 ${more} }, expect: { rows: ${rows} } }`,
+      `- { id: p, purge: { table: ${table}, where: "${where}", cascade: [${cascade}], at_most: 5000, max_share: 30%, batch: 50 ${more} }, expect: { rows: ${rows} } }`,
     )
 
   async function rehearse(
@@ -70,10 +71,12 @@ export async function startOrders() {
     return found
   }
 
-  async function waitingForLock(): Promise<void> {
+  /** Resolves when a statement of ours waits for a lock; one with these words in it, when they are given. */
+  async function waitingForLock(words = ""): Promise<void> {
     for (;;) {
       const { rows } = await target.admin.query(
-        "select 1 from pg_stat_activity where datname = current_database() and application_name = 'stepback' and wait_event_type = 'Lock'",
+        "select 1 from pg_stat_activity where datname = current_database() and application_name = 'stepback' and wait_event_type = 'Lock' and position($1 in query) > 0",
+        [words],
       )
       if (rows.length > 0) return
     }

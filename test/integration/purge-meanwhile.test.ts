@@ -33,6 +33,27 @@ describe("rows that arrive while it goes on", () => {
     expect(await count("orders where kind = 'bad'")).toBe(30)
   })
 
+  it("behind a slow look are found by the next one; a look whose link breaks is taken again", async () => {
+    const { admin } = orders.target
+    await admin.query(`create or replace function waits() returns boolean stable language plpgsql as $$ begin
+      if current_query() like '%as found%' then perform pg_advisory_xact_lock_shared(77); end if; return true; end $$`)
+    const gate = await admin.connect()
+    await gate.query("select pg_advisory_lock(77)")
+    // Wide ones, for which the last page has no room: batches do not meet them.
+    const wide = "insert into orders select n, 'bad', repeat('x', 1900) from generate_series(3001, 3005) n"
+    const looking = slowly(() => admin.query(wide), { where: "kind = 'bad' and waits()" })
+    await orders.waitingForLock("as found")
+    const looks = "datname = current_database() and application_name = 'stepback' and query like '%as found%'"
+    await admin.query(`select pg_terminate_backend(pid, 10000) from pg_stat_activity where ${looks}`)
+    await orders.waitingForLock("as found")
+    await arrive(3006, 3006)
+    // How long a look takes is what is tried here.
+    await gate.query("select pg_sleep(0.3); select pg_advisory_unlock(77)")
+    gate.release()
+    expect((await looking).result).toMatchObject({ outcome: "succeeded", rows: 206, issues: [] })
+    expect(await count("orders where kind = 'bad'")).toBe(0)
+  })
+
   it("of an unlisted table stop it: what is gone by then is told and kept", async () => {
     await orders.target.admin.query("truncate calls")
     const { result, context } = await slowly(

@@ -54,52 +54,35 @@ it("does not post what it may not mark", async () => {
   expect(slack.standing).toEqual([])
 })
 
-it("takes its own message back when it was frozen in the post and another has posted meanwhile", async () => {
-  const slack = thread()
-  let ours = true
-  const frozen = {
-    ...message(slack, false),
-    post: async () => {
-      ours = false
-      const heir = await sendOnce(
-        message(slack, true),
-        lane(() => true),
-        slack.sender,
-      )
-      expect(heir).toMatchObject({ kind: "sent", ts: "1" })
-      return slack.write()
-    },
-  }
-  const sent = await sendOnce(
-    frozen,
-    lane(() => ours),
-    slack.sender,
-  )
-  expect(slack.standing).toEqual([1])
-  // What stands is the heir's to record.
-  expect(sent.kind).toBe("unknown")
-})
-
-it("takes its own message back when it was frozen in the post and did not hear that it arrived", async () => {
-  const slack = thread()
-  let ours = true
-  const frozen = {
-    ...message(slack, false),
-    post: async (): Promise<Sent> => {
-      ours = false
-      await slack.write()
-      await slack.write()
-      return { kind: "unknown", error: "socket hang up" }
-    },
-  }
-  const sent = await sendOnce(
-    frozen,
-    lane(() => ours),
-    slack.sender,
-  )
-  expect(slack.standing).toEqual([1])
-  expect(sent.kind).toBe("unknown")
-})
+it.each(["heard", "not heard"])(
+  "takes its own message back when it was frozen in the post and another has posted meanwhile, its answer %s",
+  async (answer) => {
+    const slack = thread()
+    let ours = true
+    const frozen = {
+      ...message(slack, false),
+      post: async (): Promise<Sent> => {
+        ours = false
+        const heir = await sendOnce(
+          message(slack, true),
+          lane(() => true),
+          slack.sender,
+        )
+        expect(heir).toMatchObject({ kind: "sent", ts: "1" })
+        const own = await slack.write()
+        return answer === "heard" ? own : { kind: "unknown", error: "socket hang up" }
+      },
+    }
+    const sent = await sendOnce(
+      frozen,
+      lane(() => ours),
+      slack.sender,
+    )
+    expect(slack.standing).toEqual([1])
+    // What stands is the heir's to record.
+    expect(sent.kind).toBe("unknown")
+  },
+)
 
 it("takes its own message back when the frozen one wakes between its look and its post", async () => {
   const slack = thread()
