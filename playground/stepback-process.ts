@@ -1,5 +1,7 @@
 import { spawn, type ChildProcess } from "node:child_process"
 import { once } from "node:events"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { createInterface } from "node:readline"
 
 /** A Stepback process, started the way a user starts it. */
@@ -18,6 +20,14 @@ export type StepbackProcess = {
 
 const main = new URL("../src/main.ts", import.meta.url).pathname
 const keptLines = 5_000
+/** Where Node itself would put it: of a start's 1.8 s of processor time 0.6 s are the reading of sources. */
+const compileCache = join(tmpdir(), "node-compile-cache")
+
+/** Fills Node's cache of compiled sources, which a process does that ends by itself: killed ones leave nothing there. */
+export async function warmUp(): Promise<void> {
+  const child = spawn(process.execPath, [main], { env: { NODE_COMPILE_CACHE: compileCache }, stdio: "ignore" })
+  await once(child, "exit")
+}
 
 /**
  * Starts `src/main.ts` with this environment and nothing else of ours, and waits until it says that it has started.
@@ -28,7 +38,13 @@ export async function startStepback(
   nodeArguments: string[] = [],
 ): Promise<StepbackProcess> {
   const child = spawn(process.execPath, [...nodeArguments, main], {
-    env: { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "", PORT: "0", ...environment },
+    env: {
+      PATH: process.env["PATH"] ?? "",
+      HOME: process.env["HOME"] ?? "",
+      PORT: "0",
+      NODE_COMPILE_CACHE: compileCache,
+      ...environment,
+    },
     stdio: ["ignore", "pipe", "pipe"],
   })
   const lines: Record<string, unknown>[] = []

@@ -5,7 +5,7 @@ import type { RollbackView } from "../rollback/facts.ts"
 import type { OutboxRow } from "../store/outbox.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import type { DeliveryDeps, Drawn, Sent } from "./deliver.ts"
-import { sendOnce, type Lane } from "./send-once.ts"
+import { firstLookMs, sendOnce, type Lane } from "./send-once.ts"
 
 /** Posts the card, or edits the one that is there. */
 export async function sendCard(rollback: StoredRollback, lane: Lane, deps: DeliveryDeps): Promise<Sent> {
@@ -25,6 +25,8 @@ export async function sendCard(rollback: StoredRollback, lane: Lane, deps: Deliv
             inDoubt: rollback.card_state === "sending",
             look: () => sender.find({ channel, threadTs: null, key, since: rollback.created_at }),
             mark: () => store.outbox.markCardSending(rollback.id, lane.owner),
+            planLook: () =>
+              store.outbox.planLook(rollback.id, { seq: 0, channel, threadTs: null, fileName: null }, firstLookMs),
             post: () => orPlain(drawn, (form) => sender.post({ channel, threadTs: null, key, drawn: form }), log),
           },
           lane,
@@ -119,6 +121,8 @@ async function sendFile(
             inDoubt: row.state === "sending",
             look: () => sender.findFile({ ...to, name: file.name, since: rollback.created_at }),
             mark: () => store.outbox.markSending(rollback.id, row.seq, lane.owner),
+            planLook: () =>
+              store.outbox.planLook(rollback.id, { ...to, seq: row.seq, fileName: file.name }, firstLookMs),
             post: () => sender.upload({ ...to, ...file }),
           },
           lane,
@@ -152,6 +156,8 @@ async function postRow(
       inDoubt: row.state === "sending",
       look: () => sender.find({ channel, threadTs, key: row.key, since: rollback.created_at }),
       mark: () => store.outbox.markSending(rollback.id, row.seq, lane.owner),
+      planLook: () =>
+        store.outbox.planLook(rollback.id, { seq: row.seq, channel, threadTs, fileName: null }, firstLookMs),
       post: () => orPlain(drawn, (form) => sender.post({ channel, threadTs, key: row.key, drawn: form }), log),
     },
     lane,

@@ -3,7 +3,7 @@ import { isLive } from "../rollback/states.ts"
 import type { Analysis, Confirmation, Escalation, Message, RollbackView } from "../rollback/facts.ts"
 import type { Store } from "../store/store.ts"
 import { sendCard, sendRow } from "./deliver-message.ts"
-import type { Lane } from "./send-once.ts"
+import { lookAgain, type Lane } from "./send-once.ts"
 
 /** A message as it goes out; opaque here. */
 export type Drawn = { text: string; blocks?: unknown[] }
@@ -108,30 +108,25 @@ export function createDelivery(deps: DeliveryDeps) {
       const cardDue = rollback.card_version > rollback.card_sent_version && rollback.card_state !== "lost"
       if (!cardDue && !row) {
         if (!isLive(rollback.state)) cardEditedAt.delete(rollbackId)
-        return null
+        const looked = await lookAgain(rollback, deps)
+        if (looked === null) return null
+        if (looked.kind !== "sent") return settle(looked, rollbackId, deps)
+        continue
       }
       const first = rollback.card_state === "none" || rollback.card_state === "sending"
       const early = rollback.state === "running" ? (cardEditedAt.get(rollbackId) ?? 0) + cardEveryMs - Date.now() : 0
       if (cardDue && (first || early <= 0)) {
         cardEditedAt.set(rollbackId, Date.now())
-        const wait = await settle(await sendCard(rollback, lane, deps), rollbackId)
+        const wait = await settle(await sendCard(rollback, lane, deps), rollbackId, deps)
         if (wait !== null) return wait
       }
       if (row) {
         const fresh = await deps.store.rollbacks.get(rollbackId)
-        const wait = await settle(await sendRow(fresh, row, lane, deps), rollbackId)
+        const wait = await settle(await sendRow(fresh, row, lane, deps), rollbackId, deps)
         if (wait !== null) return wait
       } else if (cardDue && early > 0) return early
     }
     return 0
-  }
-
-  async function settle(sent: Sent, rollbackId: string): Promise<number | null> {
-    if (sent.kind === "sent" || sent.kind === "refused") return null
-    if (sent.kind === "limited") return sent.waitMs
-    const attempts = await deps.store.outbox.deliveryAttempts(rollbackId)
-    deps.log.warn({ rollbackId, attempt: attempts + 1, slackError: sent.error }, "Slack did not take a message")
-    return Math.min(250 * 2 ** Math.min(attempts, 6), 10_000)
   }
 
   return {
@@ -141,6 +136,15 @@ export function createDelivery(deps: DeliveryDeps) {
       closing = true
     },
   }
+}
+
+/** Null when that is said; else how long to wait before the next attempt, in ms. */
+async function settle(sent: Sent, rollbackId: string, deps: DeliveryDeps): Promise<number | null> {
+  if (sent.kind === "sent" || sent.kind === "refused") return null
+  if (sent.kind === "limited") return sent.waitMs
+  const attempts = await deps.store.outbox.deliveryAttempts(rollbackId)
+  deps.log.warn({ rollbackId, attempt: attempts + 1, slackError: sent.error }, "Slack did not take a message")
+  return Math.min(250 * 2 ** Math.min(attempts, 6), 10_000)
 }
 
 export type Delivery = ReturnType<typeof createDelivery>

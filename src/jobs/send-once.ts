@@ -1,4 +1,5 @@
-import type { Found, Sender, Sent } from "./deliver.ts"
+import type { StoredRollback } from "../store/rows.ts"
+import type { DeliveryDeps, Found, Sender, Sent } from "./deliver.ts"
 
 /** The right to send for one rollback, as far as this process can tell without asking. */
 export type Lane = {
@@ -14,7 +15,8 @@ const overtaken: Sent = { kind: "unknown", error: "another process sends for thi
  * Sends a message that must stand in Slack once, where nothing keeps a second one out. It is marked first, by the owner
  * of the lane alone, and looked for when it was marked before. A process that was frozen between its mark and its post
  * may still post when it wakes, beside the one that took over: so whoever posts in doubt, or was overtaken in the
- * post and may not have heard of it, looks afterwards too, and the first of twins stays.
+ * post and may not have heard of it, looks afterwards too, and the first of twins stays. Who wakes, posts and dies
+ * cannot: what was posted in doubt is looked for again by whoever has the lane then.
  */
 export async function sendOnce(
   message: {
@@ -24,6 +26,8 @@ export async function sendOnce(
     look(): Promise<Found>
     /** False when the lane is another's. */
     mark(): Promise<boolean>
+    /** It is about to be posted in doubt: `lookAgain` is to follow. */
+    planLook(): Promise<void>
     post(): Promise<Sent>
   },
   lane: Lane,
@@ -36,7 +40,9 @@ export async function sendOnce(
     // As which of its drawings it arrived nobody knows, so the newest follows as an edit.
     if (known.kind === "found") return { kind: "sent", channel, ts: known.ts, stale: true }
   }
-  if (!(await message.mark()) || !lane.isOurs()) return overtaken
+  if (!(await message.mark())) return overtaken
+  if (inDoubt) await message.planLook()
+  if (!lane.isOurs()) return overtaken
   const sent = await message.post()
   if (sent.kind === "refused" || sent.kind === "limited") return sent
   // While the lane is ours, what was not heard of stays marked and is looked for at the next attempt.
@@ -54,4 +60,31 @@ async function keepOne(message: { channel: string; look(): Promise<Found> }, sen
   for (const twin of found.twins ?? [])
     if (!(await sender.remove({ channel: message.channel, ts: twin }))) return { kind: "unknown" }
   return found
+}
+
+/** From a post in doubt to each look for a twin of it, in ms: the frozen wake after seconds or minutes. */
+const looksAfterMs = [15_000, 60_000, 240_000, 960_000, 3_840_000] as const
+export const firstLookMs = looksAfterMs[0]
+
+/** Looks once more for what was posted in doubt; what is known to stand stays. Null when nothing is due. */
+export async function lookAgain(rollback: StoredRollback, { store, sender, log }: DeliveryDeps): Promise<Sent | null> {
+  const due = await store.outbox.dueLook(rollback.id)
+  if (due === null) return null
+  const { channel, threadTs, key, fileName } = due
+  const place = { channel, threadTs, since: rollback.created_at }
+  const found = await (fileName === null
+    ? sender.find({ ...place, key })
+    : sender.findFile({ ...place, name: fileName }))
+  if (found.kind === "unknown") return { kind: "unknown", error: "could not look for a second message" }
+  const standing = found.kind === "none" ? [] : [found.ts, ...(found.twins ?? [])]
+  const kept = due.ts ?? standing[0]
+  // Where the one on record was removed by somebody, none of the others is known to be too many.
+  const twins = kept !== undefined && standing.includes(kept) ? standing.filter((ts) => ts !== kept) : []
+  for (const ts of twins) {
+    if (!(await sender.remove({ channel, ts })))
+      return { kind: "unknown", error: "could not take a second message back" }
+    log.info({ rollbackId: rollback.id, key }, "a message that stood twice was taken back")
+  }
+  await store.outbox.markLooked(rollback.id, due.seq, looksAfterMs[due.looks + 1] ?? null)
+  return { kind: "sent", channel, ts: kept ?? "" }
 }

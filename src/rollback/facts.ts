@@ -281,7 +281,8 @@ export type Message =
   | { kind: "text"; text: string }
   /** Something long, as a file in the thread. */
   | { kind: "file"; what: "output"; stepId: string; attempt: number }
-  | { kind: "file"; what: "analysis" }
+  /** `edition` counts the files of one analysis, from 1. */
+  | { kind: "file"; what: "analysis"; edition?: number }
   /** The approvers are called again. */
   | { kind: "nudge" }
   /** Somebody decided that it stays as it is. */

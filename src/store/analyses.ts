@@ -52,10 +52,15 @@ export function analysisStore(pool: Pool) {
             [rollbackId, `${rollbackId}/reminder/`],
           )
           // It also goes into the thread as a document: each saving gives one, since a file cannot be edited.
+          const { rows: files } = await client.query<{ n: number }>(
+            "select count(*)::integer as n from stepback.outbox where rollback_id = $1 and starts_with(key, $2)",
+            [rollbackId, `${rollbackId}/file/analysis/`],
+          )
+          const edition = (files[0]?.n ?? 0) + 1
           await client.query("select stepback.enqueue($1, $2, $3)", [
             rollbackId,
             `${rollbackId}/file/analysis/${revision + 1}`,
-            storable({ kind: "file", what: "analysis" } satisfies Message),
+            storable({ kind: "file", what: "analysis", edition } satisfies Message),
           ])
         }
         await client.query("select stepback.edit_messages($1, $2)", [rollbackId, `${rollbackId}/analysis`])

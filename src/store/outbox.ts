@@ -13,6 +13,19 @@ export type OutboxRow = {
   revision: number
 }
 
+/** A message that was posted in doubt, and is to be looked for once more. */
+export type SecondLook = {
+  seq: number
+  /** What the message in Slack bears; a file has its name instead. */
+  key: string
+  fileName: string | null
+  channel: string
+  threadTs: string | null
+  /** Where it is known to stand; null for files. */
+  ts: string | null
+  looks: number
+}
+
 /** Messages on their way to Slack. A lane is one rollback's; whoever holds it sends its messages in order. */
 export function outboxStore(pool: Pool) {
   return {
@@ -77,7 +90,7 @@ export function outboxStore(pool: Pool) {
              when $3::float8 is not null then now() + $3 * interval '1 millisecond'
              when card_version > card_sent_version and card_state <> 'lost' then now()
              when exists (select 1 from stepback.outbox o where o.rollback_id = id and o.state in ('pending', 'sending')) then now()
-             else null end
+             else (select min(l.due_at) from stepback.second_looks l where l.rollback_id = id) end
          where id = $1 and lane_owner = $2`,
         values: [rollbackId, owner, waitMs],
       }
@@ -145,6 +158,44 @@ export function outboxStore(pool: Pool) {
            card_ts = $4, permalink = coalesce($5, permalink) where id = $1`,
         [rollbackId, sent.version, sent.channel, sent.ts, sent.permalink],
       )
+    },
+
+    /** A message (0: the card) is about to be posted in doubt: it is looked for after this time. */
+    async planLook(
+      rollbackId: string,
+      look: { seq: number; channel: string; threadTs: string | null; fileName: string | null },
+      afterMs: number,
+    ): Promise<void> {
+      await pool.query(
+        `insert into stepback.second_looks (rollback_id, seq, channel, thread_ts, file_name, due_at)
+         values ($1, $2, $3, $4, $5, now() + $6 * interval '1 millisecond')
+         on conflict (rollback_id, seq) do update set looks = 0, channel = excluded.channel, due_at = excluded.due_at`,
+        [rollbackId, look.seq, look.channel, look.threadTs, look.fileName, afterMs],
+      )
+    },
+
+    /** One that is due; null when none is. */
+    async dueLook(rollbackId: string): Promise<SecondLook | null> {
+      const { rows } = await pool.query<SecondLook>(
+        `select l.seq, coalesce(o.key, l.rollback_id || '/card') as key, l.file_name as "fileName", l.channel,
+           l.thread_ts as "threadTs", case when l.seq = 0 then r.card_ts else o.ts end as ts, l.looks
+         from stepback.second_looks l join stepback.rollbacks r on r.id = l.rollback_id
+         left join stepback.outbox o on o.rollback_id = l.rollback_id and o.seq = l.seq
+         where l.rollback_id = $1 and l.due_at <= now() order by l.due_at limit 1`,
+        [rollbackId],
+      )
+      return rows[0] ?? null
+    },
+
+    /** It was looked for; null: for the last time. */
+    async markLooked(rollbackId: string, seq: number, againMs: number | null): Promise<void> {
+      await (againMs === null
+        ? pool.query("delete from stepback.second_looks where rollback_id = $1 and seq = $2", [rollbackId, seq])
+        : pool.query(
+            `update stepback.second_looks set looks = looks + 1, due_at = now() + $3 * interval '1 millisecond'
+             where rollback_id = $1 and seq = $2`,
+            [rollbackId, seq, againMs],
+          ))
     },
 
     /** The channel will never take this card (left, archived): the rest is not held up by it. */

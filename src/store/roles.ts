@@ -17,6 +17,7 @@ export const runtimeRights: Readonly<Record<string, readonly string[]>> = {
   outbox: ["select", "insert", "update", "delete"],
   requests: ["select", "insert"],
   rollbacks: ["select", "insert", "update"],
+  second_looks: ["select", "insert", "update", "delete"],
   step_runs: ["select", "insert", "update"],
   watches: ["select", "insert", "update"],
   workers: ["select", "insert", "update"],

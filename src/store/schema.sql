@@ -194,6 +194,15 @@ table rollbacks
   left_at timestamp with time zone
   left_by text
 
+table second_looks
+  rollback_id uuid not null
+  seq integer not null
+  channel text not null
+  thread_ts text
+  file_name text
+  looks integer not null default 0
+  due_at timestamp with time zone not null
+
 table step_runs
   rollback_id uuid not null
   step_id text not null
@@ -319,6 +328,10 @@ constraint stepback.rollbacks rollbacks_state_check CHECK ((state = ANY (ARRAY['
 
 constraint stepback.rollbacks rollbacks_undo_of_fkey FOREIGN KEY (undo_of) REFERENCES stepback.rollbacks(id)
 
+constraint stepback.second_looks second_looks_pkey PRIMARY KEY (rollback_id, seq)
+
+constraint stepback.second_looks second_looks_rollback_id_fkey FOREIGN KEY (rollback_id) REFERENCES stepback.rollbacks(id)
+
 constraint stepback.step_runs step_runs_outcome_check CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'unknown'::text, 'skipped'::text])))
 
 constraint stepback.step_runs step_runs_pkey PRIMARY KEY (rollback_id, step_id, attempt)
@@ -400,6 +413,8 @@ CREATE INDEX rollbacks_to_deliver ON stepback.rollbacks USING btree (deliver_at)
 CREATE INDEX rollbacks_to_work_on ON stepback.rollbacks USING btree (due_at) WHERE (state = ANY (ARRAY['preparing'::text, 'awaiting_approval'::text, 'approved'::text, 'running'::text]))
 
 CREATE INDEX rollbacks_with_archive ON stepback.rollbacks USING btree (ended_at) WHERE ((archive_removed_at IS NULL) AND (started_at IS NOT NULL))
+
+CREATE UNIQUE INDEX second_looks_pkey ON stepback.second_looks USING btree (rollback_id, seq)
 
 CREATE UNIQUE INDEX step_runs_pkey ON stepback.step_runs USING btree (rollback_id, step_id, attempt)
 

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto"
 import type { Pool } from "pg"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { createDelivery, type Sender } from "../../src/jobs/deliver.ts"
+import { createDelivery, type Found, type Sender, type Sent } from "../../src/jobs/deliver.ts"
 import { createLogger } from "../../src/log.ts"
 import { stepResult } from "../../src/steps/step.ts"
 import type { Store } from "../../src/store/store.ts"
@@ -130,6 +130,78 @@ describe("delivery", () => {
     await createDelivery(deps).serveOne()
     expect(shown.get(key)).toBe("answered")
     expect(await store.outbox.listUnsent(id)).toEqual([])
+  })
+
+  it("takes back what a frozen process posted when it woke, late, and died", async () => {
+    await quiet()
+    const { id } = await created(store)
+    const [reply, file] = [`${id}/text/it`, "R-1-it.txt"]
+    const standing: { ts: string; name: string }[] = []
+    const write = (name: string): Sent => {
+      const ts = String(standing.length + 1)
+      standing.push({ ts, name })
+      return { kind: "sent", channel: "C1", ts: name === file ? "" : ts }
+    }
+    const look = async (name: string): Promise<Found> => {
+      const [ts, ...twins] = standing.filter((one) => one.name === name).map((one) => one.ts)
+      return ts === undefined ? { kind: "none" } : { kind: "found", ts, twins }
+    }
+    const sender: Sender = {
+      post: async ({ key }) => write(key),
+      update: async ({ channel, ts }) => ({ kind: "sent", channel, ts }),
+      find: ({ key }) => look(key),
+      findFile: ({ name }) => look(name),
+      remove: async ({ ts }) => {
+        standing.splice(
+          standing.findIndex((one) => one.ts === ts),
+          1,
+        )
+        return true
+      },
+      upload: async ({ name }) => write(name),
+      permalink: async () => null,
+    }
+    const delivery = createDelivery({
+      store,
+      sender,
+      draw: ({ kind }) => ({ text: kind }),
+      document: ({ kind }) => (kind === "file" ? { name: file, content: "long" } : null),
+      newId: randomUUID,
+      log: createLogger({ level: "silent", role: "worker" }),
+    })
+    await store.outbox.enqueue(id, reply, { kind: "text", text: "it" })
+    await store.outbox.enqueue(id, `${id}/file`, { kind: "file", what: "output", stepId: "it", attempt: 1 })
+    // Another process marked all of it and was frozen before it posted.
+    await pool.query("update stepback.outbox set state = 'sending' where rollback_id = $1", [id])
+    await pool.query("update stepback.rollbacks set card_state = 'sending' where id = $1", [id])
+    await delivery.serveOne()
+    const all = [`${id}/card`, reply, file]
+    expect(standing.map(({ name }) => name)).toEqual(all)
+    // It wakes, posts, and dies before it can look.
+    for (const name of all) write(name)
+    // The lane is due again by itself.
+    const later = "update stepback.second_looks set due_at = due_at - interval '16 seconds' where rollback_id = $1"
+    await pool.query(later, [id])
+    await pool.query(
+      "update stepback.rollbacks set deliver_at = deliver_at - interval '16 seconds' where id = $1 and deliver_at > now()",
+      [id],
+    )
+    expect(await delivery.serveOne()).toBe(true)
+    expect(standing.map(({ name }) => name)).toEqual(all)
+    const { rows } = await pool.query<{ looks: number }>(
+      "select looks from stepback.second_looks where rollback_id = $1",
+      [id],
+    )
+    expect(rows).toEqual([{ looks: 1 }, { looks: 1 }, { looks: 1 }])
+    // After an hour it is enough.
+    for (let n = 2; n <= 5; n++) {
+      await pool.query("update stepback.second_looks set due_at = now() where rollback_id = $1", [id])
+      await pool.query("update stepback.rollbacks set deliver_at = now() where id = $1", [id])
+      await delivery.serveOne()
+    }
+    expect((await pool.query("select 1 from stepback.second_looks where rollback_id = $1", [id])).rowCount).toBe(0)
+    expect(await delivery.serveOne()).toBe(false)
+    expect(standing.map(({ name }) => name)).toEqual(all)
   })
 
   it("of a process that ends stops behind the message that is on its way; another goes on at once", async () => {

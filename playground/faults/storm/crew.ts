@@ -1,5 +1,5 @@
 import { setTimeout as pause } from "node:timers/promises"
-import { startStepback, type StepbackProcess } from "../../stepback-process.ts"
+import { startStepback, warmUp, type StepbackProcess } from "../../stepback-process.ts"
 
 export type Role = "bot" | "worker"
 
@@ -75,6 +75,7 @@ export async function startCrew(environment: Record<string, string>): Promise<Cr
     }
   }
 
+  await warmUp()
   const filling = seats.map(fill)
   while (seats.some(({ process }) => process === null)) await pause(50)
   return {

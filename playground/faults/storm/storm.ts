@@ -143,7 +143,8 @@ async function settled(stage: StormStage): Promise<string[]> {
       `select number, id, state, (select count(*)::integer from stepback.outbox o where o.rollback_id = r.id and o.state in ('pending', 'sending')) as unsaid
        from stepback.rollbacks r where state in ('preparing', 'awaiting_approval', 'approved', 'running')
          or (card_version > card_sent_version and card_state <> 'lost')
-         or exists (select 1 from stepback.outbox o where o.rollback_id = r.id and o.state in ('pending', 'sending'))`,
+         or exists (select 1 from stepback.outbox o where o.rollback_id = r.id and o.state in ('pending', 'sending'))
+         or exists (select 1 from stepback.second_looks l where l.rollback_id = r.id and l.looks = 0)`,
     )
     if (rows.length === 0) return []
     if (performance.now() - started > calmMs)

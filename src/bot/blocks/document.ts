@@ -9,11 +9,13 @@ export function documentOf(
 ): { name: string; content: string } | null {
   if (message.kind !== "file") return null
   const place = view.number === null ? view.environment : `R-${view.number}`
+  // A name of its own for each file of a rollback: by it one is found again whose upload was not heard of.
+  const nth = (n: number) => (n > 1 ? `-${n}` : "")
   if (message.what === "analysis")
-    return analysis === null ? null : { name: `${place}-analysis.md`, content: analysisMarkdown(view, analysis) }
+    return analysis === null
+      ? null
+      : { name: `${place}-analysis${nth(message.edition ?? 1)}.md`, content: analysisMarkdown(view, analysis) }
   const run = view.stepRuns.find(({ stepId, attempt }) => stepId === message.stepId && attempt === message.attempt)
   const output = run?.result?.output ?? null
-  // A name of its own for each file of a rollback: by it one is found again whose upload was not heard of.
-  const again = message.attempt > 1 ? `-${message.attempt}` : ""
-  return output === null ? null : { name: `${place}-${message.stepId}${again}.txt`, content: output }
+  return output === null ? null : { name: `${place}-${message.stepId}${nth(message.attempt)}.txt`, content: output }
 }
