@@ -32,6 +32,8 @@ export async function sendCard(rollback: StoredRollback, lane: Lane, deps: Deliv
           lane,
           sender,
         )
+  if (sent.kind === "limited" && rollback.card_state === "none")
+    await store.outbox.markCardUnsent(rollback.id, lane.owner)
   if (sent.kind === "refused") await store.outbox.markCardLost(rollback.id)
   if (sent.kind === "sent" && sent.stale === true)
     await store.outbox.markCardSent(rollback.id, { version: 0, channel: sent.channel, ts: sent.ts, permalink: null })
@@ -128,7 +130,7 @@ async function sendFile(
           lane,
           sender,
         )
-  if (sent.kind === "limited") await store.outbox.markPending(rollback.id, row.seq)
+  if (sent.kind === "limited" && row.state === "pending") await store.outbox.markPending(rollback.id, row.seq)
   const at = sent.kind === "sent" ? { channel: sent.channel, ts: sent.ts } : { channel: null, ts: null }
   if (sent.kind === "sent" || sent.kind === "refused")
     await store.outbox.markSent(rollback.id, row.seq, {
@@ -149,24 +151,27 @@ async function postRow(
 ): Promise<Sent> {
   const { store, sender } = deps
   const log = deps.log.child({ rollbackId: rollback.id })
-  const { channel, threadTs, drawn } = to
-  const sent = await sendOnce(
-    {
-      channel,
-      inDoubt: row.state === "sending",
-      look: () => sender.find({ channel, threadTs, key: row.key, since: rollback.created_at }),
-      mark: () => store.outbox.markSending(rollback.id, row.seq, lane.owner),
-      planLook: () =>
-        store.outbox.planLook(rollback.id, { seq: row.seq, channel, threadTs, fileName: null }, firstLookMs),
-      post: () => orPlain(drawn, (form) => sender.post({ channel, threadTs, key: row.key, drawn: form }), log),
-    },
-    lane,
-    sender,
-  )
-  if (sent.kind === "limited") await store.outbox.markPending(rollback.id, row.seq)
+  const { threadTs, drawn } = to
+  const { key, seq } = row
+  const postTo = (channel: string) =>
+    sendOnce(
+      {
+        channel,
+        inDoubt: row.state === "sending",
+        look: () => sender.find({ channel, threadTs, key, since: rollback.created_at }),
+        mark: () => store.outbox.markSending(rollback.id, seq, lane.owner),
+        planLook: () => store.outbox.planLook(rollback.id, { seq, channel, threadTs, fileName: null }, firstLookMs),
+        post: () => orPlain(drawn, (form) => sender.post({ channel, threadTs, key, drawn: form }), log),
+      },
+      lane,
+      sender,
+    )
+  let sent = await postTo(to.channel)
   // An escalation channel that does not take messages: the rollback's own channel hears of it instead.
-  if (sent.kind === "refused" && sent.hopeless && channel !== rollback.channel_id)
-    return sender.post({ ...to, channel: rollback.channel_id, key: row.key })
+  if (sent.kind === "refused" && sent.hopeless && to.channel !== rollback.channel_id)
+    sent = await postTo(rollback.channel_id)
+  // Of what was in doubt before, this says nothing.
+  if (sent.kind === "limited" && row.state === "pending") await store.outbox.markPending(rollback.id, seq)
   return sent
 }
 

@@ -57,6 +57,10 @@ const holdMarginMs = 1_000
 /** While a run goes on, the card is edited this often at the most. */
 const cardEveryMs = 1_000
 
+/** When a lane is to be served again; null: when there is something to say. `failed`: Slack did not take a message. */
+type Rest = { waitMs: number | null; failed: boolean }
+const done: Rest = { waitMs: null, failed: false }
+
 /** What is known of a lane without asking: who was away for longer than the hold has lost it. */
 function createLane(owner: string, ask: () => Promise<boolean>): { lane: Lane; hold(): Promise<boolean> } {
   let until = -Infinity
@@ -83,50 +87,47 @@ export function createDelivery(deps: DeliveryDeps) {
     const owner = deps.newId()
     const rollbackId = await deps.store.outbox.claimLane(owner, holdMs)
     if (rollbackId === null) return false
-    let waitMs: number | null = 1_000
+    let rest: Rest = { waitMs: 1_000, failed: true }
     const { lane, hold } = createLane(owner, () => deps.store.outbox.holdLane(rollbackId, owner, holdMs))
     // A call to Slack may take longer than the hold.
     const renewal = setInterval(() => void hold().catch(() => undefined), renewHoldMs)
     try {
-      waitMs = await serve(rollbackId, lane, hold)
+      rest = await serve(rollbackId, lane, hold)
     } catch (error) {
       deps.log.warn({ err: error, rollbackId }, "delivery interrupted")
     } finally {
       clearInterval(renewal)
-      await deps.store.outbox.releaseLane(rollbackId, owner, waitMs)
+      await deps.store.outbox.releaseLane(rollbackId, owner, rest.waitMs, rest.failed)
     }
     return true
   }
 
-  /** Null when all is said; else how long to wait before going on. */
-  async function serve(rollbackId: string, lane: Lane, hold: () => Promise<boolean>): Promise<number | null> {
+  async function serve(rollbackId: string, lane: Lane, hold: () => Promise<boolean>): Promise<Rest> {
     for (let round = 0; round < 200; round++) {
       // A process that ends leaves the rest to another: the release of the lane says that there is more.
-      if (closing || !(await hold())) return null
+      if (closing || !(await hold())) return done
       const rollback = await deps.store.rollbacks.get(rollbackId)
       const [row] = await deps.store.outbox.listUnsent(rollbackId)
       const cardDue = rollback.card_version > rollback.card_sent_version && rollback.card_state !== "lost"
       if (!cardDue && !row) {
         if (!isLive(rollback.state)) cardEditedAt.delete(rollbackId)
-        const looked = await lookAgain(rollback, deps)
-        if (looked === null) return null
-        if (looked.kind !== "sent") return settle(looked, rollbackId, deps)
-        continue
+        if (await lookAgain(rollbackId, deps)) continue
+        return done
       }
       const first = rollback.card_state === "none" || rollback.card_state === "sending"
       const early = rollback.state === "running" ? (cardEditedAt.get(rollbackId) ?? 0) + cardEveryMs - Date.now() : 0
       if (cardDue && (first || early <= 0)) {
         cardEditedAt.set(rollbackId, Date.now())
-        const wait = await settle(await sendCard(rollback, lane, deps), rollbackId, deps)
-        if (wait !== null) return wait
+        const rest = await settle(await sendCard(rollback, lane, deps), rollbackId, deps)
+        if (rest !== null) return rest
       }
       if (row) {
         const fresh = await deps.store.rollbacks.get(rollbackId)
-        const wait = await settle(await sendRow(fresh, row, lane, deps), rollbackId, deps)
-        if (wait !== null) return wait
-      } else if (cardDue && early > 0) return early
+        const rest = await settle(await sendRow(fresh, row, lane, deps), rollbackId, deps)
+        if (rest !== null) return rest
+      } else if (cardDue && early > 0) return { waitMs: early, failed: false }
     }
-    return 0
+    return { waitMs: 0, failed: false }
   }
 
   return {
@@ -138,13 +139,13 @@ export function createDelivery(deps: DeliveryDeps) {
   }
 }
 
-/** Null when that is said; else how long to wait before the next attempt, in ms. */
-async function settle(sent: Sent, rollbackId: string, deps: DeliveryDeps): Promise<number | null> {
+/** Null when that is said; else how long to wait before the next attempt. */
+async function settle(sent: Sent, rollbackId: string, deps: DeliveryDeps): Promise<Rest | null> {
   if (sent.kind === "sent" || sent.kind === "refused") return null
-  if (sent.kind === "limited") return sent.waitMs
+  if (sent.kind === "limited") return { waitMs: sent.waitMs, failed: false }
   const attempts = await deps.store.outbox.deliveryAttempts(rollbackId)
   deps.log.warn({ rollbackId, attempt: attempts + 1, slackError: sent.error }, "Slack did not take a message")
-  return Math.min(250 * 2 ** Math.min(attempts, 6), 10_000)
+  return { waitMs: Math.min(250 * 2 ** Math.min(attempts, 6), 10_000), failed: true }
 }
 
 export type Delivery = ReturnType<typeof createDelivery>

@@ -1,4 +1,3 @@
-import type { StoredRollback } from "../store/rows.ts"
 import type { DeliveryDeps, Found, Sender, Sent } from "./deliver.ts"
 
 /** The right to send for one rollback, as far as this process can tell without asking. */
@@ -62,29 +61,33 @@ async function keepOne(message: { channel: string; look(): Promise<Found> }, sen
   return found
 }
 
-/** From a post in doubt to each look for a twin of it, in ms: the frozen wake after seconds or minutes. */
+/** From a post in doubt to the first look for a twin of it, and from each to the next, in ms: the frozen wake late. */
 const looksAfterMs = [15_000, 60_000, 240_000, 960_000, 3_840_000] as const
 export const firstLookMs = looksAfterMs[0]
 
-/** Looks once more for what was posted in doubt; what is known to stand stays. Null when nothing is due. */
-export async function lookAgain(rollback: StoredRollback, { store, sender, log }: DeliveryDeps): Promise<Sent | null> {
-  const due = await store.outbox.dueLook(rollback.id)
-  if (due === null) return null
-  const { channel, threadTs, key, fileName } = due
-  const place = { channel, threadTs, since: rollback.created_at }
+/** Slack is away, or does not let us look. */
+const postponedMs = 60_000
+
+/** Looks once more for what was posted in doubt; what is known to stand stays. False when nothing is due. */
+export async function lookAgain(rollbackId: string, { store, sender, log }: DeliveryDeps): Promise<boolean> {
+  const due = await store.outbox.dueLook(rollbackId)
+  if (due === null) return false
+  const { channel, threadTs, key, fileName, since, seq, looks } = due
+  const place = { channel, threadTs, since }
   const found = await (fileName === null
     ? sender.find({ ...place, key })
     : sender.findFile({ ...place, name: fileName }))
-  if (found.kind === "unknown") return { kind: "unknown", error: "could not look for a second message" }
-  const standing = found.kind === "none" ? [] : [found.ts, ...(found.twins ?? [])]
+  const standing = found.kind === "found" ? [found.ts, ...(found.twins ?? [])] : []
   const kept = due.ts ?? standing[0]
   // Where the one on record was removed by somebody, none of the others is known to be too many.
   const twins = kept !== undefined && standing.includes(kept) ? standing.filter((ts) => ts !== kept) : []
+  let done = found.kind !== "unknown"
   for (const ts of twins) {
-    if (!(await sender.remove({ channel, ts })))
-      return { kind: "unknown", error: "could not take a second message back" }
-    log.info({ rollbackId: rollback.id, key }, "a message that stood twice was taken back")
+    log.info({ rollbackId, key }, "a message stands twice, one is taken back")
+    done = (await sender.remove({ channel, ts })) && done
   }
-  await store.outbox.markLooked(rollback.id, due.seq, looksAfterMs[due.looks + 1] ?? null)
-  return { kind: "sent", channel, ts: kept ?? "" }
+  await (done
+    ? store.outbox.markLooked(rollbackId, seq, looksAfterMs[looks + 1] ?? null)
+    : store.outbox.postponeLook(rollbackId, seq, postponedMs))
+  return true
 }

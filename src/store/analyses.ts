@@ -48,8 +48,8 @@ export function analysisStore(pool: Pool) {
         if (complete) {
           // A reminder that is still on its way has nothing to remind of.
           await client.query(
-            "delete from stepback.outbox where rollback_id = $1 and state = 'pending' and ts is null and starts_with(key, $2)",
-            [rollbackId, `${rollbackId}/reminder/`],
+            "delete from stepback.outbox where rollback_id = $1 and state = 'pending' and ts is null and body ->> 'kind' = 'reminder'",
+            [rollbackId],
           )
           // It also goes into the thread as a document: each saving gives one, since a file cannot be edited.
           const { rows: files } = await client.query<{ n: number }>(

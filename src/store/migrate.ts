@@ -2,6 +2,7 @@ import { readdir, readFile } from "node:fs/promises"
 import type { Pool } from "pg"
 import { errorCode, StepbackError } from "../errors.ts"
 import { inTransaction } from "./database.ts"
+import { checkRights } from "./roles.ts"
 
 const folder = new URL("./migrations/", import.meta.url)
 /** Any number, the same in every process: who has it migrates, the others wait. */
@@ -31,9 +32,11 @@ export async function migrate(pool: Pool): Promise<string[]> {
   let missing: string[] | null = null
   try {
     ;({ missing } = await compareMigrations(pool))
-    return missing.length === 0 ? [] : await apply(pool)
+    if (missing.length > 0) return await apply(pool)
+    await refuseLacking(pool)
+    return []
   } catch (error) {
-    if (errorCode(error) !== "42501") throw error
+    if (errorCode(error) !== "42501" || error instanceof StepbackError) throw error
     const what =
       missing === null
         ? "This role may not use Stepback's tables"
@@ -44,6 +47,16 @@ export async function migrate(pool: Pool): Promise<string[]> {
       { cause: error },
     )
   }
+}
+
+/** A right that came with an upgrade and was not given is missed at the start, not in the middle of a run. */
+async function refuseLacking(pool: Pool): Promise<void> {
+  const { lacking } = await checkRights(pool)
+  if (lacking.length === 0) return
+  throw new StepbackError(
+    "42501",
+    `This role lacks ${lacking.join(", ")}: let the owner of the tables run what \`stepback state init --print\` prints, and start again.`,
+  )
 }
 
 /** Whether this role may create schemas, and so the queue's. */

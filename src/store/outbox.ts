@@ -21,8 +21,9 @@ export type SecondLook = {
   fileName: string | null
   channel: string
   threadTs: string | null
-  /** Where it is known to stand; null for files. */
+  /** Where it is known to stand; null when it was not seen yet, as a file that Slack is slow to show. */
   ts: string | null
+  since: string
   looks: number
 }
 
@@ -76,8 +77,8 @@ export function outboxStore(pool: Pool) {
       return rowCount !== 0
     },
 
-    /** Gives the lane back: with nothing left it rests; otherwise it is due again after `waitMs`. */
-    async releaseLane(rollbackId: string, owner: string, waitMs: number | null): Promise<void> {
+    /** Gives the lane back: with nothing left it rests; otherwise it is due again after `waitMs`. `failed`: nobody heard. */
+    async releaseLane(rollbackId: string, owner: string, waitMs: number | null, failed = false): Promise<void> {
       // Locked first: a message whose transaction is just committing is seen by a statement that begins after it.
       const lock = {
         text: "select 1 from stepback.rollbacks where id = $1 and lane_owner = $2 for update",
@@ -85,14 +86,14 @@ export function outboxStore(pool: Pool) {
       }
       const release = {
         text: `update stepback.rollbacks set lane_owner = null, lane_until = null,
-           delivery_attempts = case when $3::float8 is null then 0 else delivery_attempts + 1 end,
+           delivery_attempts = case when $4 then delivery_attempts + 1 else 0 end,
            deliver_at = case
              when $3::float8 is not null then now() + $3 * interval '1 millisecond'
              when card_version > card_sent_version and card_state <> 'lost' then now()
              when exists (select 1 from stepback.outbox o where o.rollback_id = id and o.state in ('pending', 'sending')) then now()
              else (select min(l.due_at) from stepback.second_looks l where l.rollback_id = id) end
          where id = $1 and lane_owner = $2`,
-        values: [rollbackId, owner, waitMs],
+        values: [rollbackId, owner, waitMs, failed],
       }
       await inOneGo(pool, [lock, release])
     },
@@ -149,6 +150,14 @@ export function outboxStore(pool: Pool) {
       return rowCount === 1
     },
 
+    /** It certainly did not go out. */
+    async markCardUnsent(rollbackId: string, owner: string): Promise<void> {
+      await pool.query(
+        "update stepback.rollbacks set card_state = 'none' where id = $1 and lane_owner = $2 and card_state = 'sending'",
+        [rollbackId, owner],
+      )
+    },
+
     async markCardSent(
       rollbackId: string,
       sent: { version: number; channel: string; ts: string; permalink: string | null },
@@ -169,7 +178,8 @@ export function outboxStore(pool: Pool) {
       await pool.query(
         `insert into stepback.second_looks (rollback_id, seq, channel, thread_ts, file_name, due_at)
          values ($1, $2, $3, $4, $5, now() + $6 * interval '1 millisecond')
-         on conflict (rollback_id, seq) do update set looks = 0, channel = excluded.channel, due_at = excluded.due_at`,
+         on conflict (rollback_id, seq) do update set looks = 0, channel = excluded.channel, thread_ts = excluded.thread_ts,
+           file_name = excluded.file_name, due_at = excluded.due_at`,
         [rollbackId, look.seq, look.channel, look.threadTs, look.fileName, afterMs],
       )
     },
@@ -177,14 +187,23 @@ export function outboxStore(pool: Pool) {
     /** One that is due; null when none is. */
     async dueLook(rollbackId: string): Promise<SecondLook | null> {
       const { rows } = await pool.query<SecondLook>(
-        `select l.seq, coalesce(o.key, l.rollback_id || '/card') as key, l.file_name as "fileName", l.channel,
-           l.thread_ts as "threadTs", case when l.seq = 0 then r.card_ts else o.ts end as ts, l.looks
+        `select l.seq, coalesce(o.key, l.rollback_id || '/card') as key, l.file_name as "fileName", l.channel, l.looks,
+           l.thread_ts as "threadTs", to_char(l.since at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as since,
+           nullif(case when l.seq = 0 then r.card_ts else o.ts end, '') as ts
          from stepback.second_looks l join stepback.rollbacks r on r.id = l.rollback_id
          left join stepback.outbox o on o.rollback_id = l.rollback_id and o.seq = l.seq
          where l.rollback_id = $1 and l.due_at <= now() order by l.due_at limit 1`,
         [rollbackId],
       )
       return rows[0] ?? null
+    },
+
+    /** It could not be looked for: again after this time, as often as it takes. */
+    async postponeLook(rollbackId: string, seq: number, afterMs: number): Promise<void> {
+      await pool.query(
+        `update stepback.second_looks set due_at = now() + $3 * interval '1 millisecond' where rollback_id = $1 and seq = $2`,
+        [rollbackId, seq, afterMs],
+      )
     },
 
     /** It was looked for; null: for the last time. */

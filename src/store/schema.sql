@@ -200,6 +200,7 @@ table second_looks
   channel text not null
   thread_ts text
   file_name text
+  since timestamp with time zone not null default now()
   looks integer not null default 0
   due_at timestamp with time zone not null
 
@@ -503,7 +504,7 @@ CREATE OR REPLACE FUNCTION stepback.edit_messages(p_rollback uuid, p_prefix text
  LANGUAGE sql
 AS $function$
   update stepback.outbox set revision = revision + 1, state = case when state = 'sent' then 'pending' else state end
-    where rollback_id = p_rollback and starts_with(key, p_prefix);
+    where rollback_id = p_rollback and starts_with(key, p_prefix) and body ->> 'kind' <> 'file';
   update stepback.rollbacks set deliver_at = least(deliver_at, now()) where id = p_rollback;
 $function$
 

@@ -84,6 +84,15 @@ describe("roles with no more than is needed", () => {
     expect(await cli(["audit", "verify"], { ...stage.environment, DATABASE_URL: runtimeUrl })).toMatch(/^intact/)
   })
 
+  it("are asked for at the start: what an upgrade needs and was not given is said at once", async () => {
+    const owner = stage.environment["DATABASE_URL"] ?? ""
+    await query(owner, "revoke delete on stepback.second_looks from stepback_runtime")
+    await expect(stage.start({ DATABASE_URL: runtimeUrl })).rejects.toThrow(
+      /lacks delete on second_looks: .*`stepback state init --print`/,
+    )
+    await query(owner, "grant delete on stepback.second_looks to stepback_runtime")
+  })
+
   it.each([
     "update stepback.audit set actor = 'x'",
     "delete from stepback.audit",

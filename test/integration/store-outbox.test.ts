@@ -142,7 +142,10 @@ describe("delivery", () => {
       standing.push({ ts, name })
       return { kind: "sent", channel: "C1", ts: name === file ? "" : ts }
     }
+    // Slack shows a file a while after it has taken it.
+    let filesShow = false
     const look = async (name: string): Promise<Found> => {
+      if (name === file && !filesShow) return { kind: "none" }
       const [ts, ...twins] = standing.filter((one) => one.name === name).map((one) => one.ts)
       return ts === undefined ? { kind: "none" } : { kind: "found", ts, twins }
     }
@@ -177,6 +180,7 @@ describe("delivery", () => {
     await delivery.serveOne()
     const all = [`${id}/card`, reply, file]
     expect(standing.map(({ name }) => name)).toEqual(all)
+    filesShow = true
     // It wakes, posts, and dies before it can look.
     for (const name of all) write(name)
     // The lane is due again by itself.
@@ -202,6 +206,39 @@ describe("delivery", () => {
     expect((await pool.query("select 1 from stepback.second_looks where rollback_id = $1", [id])).rowCount).toBe(0)
     expect(await delivery.serveOne()).toBe(false)
     expect(standing.map(({ name }) => name)).toEqual(all)
+  })
+
+  it("knows of a message that Slack is too busy for whether it was in doubt before", async () => {
+    await quiet()
+    const { id } = await created(store)
+    await store.outbox.enqueue(id, `${id}/text/it`, { kind: "text", text: "it" })
+    const busy = { kind: "limited", waitMs: 60_000 } as const
+    const sender = { post: async () => busy, find: async () => ({ kind: "none" }) } as unknown as Sender
+    const delivery = createDelivery({
+      store,
+      sender,
+      draw: ({ kind }) => ({ text: kind }),
+      document: () => null,
+      newId: randomUUID,
+      log: createLogger({ level: "silent", role: "worker" }),
+    })
+    const attempt = async (): Promise<unknown> => {
+      await pool.query("update stepback.rollbacks set deliver_at = now() where id = $1", [id])
+      await delivery.serveOne()
+      const { card_state: card } = await store.rollbacks.get(id)
+      const [row] = await store.outbox.listUnsent(id)
+      return [card, row?.state, await store.outbox.deliveryAttempts(id)]
+    }
+    expect(await attempt()).toEqual(["none", "pending", 0])
+    await pool.query("update stepback.rollbacks set card_state = 'sending' where id = $1", [id])
+    expect(await attempt()).toEqual(["sending", "pending", 0])
+    await pool.query(
+      "update stepback.rollbacks set card_state = 'sent', card_sent_version = card_version, card_ts = '1', card_channel = 'C1' where id = $1",
+      [id],
+    )
+    expect(await attempt()).toEqual(["sent", "pending", 0])
+    await pool.query("update stepback.outbox set state = 'sending' where rollback_id = $1", [id])
+    expect(await attempt()).toEqual(["sent", "sending", 0])
   })
 
   it("of a process that ends stops behind the message that is on its way; another goes on at once", async () => {

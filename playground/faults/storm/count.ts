@@ -124,7 +124,7 @@ function countReplies(row: Row, stage: StormStage, count: Count): void {
     const times = keys.filter((other) => other === key).length
     if (times > 1) report("doubled", `${key} ${times} times`)
   }
-  for (const name of fileNames(thread)) {
+  for (const name of new Set(fileNames(thread))) {
     const times = fileNames(thread).filter((other) => other === name).length
     if (times > 1) report("doubled", `the file ${name} ${times} times`)
   }

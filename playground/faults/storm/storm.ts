@@ -148,7 +148,10 @@ async function settled(stage: StormStage): Promise<string[]> {
     )
     if (rows.length === 0) return []
     if (performance.now() - started > calmMs)
-      return rows.map((row) => `R-${row.number} ${row.id}: ${row.state} at the end, ${row.unsaid} messages not sent`)
+      return rows.map(
+        (row) =>
+          `R-${row.number} ${row.id}: ${row.state} at the end, ${row.unsaid} messages not sent or still to be looked for`,
+      )
     await pause(200)
   }
 }

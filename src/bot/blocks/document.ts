@@ -9,8 +9,9 @@ export function documentOf(
 ): { name: string; content: string } | null {
   if (message.kind !== "file") return null
   const place = view.number === null ? view.environment : `R-${view.number}`
-  // A name of its own for each file of a rollback: by it one is found again whose upload was not heard of.
-  const nth = (n: number) => (n > 1 ? `-${n}` : "")
+  // A name of its own for each file of a rollback, by which one is found again whose upload was not heard of: no step's
+  // id has a dot.
+  const nth = (n: number) => (n > 1 ? `.${n}` : "")
   if (message.what === "analysis")
     return analysis === null
       ? null

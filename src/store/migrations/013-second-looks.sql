@@ -8,7 +8,16 @@ create table stepback.second_looks (
   thread_ts text,
   -- A file is known by its name.
   file_name text,
+  -- It was posted then, or later by the one that wakes.
+  since timestamptz not null default now(),
   looks integer not null default 0,
   due_at timestamptz not null,
   primary key (rollback_id, seq)
 );
+
+-- As before, but for files: they cannot be edited, and a step may be called `analysis`.
+create or replace function stepback.edit_messages(p_rollback uuid, p_prefix text) returns void language sql as $$
+  update stepback.outbox set revision = revision + 1, state = case when state = 'sent' then 'pending' else state end
+    where rollback_id = p_rollback and starts_with(key, p_prefix) and body ->> 'kind' <> 'file';
+  update stepback.rollbacks set deliver_at = least(deliver_at, now()) where id = p_rollback;
+$$;
