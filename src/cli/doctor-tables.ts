@@ -9,22 +9,28 @@ type Pool = ReturnType<TargetPools["get"]>
 
 /** Ledger and archive: there, or this role can create them at the first run. */
 export async function checkLedger(pool: Pool, environment: string): Promise<Finding[]> {
-  const { rows } = await pool.query<{ present: boolean; usable: boolean | null; creates: boolean }>(
-    `select count(*) = 3 as present, has_database_privilege(current_database(), 'create') as creates,
-       bool_and(has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'insert')) as usable
+  const { rows } = await pool.query<{
+    present: boolean
+    usable: boolean | null
+    removes: boolean | null
+    creates: boolean
+  }>(
+    `select count(*) = 4 as present, has_database_privilege(current_database(), 'create') as creates,
+       bool_and(has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'insert')) as usable,
+       bool_and(has_table_privilege(c.oid, 'delete')) filter (where c.relname in ('before_images', 'archives')) as removes
      from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where n.nspname = 'stepback_ledger' and c.relname in ('fence', 'entries', 'before_images')`,
+     where n.nspname = 'stepback_ledger' and c.relname in ('fence', 'entries', 'before_images', 'archives')`,
   )
   const row = rows[0]
   const init = `let an owner run what \`stepback target init ${environment} --print\` prints`
-  if (row?.present === true)
-    return row.usable === true
-      ? [
-          good(
-            `${environment}: ledger and archive are there (${bytesInWords(await sizeOf(pool))}; \`archive list\` says of what)`,
-          ),
-        ]
-      : [bad(`${environment}: the role may not write to the ledger`, init)]
+  if (row?.present === true && row.usable !== true)
+    return [bad(`${environment}: the role may not write to the ledger`, init)]
+  if (row?.present === true && row.removes !== true)
+    return [bad(`${environment}: the role may not remove what was kept when its time is over`, init)]
+  if (row?.present === true) {
+    const size = bytesInWords(await sizeOf(pool))
+    return [good(`${environment}: ledger and archive are there (${size}; \`archive list\` says of what)`)]
+  }
   return row?.creates === true
     ? [good(`${environment}: ledger and archive are created at the first run; the role may`)]
     : [bad(`${environment}: there is no ledger, and the role may not create it`, init)]

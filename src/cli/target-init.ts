@@ -83,7 +83,8 @@ const ledgerGrants = [
   "grant select, insert, update on stepback_ledger.fence to stepback;",
   "grant select, insert, update (result) on stepback_ledger.entries to stepback; -- result: `stepback archive erase`",
   "grant select, insert, update, delete on stepback_ledger.before_images to stepback;",
-  "grant select, insert on stepback_ledger.archives, stepback_ledger.erasures to stepback;",
+  "grant select, insert, delete on stepback_ledger.archives to stepback;",
+  "grant select, insert on stepback_ledger.erasures to stepback;",
 ]
 
 /** Rows are read back before they change, locked before they go, and an undo does the opposite of what was done. */

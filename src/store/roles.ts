@@ -13,7 +13,7 @@ export const runtimeRights: Readonly<Record<string, readonly string[]>> = {
   escalations: ["select", "insert", "update"],
   hook_events: ["select", "insert", "update"],
   migrations: ["select"],
-  notes: ["select", "insert"],
+  notes: ["select", "insert", "update"],
   outbox: ["select", "insert", "update", "delete"],
   requests: ["select", "insert"],
   rollbacks: ["select", "insert", "update"],

@@ -6,6 +6,7 @@ import pg from "pg"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { playScenario, scenarios, writePlans } from "../../playground/scenarios.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
+import { forgetRun } from "../../src/steps/forget.ts"
 import { runtimeRights } from "../../src/store/roles.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
@@ -82,6 +83,23 @@ describe("roles with no more than is needed", () => {
     const ready = await fetch(`http://127.0.0.1:${started.port}/readyz`)
     expect(await ready.json()).toEqual({ ready: true, degraded: false, reasons: [] })
     expect(await cli(["audit", "verify"], { ...stage.environment, DATABASE_URL: runtimeUrl })).toMatch(/^intact/)
+  })
+
+  it("erase one person's data, and remove what was kept when its time is over", async () => {
+    const env = { ...stage.environment, DATABASE_URL: runtimeUrl, STAGING_DATABASE_URL: targetUrl }
+    await query(
+      runtimeUrl,
+      "insert into stepback.notes (rollback_id, user_id, text) select id, 'U1', 'it was lotte-7f3a' from stepback.rollbacks limit 1",
+    )
+    const erased = await cli(["archive", "erase", "staging", "profiles", "results_version=lotte-7f3a", "--yes"], env)
+    expect(erased).toContain("1 record of what steps did and people wrote: the value was taken out")
+    const [kept] = await query(targetUrl, "select rollback_id as id from stepback_ledger.archives limit 1")
+    const pool = new pg.Pool({ connectionString: targetUrl })
+    try {
+      expect(await forgetRun(pool, String(kept?.["id"]))).toBeGreaterThan(0)
+    } finally {
+      await pool.end()
+    }
   })
 
   it("are asked for at the start: what an upgrade needs and was not given is said at once", async () => {
