@@ -6,7 +6,7 @@ const inner = /\b(insert into|update|delete from|create|select stepback\.\w+)\s*
  * boundary differently each time.
  */
 const byTheClock =
-  /stepback\.workers|set lane_(owner|until)|nudged_at = now\(\)|set remind_at|escalations set times_told|skip locked|set lease_until = now\(\)|lane_owner = null|second_looks|expires_at <= clock_timestamp/i
+  /stepback\.workers|set lane_(owner|until)|nudged_at = now\(\)|set remind_at|escalations set times_told|skip locked|set lease_until = now\(\)|lane_owner = null|(update|delete from) stepback\.second_looks|expires_at <= clock_timestamp/i
 
 /**
  * Follows one connection. Tells whether a statement is a boundary, by the name that it has, else null: the end of a

@@ -5,7 +5,7 @@ import type { RollbackView } from "../rollback/facts.ts"
 import type { OutboxRow } from "../store/outbox.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import type { DeliveryDeps, Drawn, Sent } from "./deliver.ts"
-import { firstLookMs, sendOnce, type Lane } from "./send-once.ts"
+import { sendOnce, type Lane } from "./send-once.ts"
 
 /** Posts the card, or edits the one that is there. */
 export async function sendCard(rollback: StoredRollback, lane: Lane, deps: DeliveryDeps): Promise<Sent> {
@@ -25,15 +25,14 @@ export async function sendCard(rollback: StoredRollback, lane: Lane, deps: Deliv
             inDoubt: rollback.card_state === "sending",
             look: () => sender.find({ channel, threadTs: null, key, since: rollback.created_at }),
             mark: () => store.outbox.markCardSending(rollback.id, lane.owner),
-            planLook: () =>
-              store.outbox.planLook(rollback.id, { seq: 0, channel, threadTs: null, fileName: null }, firstLookMs),
+            unmark: () => store.outbox.markCardUnsent(rollback.id, lane.owner),
+            planLook: (afterMs) =>
+              store.outbox.planLook(rollback.id, { seq: 0, channel, threadTs: null, fileName: null }, afterMs),
             post: () => orPlain(drawn, (form) => sender.post({ channel, threadTs: null, key, drawn: form }), log),
           },
           lane,
           sender,
         )
-  if (sent.kind === "limited" && rollback.card_state === "none")
-    await store.outbox.markCardUnsent(rollback.id, lane.owner)
   if (sent.kind === "refused") await store.outbox.markCardLost(rollback.id)
   if (sent.kind === "sent" && sent.stale === true)
     await store.outbox.markCardSent(rollback.id, { version: 0, channel: sent.channel, ts: sent.ts, permalink: null })
@@ -123,14 +122,14 @@ async function sendFile(
             inDoubt: row.state === "sending",
             look: () => sender.findFile({ ...to, name: file.name, since: rollback.created_at }),
             mark: () => store.outbox.markSending(rollback.id, row.seq, lane.owner),
-            planLook: () =>
-              store.outbox.planLook(rollback.id, { ...to, seq: row.seq, fileName: file.name }, firstLookMs),
+            unmark: () => store.outbox.markPending(rollback.id, row.seq, lane.owner),
+            planLook: (afterMs) =>
+              store.outbox.planLook(rollback.id, { ...to, seq: row.seq, fileName: file.name }, afterMs),
             post: () => sender.upload({ ...to, ...file }),
           },
           lane,
           sender,
         )
-  if (sent.kind === "limited" && row.state === "pending") await store.outbox.markPending(rollback.id, row.seq)
   const at = sent.kind === "sent" ? { channel: sent.channel, ts: sent.ts } : { channel: null, ts: null }
   if (sent.kind === "sent" || sent.kind === "refused")
     await store.outbox.markSent(rollback.id, row.seq, {
@@ -160,18 +159,16 @@ async function postRow(
         inDoubt: row.state === "sending",
         look: () => sender.find({ channel, threadTs, key, since: rollback.created_at }),
         mark: () => store.outbox.markSending(rollback.id, seq, lane.owner),
-        planLook: () => store.outbox.planLook(rollback.id, { seq, channel, threadTs, fileName: null }, firstLookMs),
+        unmark: () => store.outbox.markPending(rollback.id, seq, lane.owner),
+        planLook: (afterMs) => store.outbox.planLook(rollback.id, { seq, channel, threadTs, fileName: null }, afterMs),
         post: () => orPlain(drawn, (form) => sender.post({ channel, threadTs, key, drawn: form }), log),
       },
       lane,
       sender,
     )
-  let sent = await postTo(to.channel)
+  const sent = await postTo(to.channel)
   // An escalation channel that does not take messages: the rollback's own channel hears of it instead.
-  if (sent.kind === "refused" && sent.hopeless && to.channel !== rollback.channel_id)
-    sent = await postTo(rollback.channel_id)
-  // Of what was in doubt before, this says nothing.
-  if (sent.kind === "limited" && row.state === "pending") await store.outbox.markPending(rollback.id, seq)
+  if (sent.kind === "refused" && sent.hopeless && to.channel !== rollback.channel_id) return postTo(rollback.channel_id)
   return sent
 }
 

@@ -7,6 +7,9 @@ export type Lane = {
   isOurs(): boolean
 }
 
+/** From a post in doubt to the first look for a twin of it, and from each to the next, in ms: the frozen wake late. */
+const looksAfterMs = [15_000, 60_000, 240_000, 960_000, 3_840_000] as const
+
 /** Nothing is to be said about a rollback that another process sends for now. */
 const overtaken: Sent = { kind: "unknown", error: "another process sends for this rollback" }
 
@@ -25,8 +28,10 @@ export async function sendOnce(
     look(): Promise<Found>
     /** False when the lane is another's. */
     mark(): Promise<boolean>
-    /** It is about to be posted in doubt: `lookAgain` is to follow. */
-    planLook(): Promise<void>
+    /** It certainly did not go out, and was not in doubt before. */
+    unmark(): Promise<void>
+    /** It is about to be posted in doubt: `lookAgain` is to follow after this time. */
+    planLook(afterMs: number): Promise<void>
     post(): Promise<Sent>
   },
   lane: Lane,
@@ -40,9 +45,11 @@ export async function sendOnce(
     if (known.kind === "found") return { kind: "sent", channel, ts: known.ts, stale: true }
   }
   if (!(await message.mark())) return overtaken
-  if (inDoubt) await message.planLook()
+  if (inDoubt) await message.planLook(looksAfterMs[0])
   if (!lane.isOurs()) return overtaken
   const sent = await message.post()
+  // Of what was in doubt before, being too busy says nothing.
+  if (sent.kind === "limited" && !inDoubt) await message.unmark()
   if (sent.kind === "refused" || sent.kind === "limited") return sent
   // While the lane is ours, what was not heard of stays marked and is looked for at the next attempt.
   if (lane.isOurs() && (sent.kind === "unknown" || !inDoubt)) return sent
@@ -60,10 +67,6 @@ async function keepOne(message: { channel: string; look(): Promise<Found> }, sen
     if (!(await sender.remove({ channel: message.channel, ts: twin }))) return { kind: "unknown" }
   return found
 }
-
-/** From a post in doubt to the first look for a twin of it, and from each to the next, in ms: the frozen wake late. */
-const looksAfterMs = [15_000, 60_000, 240_000, 960_000, 3_840_000] as const
-export const firstLookMs = looksAfterMs[0]
 
 /** Slack is away, or does not let us look. */
 const postponedMs = 60_000

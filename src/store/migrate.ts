@@ -33,10 +33,8 @@ export async function migrate(pool: Pool): Promise<string[]> {
   try {
     ;({ missing } = await compareMigrations(pool))
     if (missing.length > 0) return await apply(pool)
-    await refuseLacking(pool)
-    return []
   } catch (error) {
-    if (errorCode(error) !== "42501" || error instanceof StepbackError) throw error
+    if (errorCode(error) !== "42501") throw error
     const what =
       missing === null
         ? "This role may not use Stepback's tables"
@@ -47,6 +45,8 @@ export async function migrate(pool: Pool): Promise<string[]> {
       { cause: error },
     )
   }
+  await refuseLacking(pool)
+  return []
 }
 
 /** A right that came with an upgrade and was not given is missed at the start, not in the middle of a run. */

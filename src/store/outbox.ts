@@ -119,11 +119,13 @@ export function outboxStore(pool: Pool) {
       return rowCount === 1
     },
 
-    /** It certainly did not go out: it need not be looked for. */
-    async markPending(rollbackId: string, seq: number): Promise<void> {
+    /** It certainly did not go out: it need not be looked for. The mark of another owner stays. */
+    async markPending(rollbackId: string, seq: number, owner: string): Promise<void> {
       await pool.query(
-        "update stepback.outbox set state = 'pending' where rollback_id = $1 and seq = $2 and state = 'sending'",
-        [rollbackId, seq],
+        `with lane as (select id from stepback.rollbacks where id = $1 and lane_owner = $3 for update)
+         update stepback.outbox o set state = 'pending' from lane
+         where o.rollback_id = lane.id and o.seq = $2 and o.state = 'sending'`,
+        [rollbackId, seq, owner],
       )
     },
 

@@ -93,6 +93,10 @@ describe("roles with no more than is needed", () => {
     )
     const erased = await cli(["archive", "erase", "staging", "profiles", "results_version=lotte-7f3a", "--yes"], env)
     expect(erased).toContain("1 record of what steps did and people wrote: the value was taken out")
+    const owner = stage.world.databaseUrl
+    await query(owner, "revoke delete on stepback_ledger.archives from stepback")
+    await expect(cli(["doctor"], env)).rejects.toThrow("the role may not remove what was kept")
+    await query(owner, "grant delete on stepback_ledger.archives to stepback")
     const [kept] = await query(targetUrl, "select rollback_id as id from stepback_ledger.archives limit 1")
     const pool = new pg.Pool({ connectionString: targetUrl })
     try {

@@ -1,7 +1,14 @@
 import { randomUUID } from "node:crypto"
 import type { Pool } from "pg"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { createDelivery, type Found, type Sender, type Sent } from "../../src/jobs/deliver.ts"
+import {
+  createDelivery,
+  type Delivery,
+  type DeliveryDeps,
+  type Found,
+  type Sender,
+  type Sent,
+} from "../../src/jobs/deliver.ts"
 import { createLogger } from "../../src/log.ts"
 import { stepResult } from "../../src/steps/step.ts"
 import type { Store } from "../../src/store/store.ts"
@@ -20,6 +27,12 @@ async function quiet(): Promise<void> {
   await pool.query(
     "update stepback.rollbacks set deliver_at = null, card_sent_version = card_version, lane_until = null, lane_owner = null",
   )
+}
+
+function deliveryOf(sender: Sender, how: Partial<Pick<DeliveryDeps, "draw" | "document">> = {}): Delivery {
+  const log = createLogger({ level: "silent", role: "worker" })
+  const plain = { draw: ({ kind }: { kind: string }) => ({ text: kind }), document: () => null }
+  return createDelivery({ store, sender, ...plain, ...how, newId: randomUUID, log })
 }
 
 describe("the outbox", () => {
@@ -113,21 +126,14 @@ describe("delivery", () => {
       permalink: async () => null,
     }
     let text = "asked"
-    const deps = {
-      store,
-      sender,
-      draw: ({ kind }: { kind: string }) => ({ text: kind === "text" ? text : kind }),
-      document: () => null,
-      newId: randomUUID,
-      log: createLogger({ level: "silent", role: "worker" }),
-    }
-    await createDelivery(deps).serveOne()
+    const delivery = deliveryOf(sender, { draw: ({ kind }) => ({ text: kind === "text" ? text : kind }) })
+    await delivery.serveOne()
     expect(shown.get(key)).toBe("asked")
     text = "answered"
     await pool.query("select stepback.edit_messages($1, $2)", [id, key])
     answers = true
     await pool.query("update stepback.rollbacks set deliver_at = now() where id = $1", [id])
-    await createDelivery(deps).serveOne()
+    await delivery.serveOne()
     expect(shown.get(key)).toBe("answered")
     expect(await store.outbox.listUnsent(id)).toEqual([])
   })
@@ -164,13 +170,8 @@ describe("delivery", () => {
       upload: async ({ name }) => write(name),
       permalink: async () => null,
     }
-    const delivery = createDelivery({
-      store,
-      sender,
-      draw: ({ kind }) => ({ text: kind }),
+    const delivery = deliveryOf(sender, {
       document: ({ kind }) => (kind === "file" ? { name: file, content: "long" } : null),
-      newId: randomUUID,
-      log: createLogger({ level: "silent", role: "worker" }),
     })
     await store.outbox.enqueue(id, reply, { kind: "text", text: "it" })
     await store.outbox.enqueue(id, `${id}/file`, { kind: "file", what: "output", stepId: "it", attempt: 1 })
@@ -214,14 +215,7 @@ describe("delivery", () => {
     await store.outbox.enqueue(id, `${id}/text/it`, { kind: "text", text: "it" })
     const busy = { kind: "limited", waitMs: 60_000 } as const
     const sender = { post: async () => busy, find: async () => ({ kind: "none" }) } as unknown as Sender
-    const delivery = createDelivery({
-      store,
-      sender,
-      draw: ({ kind }) => ({ text: kind }),
-      document: () => null,
-      newId: randomUUID,
-      log: createLogger({ level: "silent", role: "worker" }),
-    })
+    const delivery = deliveryOf(sender)
     const attempt = async (): Promise<unknown> => {
       await pool.query("update stepback.rollbacks set deliver_at = now() where id = $1", [id])
       await delivery.serveOne()
@@ -239,6 +233,57 @@ describe("delivery", () => {
     expect(await attempt()).toEqual(["sent", "pending", 0])
     await pool.query("update stepback.outbox set state = 'sending' where rollback_id = $1", [id])
     expect(await attempt()).toEqual(["sent", "sending", 0])
+    // Whoever was overtaken says nothing of what the heir has marked.
+    const [row] = await store.outbox.listUnsent(id)
+    await store.outbox.markPending(id, row?.seq ?? 0, randomUUID())
+    expect((await store.outbox.listUnsent(id))[0]?.state).toBe("sending")
+  })
+
+  it("posts a call once into the rollback's channel when its own takes none, though the answer is lost", async () => {
+    await quiet()
+    const { id } = await created(store)
+    const facts = { trigger: "step_failed", stepId: "it", headline: "it failed", byHand: null } as const
+    const calling = { evidence: [], mention: [], channelId: "C-GONE", acknowledgeWithinMs: 60_000, hook: null }
+    await store.records.raise(id, `${id}/it`, randomUUID(), { ...facts, ...calling })
+    const standing: string[] = []
+    const sender = {
+      post: async ({ channel, key }: { channel: string; key: string }): Promise<Sent> => {
+        if (channel !== "C1") return { kind: "refused", error: "channel_not_found", hopeless: true }
+        standing.push(key)
+        if (key.endsWith("/card") || standing.length > 2) return { kind: "sent", channel, ts: String(standing.length) }
+        return { kind: "unknown", error: "socket hang up" }
+      },
+      find: async ({ channel, key }: { channel: string; key: string }): Promise<Found> =>
+        channel === "C1" && standing.includes(key) ? { kind: "found", ts: key } : { kind: "none" },
+      update: async ({ channel, ts }: { channel: string; ts: string }) => ({ kind: "sent", channel, ts }),
+      permalink: async () => null,
+    } as unknown as Sender
+    const delivery = deliveryOf(sender)
+    for (let turn = 0; turn < 3; turn++) {
+      await pool.query("update stepback.rollbacks set deliver_at = now() where id = $1", [id])
+      await delivery.serveOne()
+    }
+    expect(standing).toEqual([`${id}/card`, `${id}/it/1`])
+    expect(await store.outbox.listUnsent(id)).toEqual([])
+  })
+
+  it("has no step's messages taken for those of the analysis, whatever the step is called", async () => {
+    const { id, epoch } = await running(store)
+    await store.runs.finish(id, epoch, { state: "succeeded", reason: null, by: "stepback", analysis: {}, remindMs: 1 })
+    const file = { kind: "file", what: "output", stepId: "analysis-check", attempt: 1 } as const
+    await store.outbox.enqueue(id, `${id}/analysis-check/1/output`, file)
+    await pool.query("update stepback.outbox set state = 'sent', ts = '' where rollback_id = $1", [id])
+    await store.outbox.enqueue(id, `${id}/reminder/1`, { kind: "step", stepId: "reminder", attempt: 1 })
+    const filled = { rootCause: "a", prevention: "b", followUps: [] }
+    await store.analyses.fill(id, "U1ALICE", 0, filled)
+    await store.analyses.fill(id, "U1ALICE", 1, { ...filled, prevention: "c" })
+    const unsent = await store.outbox.listUnsent(id)
+    expect(unsent.map(({ key }) => key)).not.toContain(`${id}/analysis-check/1/output`)
+    expect(unsent.map(({ key }) => key)).toContain(`${id}/reminder/1`)
+    const editions = unsent.flatMap(({ body }) =>
+      body.kind === "file" && body.what === "analysis" ? body.edition : [],
+    )
+    expect(editions).toEqual([1, 2])
   })
 
   it("of a process that ends stops behind the message that is on its way; another goes on at once", async () => {
@@ -247,7 +292,7 @@ describe("delivery", () => {
     for (const name of ["a", "b", "c"])
       await store.outbox.enqueue(id, `${id}/text/${name}`, { kind: "text", text: name })
     const posted: string[] = []
-    const deliveryOf = (heard: () => void) => {
+    const listened = (heard: () => void) => {
       const taken = () => Promise.resolve({ kind: "sent", channel: "C1", ts: String(posted.length) } as const)
       const sender: Sender = {
         post: ({ key }) => {
@@ -262,22 +307,14 @@ describe("delivery", () => {
         upload: taken,
         permalink: () => Promise.resolve(null),
       }
-      const log = createLogger({ level: "silent", role: "bot" })
-      return createDelivery({
-        store,
-        sender,
-        draw: () => ({ text: "x" }),
-        document: () => null,
-        newId: randomUUID,
-        log,
-      })
+      return deliveryOf(sender)
     }
-    const ending = deliveryOf(() => {
+    const ending = listened(() => {
       if (posted.length === 2) ending.close()
     })
     await ending.serveOne()
     expect(posted).toHaveLength(2)
-    expect(await deliveryOf(() => undefined).serveOne()).toBe(true)
+    expect(await listened(() => undefined).serveOne()).toBe(true)
     expect(posted.slice(-3)).toEqual(["a", "b", "c"].map((name) => `${id}/text/${name}`))
     expect(posted).toHaveLength(4)
   })

@@ -139,8 +139,15 @@ async function heal(stage: StormStage): Promise<void> {
 async function settled(stage: StormStage): Promise<string[]> {
   const started = performance.now()
   for (;;) {
-    const { rows } = await stage.look.state.query<{ number: number; id: string; state: string; unsaid: number }>(
-      `select number, id, state, (select count(*)::integer from stepback.outbox o where o.rollback_id = r.id and o.state in ('pending', 'sending')) as unsaid
+    const { rows } = await stage.look.state.query<{
+      number: number
+      id: string
+      state: string
+      unsaid: number
+      unlooked: number
+    }>(
+      `select number, id, state, (select count(*)::integer from stepback.outbox o where o.rollback_id = r.id and o.state in ('pending', 'sending')) as unsaid,
+         (select count(*)::integer from stepback.second_looks l where l.rollback_id = r.id and l.looks = 0) as unlooked
        from stepback.rollbacks r where state in ('preparing', 'awaiting_approval', 'approved', 'running')
          or (card_version > card_sent_version and card_state <> 'lost')
          or exists (select 1 from stepback.outbox o where o.rollback_id = r.id and o.state in ('pending', 'sending'))
@@ -150,7 +157,7 @@ async function settled(stage: StormStage): Promise<string[]> {
     if (performance.now() - started > calmMs)
       return rows.map(
         (row) =>
-          `R-${row.number} ${row.id}: ${row.state} at the end, ${row.unsaid} messages not sent or still to be looked for`,
+          `R-${row.number} ${row.id}: ${row.state} at the end, ${row.unsaid} messages not sent, ${row.unlooked} still to be looked for`,
       )
     await pause(200)
   }

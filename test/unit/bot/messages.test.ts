@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest"
 import { analysisForm } from "../../../src/bot/blocks/analysis-form.ts"
 import { analysisMarkdown, drawAnalysis } from "../../../src/bot/blocks/analysis.ts"
 import { denyForm } from "../../../src/bot/blocks/deny-form.ts"
+import { documentOf } from "../../../src/bot/blocks/document.ts"
 import { drawDetails } from "../../../src/bot/blocks/details.ts"
 import { drawEscalation } from "../../../src/bot/blocks/escalation.ts"
 import { drawMessage, plainForm } from "../../../src/bot/blocks/message.ts"
@@ -24,6 +25,20 @@ import {
 } from "./views.ts"
 
 const textOf = (run: StepRun): string => drawStep(running, run).text
+
+it("a file has a name that no other of its rollback has", () => {
+  const output = result({ output: "long" })
+  const again = { ...stepRun("deploy", output), attempt: 2 }
+  const view = { ...failed, stepRuns: [stepRun("deploy", output), again, stepRun("deploy-2", output)] }
+  const messages: Message[] = [
+    ...view.stepRuns.map(({ stepId, attempt }) => ({ kind: "file", what: "output", stepId, attempt }) as const),
+    { kind: "file", what: "analysis", edition: 1 },
+    { kind: "file", what: "analysis", edition: 2 },
+  ]
+  const names = messages.map((message) => documentOf(message, view, analysis)?.name)
+  expect(names.every(Boolean)).toBe(true)
+  expect(new Set(names).size).toBe(messages.length)
+})
 
 describe("a step's reply", () => {
   it("names the step, how long it took and what it changed", () => {

@@ -29,6 +29,7 @@ const message = (of: ReturnType<typeof thread>, inDoubt: boolean) => ({
   inDoubt,
   look: of.look,
   mark: async () => true,
+  unmark: async () => undefined,
   planLook: async () => undefined,
   post: of.write,
 })
