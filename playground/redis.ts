@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process"
 import { accessSync, constants } from "node:fs"
-import { mkdtemp, open, readFile, rm } from "node:fs/promises"
+import { mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises"
 import { connect } from "node:net"
 import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
@@ -18,6 +18,15 @@ export type Redis = {
   flush(): Promise<void>
 }
 
+export type RedisOptions = {
+  port?: number
+  appendOnly?: boolean
+  /** Instead of those of a queue that keeps nothing. */
+  flags?: string[]
+  /** Lines of its configuration file, which a Sentinel rewrites. */
+  configuration?: string
+}
+
 /** The Redis or Valkey server of this machine; null when there is none. */
 export function findRedis(): string | null {
   const folders = (process.env.PATH ?? "").split(delimiter).filter(Boolean)
@@ -26,12 +35,17 @@ export function findRedis(): string | null {
 }
 
 /** Starts the machine's own Redis on 127.0.0.1 with a private folder. It ends when this process ends, however it ends. */
-export async function startRedis(options: { port?: number; appendOnly?: boolean } = {}): Promise<Redis> {
+export async function startRedis(options: RedisOptions = {}): Promise<Redis> {
   const program = findRedis()
   if (program === null) throw new Error("neither redis-server nor valkey-server is on the PATH")
   const home = await mkdtemp(join(tmpdir(), "stepback-redis-"))
   const port = options.port ?? (await findFreePort())
-  const settings = { appendOnly: options.appendOnly ?? false, home, port, program }
+  const file = join(home, "redis.conf")
+  await writeFile(file, options.configuration ?? "")
+  const persistence = ["--save", "", "--appendonly", options.appendOnly === true ? "yes" : "no"]
+  // The queue must never lose a job to eviction.
+  const flags = options.flags ?? [...persistence, "--maxmemory-policy", "noeviction"]
+  const settings = { flags: [file, ...flags], home, port, program }
   let server = await launch(settings)
   const guard = tieToParent({ pidFile: join(home, "redis.pid"), remove: home, user: null })
 
@@ -57,15 +71,13 @@ export async function startRedis(options: { port?: number; appendOnly?: boolean 
   }
 }
 
-type Settings = { appendOnly: boolean; home: string; port: number; program: string }
+type Settings = { flags: string[]; home: string; port: number; program: string }
 
-async function launch({ appendOnly, home, port, program }: Settings): Promise<ChildProcess> {
+async function launch({ flags, home, port, program }: Settings): Promise<ChildProcess> {
   const logFile = join(home, "redis.log")
   const log = await open(logFile, "a")
-  const persistence = ["--save", "", "--appendonly", appendOnly ? "yes" : "no"]
   const place = ["--dir", home, "--pidfile", join(home, "redis.pid"), "--bind", "127.0.0.1", "--port", String(port)]
-  // The queue must never lose a job to eviction.
-  const child = spawn(program, [...place, ...persistence, "--maxmemory-policy", "noeviction"], {
+  const child = spawn(program, [...flags, ...place], {
     stdio: ["ignore", log.fd, log.fd],
     detached: true,
   })
@@ -81,7 +93,7 @@ async function launch({ appendOnly, home, port, program }: Settings): Promise<Ch
 }
 
 /** One inline command, one line of answer: no client library needed for two words. */
-function ask(port: number, command: string): Promise<string> {
+export function ask(port: number, command: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect(port, "127.0.0.1", () => socket.write(`${command}\r\n`))
     socket.setTimeout(5_000, () => socket.destroy(new Error(`no answer to ${command}`)))

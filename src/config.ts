@@ -1,4 +1,5 @@
 import { z } from "zod"
+import { readRedisAddress, redisAddressProblem } from "./jobs/redis-address.ts"
 
 export type Role = "all" | "bot" | "worker"
 export type LogLevel = "fatal" | "error" | "warn" | "info" | "debug" | "trace" | "silent"
@@ -15,7 +16,7 @@ export type Config = {
     apiUrl: string | null
   }
   databaseUrl: string
-  /** null: the queue lives in the state database. */
+  /** One address, or several servers as `readRedisAddress` knows them. null: the queue lives in the state database. */
   redisUrl: string | null
   plansFolder: string
   role: Role
@@ -69,10 +70,9 @@ const environment = z.object({
   SLACK_APP_TOKEN: token("xoxb-", "a bot token (xoxb-…)").optional(),
   SLACK_API_URL: url(["http:", "https:"], "an http(s) address").optional(),
   DATABASE_URL: url(["postgres:", "postgresql:"], "a postgres:// address"),
-  // Not parsed further: what may follow is the client library's business (lists of nodes among it).
   REDIS_URL: z
     .string()
-    .regex(/^rediss?:\/\/\S+$/, "is not a redis:// or rediss:// address")
+    .refine((value) => readRedisAddress(value) !== null, redisAddressProblem)
     .optional(),
   STEPBACK_PLANS: z.string().default("plans"),
   STEPBACK_ROLE: z.enum(["all", "bot", "worker"], { error: "is not one of all, bot, worker" }).default("all"),

@@ -1,7 +1,7 @@
 import { createPostgresBackend, Queue, runMigrations, withBackend, Worker, type Job } from "bullmq"
-import { Redis } from "ioredis"
 import { Client } from "pg"
 import type { Logger } from "../log.ts"
+import { keyPrefix, openRedis, type RedisConnection } from "./redis.ts"
 
 /** The doorbell: it wakes a worker for a rollback. What is lost here is rung again by the sweep. */
 export type Bell = {
@@ -13,6 +13,7 @@ export type Bell = {
 }
 
 export type BellOptions = {
+  /** As `REDIS_URL` spells it: one address, a Cluster's or Sentinel's. Null: the queue lives in Postgres. */
   redisUrl: string | null
   databaseUrl: string
   log: Logger
@@ -29,19 +30,6 @@ const stalledMs = 2_500
 /** A worker dies more than once; attempts are counted in Postgres. */
 const maxStalledCount = 1_000
 
-/** A connection to Redis that gives up on a half-open link instead of waiting for good. */
-function redis(url: string, log: Logger): Redis {
-  const connection = new Redis(url, {
-    maxRetriesPerRequest: null,
-    connectTimeout: 5_000,
-    socketTimeout: 15_000,
-    keepAlive: 5_000,
-    retryStrategy: (times) => Math.min(times * 100, 1_000),
-  })
-  connection.on("error", (error: Error) => log.debug({ err: error }, "redis connection lost"))
-  return connection
-}
-
 /** Creates the queue's tables in the state database, for processes whose role may not. */
 export async function prepareQueue(databaseUrl: string): Promise<void> {
   const client = new Client({ connectionString: databaseUrl })
@@ -57,16 +45,16 @@ type Data = { rollbackId: string }
 
 function openQueue({ redisUrl, databaseUrl, log, prefix, migrate = true }: BellOptions): {
   queue: Queue<Data>
-  connection: Redis | null
+  connection: RedisConnection | null
 } {
   const defaults = { removeOnComplete: true, removeOnFail: true, attempts: 1 }
   if (redisUrl !== null) {
-    const connection = redis(redisUrl, log)
+    const connection = openRedis(redisUrl, log)
     const queue = new Queue<Data>(queueName, {
       connection: connection,
       defaultJobOptions: defaults,
       skipWaitingForReady: true,
-      ...(prefix === undefined ? {} : { prefix }),
+      ...(prefix === undefined ? keyPrefix(connection) : { prefix }),
     })
     return { queue, connection }
   }
@@ -123,7 +111,7 @@ export function answerBell(
   }
   const answer = async (job: Job<Data>) => work(job.data.rollbackId)
   const { redisUrl, databaseUrl, log, prefix, migrate = true } = options
-  const connection = redisUrl === null ? null : redis(redisUrl, log)
+  const connection = redisUrl === null ? null : openRedis(redisUrl, log)
   const worker =
     connection === null
       ? new (withBackend(createPostgresBackend).Worker)<Data>(queueName, answer as never, {
@@ -133,7 +121,7 @@ export function answerBell(
       : new Worker<Data>(queueName, answer, {
           connection: connection,
           ...settings,
-          ...(prefix === undefined ? {} : { prefix }),
+          ...(prefix === undefined ? keyPrefix(connection) : { prefix }),
         })
   worker.on("error", (error: Error) => log.debug({ err: error }, "queue worker lost its connection"))
   return {

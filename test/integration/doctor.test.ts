@@ -2,14 +2,15 @@ import { execFile, spawnSync } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import { once } from "node:events"
 import { mkdtemp, rm, writeFile } from "node:fs/promises"
-import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net"
+import { createServer, type AddressInfo, type Server, type Socket } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import pg from "pg"
 import { afterAll, beforeAll, expect, it, inject, vi } from "vitest"
 import { connectPostgres, startPostgres } from "../../playground/postgres.ts"
-import { findRedis, startRedis } from "../../playground/redis.ts"
+import { startRedisCluster } from "../../playground/redis-group.ts"
+import { ask, findRedis, startRedis } from "../../playground/redis.ts"
 import { startLocalSlack, type LocalSlack } from "../../playground/slack/local-slack.ts"
 import { startStagingWorld, type StagingWorld } from "../../playground/staging-world/staging-world.ts"
 import { freshState } from "./store-fixture.ts"
@@ -180,12 +181,18 @@ it("a trigger that calls out", async () => {
 it.skipIf(findRedis() === null)("a Redis that throws keys away when it is full", async () => {
   const redis = await startRedis()
   expect((await doctor({ REDIS_URL: redis.url })).out).toContain("✓ queue: maxmemory-policy is noeviction")
-  const socket = connect(redis.port, "127.0.0.1")
-  socket.write("CONFIG SET maxmemory-policy allkeys-lru\r\n")
-  await once(socket, "data")
-  socket.destroy()
+  await ask(redis.port, "CONFIG SET maxmemory-policy allkeys-lru")
   const ended = await doctor({ REDIS_URL: redis.url })
   await redis.stop()
+  finds(ended, "queue: maxmemory-policy is allkeys-lru", "set maxmemory-policy noeviction")
+})
+
+it.skipIf(findRedis() === null)("a Cluster of which one server throws keys away", async () => {
+  const { servers, stop } = await startRedisCluster()
+  await ask(servers[2]?.port ?? 0, "CONFIG SET maxmemory-policy allkeys-lru")
+  const ended = await doctor({ REDIS_URL: `${servers[0]?.url},${servers[1]?.url}` })
+  await stop()
+  expect(ended.out).toContain("✓ queue: maxmemory-policy is noeviction")
   finds(ended, "queue: maxmemory-policy is allkeys-lru", "set maxmemory-policy noeviction")
 })
 

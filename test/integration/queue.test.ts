@@ -2,8 +2,10 @@ import { randomUUID } from "node:crypto"
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from "vitest"
 import { until } from "../../playground/faults/until.ts"
 import { connectPostgres } from "../../playground/postgres.ts"
-import { findRedis, startRedis, type Redis } from "../../playground/redis.ts"
+import { startRedisCluster, startSentinel } from "../../playground/redis-group.ts"
+import { ask, findRedis, startRedis, type Redis } from "../../playground/redis.ts"
 import { answerBell, createBell, type Bell, type BellOptions } from "../../src/jobs/queue.ts"
+import { redisInfos } from "../../src/jobs/redis.ts"
 import { log } from "./store-fixture.ts"
 
 const redisHere = findRedis() !== null
@@ -132,5 +134,60 @@ describe.runIf(redisHere)("the bell while Redis is gone", () => {
     door.ring("run", randomUUID())
     expect(await door.trouble()).not.toBeNull()
     await door.close()
+  })
+})
+
+describe.runIf(redisHere)("the bell on several servers", () => {
+  it("is heard through a Cluster of which one node is named, with a password or without", async () => {
+    const { servers, stop } = await startRedisCluster()
+    const port = servers[0]?.port ?? 0
+    const rings = async (redisUrl: string) => {
+      const options = { redisUrl, databaseUrl, log }
+      const door = bell(options)
+      const { heard, hears } = listen(options)
+      const ids = Array.from({ length: 20 }, () => randomUUID())
+      for (const id of ids) door.ring("run", id)
+      for (const id of ids) await hears(id)
+      expect(heard).toHaveLength(20)
+      expect(await door.trouble()).toBeNull()
+      expect(await redisInfos(redisUrl, 5_000)).toHaveLength(3)
+      await Promise.all(open.splice(0).map((each) => each.close()))
+    }
+    try {
+      await rings(JSON.stringify([{ host: "127.0.0.1", port }]))
+      for (const server of servers) await ask(server.port, "CONFIG SET requirepass o,pen:1")
+      await rings(JSON.stringify([{ host: "127.0.0.1", port, password: "o,pen:1" }]))
+      await rings(`redis://:o,pen%3A1@127.0.0.1:${port},redis://127.0.0.1:1`)
+      await expect(redisInfos(`redis://:no@127.0.0.1:${port},redis://127.0.0.1:1`, 5_000)).rejects.toThrow(
+        /WRONGPASS|NOAUTH/,
+      )
+    } finally {
+      await stop()
+    }
+  })
+
+  it("follows the primary that a Sentinel names, also to another", async () => {
+    const group = await startSentinel("queue")
+    try {
+      const sentinels = [{ host: "127.0.0.1", port: group.sentinel.port }]
+      const options = { redisUrl: JSON.stringify({ sentinels, name: "queue" }), databaseUrl, log }
+      const door = bell(options)
+      const { heard, hears } = listen(options)
+      const before = randomUUID()
+      door.ring("run", before)
+      await hears(before)
+      expect(await redisInfos(options.redisUrl, 5_000)).toEqual([expect.stringContaining("role:master")])
+      await expect(redisInfos(JSON.stringify({ sentinels, name: "other" }), 5_000)).rejects.toThrow(/No such master/)
+      await group.primary.stop()
+      const after = randomUUID()
+      // As the sweep does: it rings until somebody has heard.
+      await until("a ring on the new primary", () => {
+        door.ring("run", after)
+        return Promise.resolve(heard.includes(after))
+      })
+      await Promise.all(open.splice(0).map((each) => each.close()))
+    } finally {
+      await group.stop()
+    }
   })
 })

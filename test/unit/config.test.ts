@@ -55,10 +55,36 @@ describe("readConfig", () => {
       "SLACK_BOT_TOKEN is missing",
       "SLACK_SIGNING_SECRET is missing",
       "DATABASE_URL is not a postgres:// address",
-      "REDIS_URL is not a redis:// or rediss:// address",
+      expect.stringMatching(/^REDIS_URL is not a redis:\/\/ or rediss:\/\/ address/),
       "STEPBACK_ROLE is not one of all, bot, worker",
       "PORT is not a whole number from 0 to 65535",
     ])
+  })
+
+  it.each([
+    "redis://localhost",
+    "rediss://:pa%2Css,word@host:6380/2",
+    "redis://one:7000,redis://two:7000",
+    '["redis://one:7000", {"host": "two", "port": 7000, "password": "x"}]',
+    '{"sentinels": [{"host": "one", "port": 26379}], "name": "queue", "password": "x", "db": 1}',
+  ])("takes one Redis, a Cluster's nodes and a Sentinel's options: %s", (address) => {
+    expect(configOf({ ...complete, REDIS_URL: address })).toMatchObject({ redisUrl: address })
+  })
+
+  it.each([
+    "redis://one:7000,two:7000",
+    "redis://one:7000, redis://two:7000",
+    "redis://:%E0%A4%A@host",
+    "redis://host:port",
+    "[]",
+    '[{"port": 7000}]',
+    '{"sentinels": [], "name": "queue"}',
+    '{"sentinels": [{"host": "one"}]}',
+    '{"sentinels": [{"host": "hunter2"}], "name": ',
+  ])("refuses what the client would trip over, without quoting it: %s", (address) => {
+    const problems = problemsOf({ ...complete, REDIS_URL: address })
+    expect(problems).toEqual([expect.stringMatching(/^REDIS_URL is not a redis:.*Cluster.*"sentinels"/)])
+    expect(problems.join()).not.toContain("hunter2")
   })
 
   it("takes an empty or blank variable for a missing one", () => {
