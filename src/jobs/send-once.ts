@@ -89,8 +89,12 @@ export async function lookAgain(rollbackId: string, { store, sender, log }: Deli
     log.info({ rollbackId, key }, "a message stands twice, one is taken back")
     done = (await sender.remove({ channel, ts })) && done
   }
-  await (done
-    ? store.outbox.markLooked(rollbackId, seq, looksAfterMs[looks + 1] ?? null)
-    : store.outbox.postponeLook(rollbackId, seq, postponedMs))
+  if (done) {
+    await store.outbox.markLooked(rollbackId, seq, looksAfterMs[looks + 1] ?? null)
+  } else if (!(await store.outbox.postponeLook(rollbackId, seq, postponedMs))) {
+    // A scope that is missing, or a channel that the bot was taken out of: asking for good would help nobody.
+    log.warn({ rollbackId, key }, "a message posted in doubt could not be looked for in a week: it may stand twice")
+    await store.outbox.markLooked(rollbackId, seq, null)
+  }
   return true
 }

@@ -200,12 +200,14 @@ export function outboxStore(pool: Pool) {
       return rows[0] ?? null
     },
 
-    /** It could not be looked for: again after this time, as often as it takes. */
-    async postponeLook(rollbackId: string, seq: number, afterMs: number): Promise<void> {
-      await pool.query(
-        `update stepback.second_looks set due_at = now() + $3 * interval '1 millisecond' where rollback_id = $1 and seq = $2`,
+    /** It could not be looked for: again after this time, for a week. False when that is over. */
+    async postponeLook(rollbackId: string, seq: number, afterMs: number): Promise<boolean> {
+      const { rows } = await pool.query<{ kept: boolean }>(
+        `update stepback.second_looks set due_at = now() + $3 * interval '1 millisecond' where rollback_id = $1 and seq = $2
+         returning since > now() - interval '7 days' as kept`,
         [rollbackId, seq, afterMs],
       )
+      return rows[0]?.kept ?? true
     },
 
     /** It was looked for; null: for the last time. */

@@ -209,6 +209,28 @@ describe("delivery", () => {
     expect(standing.map(({ name }) => name)).toEqual(all)
   })
 
+  it("stops looking for a message in doubt when Slack has not let it for a week", async () => {
+    await quiet()
+    const { id } = await created(store)
+    const sender = { find: async () => ({ kind: "unknown" }) } as unknown as Sender
+    const delivery = deliveryOf(sender)
+    const looks = async (age: string) => {
+      await store.outbox.planLook(id, { seq: 0, channel: "C1", threadTs: null, fileName: null }, 0)
+      await pool.query(
+        "update stepback.rollbacks set card_state = 'sent', card_sent_version = card_version, card_ts = '1', deliver_at = now() where id = $1",
+        [id],
+      )
+      await pool.query("update stepback.second_looks set since = now() - $2::interval where rollback_id = $1", [
+        id,
+        age,
+      ])
+      await delivery.serveOne()
+      return (await pool.query("select 1 from stepback.second_looks where rollback_id = $1", [id])).rowCount
+    }
+    expect(await looks("6 days")).toBe(1)
+    expect(await looks("8 days")).toBe(0)
+  })
+
   it("knows of a message that Slack is too busy for whether it was in doubt before", async () => {
     await quiet()
     const { id } = await created(store)
