@@ -1,4 +1,4 @@
-import type { Selection } from "../plans/select.ts"
+import { nearest, type Selection } from "../plans/select.ts"
 
 /** What a person typed behind `/rollback`. */
 export type Typed =
@@ -11,7 +11,7 @@ export type Typed =
   | { kind: "baseline"; environment: string; what: "capture" | "diff" | null; name: string }
   | { kind: "record"; environment: string; text: string }
   | { kind: "incomplete"; usage: string }
-  | { kind: "bad_option"; given: string }
+  | { kind: "bad_option"; given: string; nearest: string | null; usage: string }
 
 export const usage = {
   request: "/rollback <environment> [--only a,b] [--with c] [name=value] [reason]",
@@ -94,7 +94,10 @@ function parseBaseline(words: string[]): Typed {
   const incomplete: Typed = { kind: "incomplete", usage: usage.baseline }
   if (environment === undefined || more.length > 0) return incomplete
   const wanted = what?.toLowerCase() ?? null
-  if (wanted !== null && wanted !== "capture" && wanted !== "diff") return incomplete
+  if (wanted !== null && wanted !== "capture" && wanted !== "diff") {
+    const [given = "", known] = [what, ["capture", "diff"]]
+    return { kind: "bad_option", given, nearest: nearest(wanted, known), usage: usage.baseline }
+  }
   if (option !== undefined && (!/^(?:--|—|–)as$/i.test(option) || !/^[a-z0-9][a-z0-9_-]{0,39}$/i.test(name ?? "")))
     return incomplete
   return {
@@ -121,9 +124,12 @@ function parseRequest(
     if (option) {
       const name = option[1]?.toLowerCase()
       const list = option[2] ?? words[++at]
-      if ((name !== "only" && name !== "with") || list === undefined) return { kind: "bad_option", given: word }
+      const meant = nearest(name ?? "", ["only", "with"])
+      const bad = { kind: "bad_option", given: word, usage: usage[kind] } as const
+      if (name !== "only" && name !== "with") return { ...bad, nearest: meant === null ? null : `--${meant}` }
+      if (list === undefined) return { ...bad, nearest: null }
       const ids = list.split(",").filter((id) => id !== "")
-      if (ids.length === 0) return { kind: "bad_option", given: word }
+      if (ids.length === 0) return { ...bad, nearest: null }
       if (name === "only") selection.only = [...(selection.only ?? []), ...ids]
       else selection.with.push(...ids)
       continue

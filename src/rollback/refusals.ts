@@ -36,7 +36,7 @@ export type Refusal =
   | { reason: "nothing_selected" }
   | { reason: "unknown_parameter"; given: string; nearest: string | null; known: string[] }
   | { reason: "bad_parameter"; name: string; given: string; expected: string }
-  | { reason: "bad_option"; given: string; usage: string }
+  | { reason: "bad_option"; given: string; nearest: string | null; usage: string }
   | { reason: "wrong_channel"; channel: string }
   | { reason: "bot_not_in_channel" }
   | { reason: "shared_channel" }

@@ -37,6 +37,15 @@ export function rollbackStore(pool: Pool) {
         `environment = $1 and kind <> 'rehearsal' and state in ('preparing', 'awaiting_approval', 'approved', 'running')`,
         [environment],
       ),
+    /** What is going on, here or (null) anywhere. */
+    async live(environment: string | null): Promise<StoredRollback[]> {
+      const { rows } = await pool.query(
+        `select ${rollbackColumns} from stepback.rollbacks where ($1::text is null or environment = $1) and number is not null
+           and state in ('preparing', 'awaiting_approval', 'approved', 'running') order by number desc limit 20`,
+        [environment],
+      )
+      return rows.map(parseRollback)
+    },
     newest: (environment: string | null) =>
       one(pool, `($1::text is null or environment = $1) and number is not null order by number desc limit 1`, [
         environment,

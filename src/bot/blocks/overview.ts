@@ -45,29 +45,31 @@ export function helpText(environments: string[]): string {
   ].join("\n")
 }
 
-/** What goes on in an environment; `environment` null: in any. */
-export function statusText(view: RollbackView | null, environment: string | null): string {
-  if (view === null) {
+/** What goes on in an environment, or what was last; `environment` null: in any. */
+export function statusText(views: readonly RollbackView[], environment: string | null): string {
+  if (views.length === 0) {
     const where = environment === null ? "No environment" : safe(environment, 80)
     return environment === null ? `${where} has a rollback going on.` : `${where}: no rollback going on.`
   }
-  return [rowText(view), ...progressText(view), ...(view.permalink === null ? [] : [linkText(view.permalink)])].join(
-    "\n",
+  return asMany(
+    views.map((view) =>
+      [rowText(view), ...progressText(view), ...(view.permalink === null ? [] : [linkText(view.permalink)])].join("\n"),
+    ),
   )
 }
 
 /** Earlier rollbacks, as they were given: one a line. */
 export function historyText(views: readonly RollbackView[]): string {
-  if (views.length === 0) return "There was no rollback yet."
+  return views.length === 0 ? "There was no rollback yet." : asMany(views.map(rowText))
+}
+
+function asMany(all: readonly string[]): string {
   const rows: string[] = []
-  for (const view of views.slice(0, mostRows)) {
-    const row = rowText(view)
+  for (const row of all.slice(0, mostRows)) {
     if (rows.join("\n").length + row.length > longestAnswer) break
     rows.push(row)
   }
-  return [...rows, ...(views.length > rows.length ? [`… and ${number(views.length - rows.length)} more`] : [])].join(
-    "\n",
-  )
+  return [...rows, ...(all.length > rows.length ? [`… and ${number(all.length - rows.length)} more`] : [])].join("\n")
 }
 
 function rowText(view: RollbackView): string {

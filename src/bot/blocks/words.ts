@@ -97,7 +97,7 @@ function inputWords(refusal: InputRefusal): string {
     case "bad_parameter":
       return `${quoted(refusal.given)} does not fit the parameter ${quoted(refusal.name)}: expected ${safe(refusal.expected)}.`
     case "bad_option":
-      return `I do not understand ${quoted(refusal.given)}. It goes like this: \`${codeText(refusal.usage)}\``
+      return `I do not understand ${quoted(refusal.given)}.${nearestText(refusal.nearest)} It goes like this: \`${codeText(refusal.usage)}\``
     case "wrong_channel":
       return `Requests for this environment are taken in ${channelText(refusal.channel)} only. Please ask there.`
     case "bot_not_in_channel":

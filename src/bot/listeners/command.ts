@@ -43,7 +43,8 @@ async function run(command: SlashCommand, context: BotContext): Promise<Answer> 
       return refuse("request", {
         reason: "bad_option",
         given: typed.given,
-        usage: "/rollback <environment> [--only a,b] [--with c] [reason]",
+        nearest: typed.nearest,
+        usage: typed.usage,
       })
     case "record": {
       const outcome = await record({ ...typed, channelId: command.channel_id, actor }, context.deps)
@@ -161,9 +162,10 @@ async function overview(typed: Extract<Typed, { kind: "status" | "history" }>, {
     const list = await deps.store.rollbacks.list(environment, 10)
     return historyText(await Promise.all(list.map((rollback) => loadView(deps.store, rollback))))
   }
-  const newest =
-    environment === null ? await deps.store.rollbacks.newest(null) : await deps.store.rollbacks.newest(environment)
-  return statusText(newest === null ? null : await loadView(deps.store, newest), environment)
+  const live = await deps.store.rollbacks.live(environment)
+  const newest = live.length > 0 ? null : await deps.store.rollbacks.newest(environment)
+  const shown = newest === null ? live : [newest]
+  return statusText(await Promise.all(shown.map((rollback) => loadView(deps.store, rollback))), environment)
 }
 
 async function showPlan(environment: string, { deps }: BotContext): Promise<Answer> {

@@ -263,7 +263,13 @@ describe("whatever the facts are, Slack takes the message and nobody is called w
   it("answers to commands", { timeout: 30_000 }, () => {
     fc.assert(
       fc.property(view, (shown) => {
-        const text = [statusText(shown, shown.environment), historyText(Array.from({ length: 50 }, () => shown))]
+        const text = [
+          statusText(
+            Array.from({ length: 50 }, () => shown),
+            shown.environment,
+          ),
+          historyText(Array.from({ length: 50 }, () => shown)),
+        ]
         for (const each of text) expect(problemsOf({ text: each, blocks: [{ type: "divider" }] }, ours)).toEqual([])
       }),
       runs,

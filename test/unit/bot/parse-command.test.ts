@@ -47,6 +47,16 @@ describe("what is typed behind /rollback", () => {
     "staging --no-approval",
   ])("%s is refused, not guessed", (text) => expect(parse(text)).toMatchObject({ kind: "bad_option" }))
 
+  it.each([
+    ["staging --onyl a", "--only"],
+    ["rehearse staging --wiht=c", "--with"],
+    ["baseline staging captrue", "capture"],
+    ["staging --force", null],
+    ["staging --only", null],
+  ])("%s: what was meant is guessed, not done", (text, nearest) =>
+    expect(parse(text)).toMatchObject({ kind: "bad_option", nearest }),
+  )
+
   it("takes name=value in front of the reason, and known names anywhere", () => {
     expect(request("staging good=v1 it=broke now good=v2 a=b")).toMatchObject({
       selection: { parameters: { good: "v2", it: "broke" } },

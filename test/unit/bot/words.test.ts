@@ -44,7 +44,7 @@ const refusals: [refusal: Refusal, ...named: RegExp[]][] = [
   [{ reason: "unknown_parameter", ...known }, /no parameter/],
   [{ reason: "bad_parameter", name: "since", given: "soon", expected: "a timestamp" }, /"since"/, /a timestamp/],
   [
-    { reason: "bad_option", given: "--onyl", usage: "/rollback staging --only a" },
+    { reason: "bad_option", given: "--onyl", nearest: "--only", usage: "/rollback staging --only a" },
     /--onyl/,
     /\/rollback staging --only a/,
   ],
@@ -84,7 +84,7 @@ describe("refusals", () => {
     const typed: Refusal[] = [
       { reason: "unknown_environment", given: bad, nearest: bad, known: [bad] },
       { reason: "plan_invalid", environment: bad, problems: [bad] },
-      { reason: "bad_option", given: bad, usage: bad },
+      { reason: "bad_option", given: bad, nearest: bad, usage: bad },
       { reason: "changed", moved: [bad] },
       { reason: "wrong_channel", channel: bad },
       { reason: "environment_busy", environment: bad, number: 1, state: "running", permalink: bad },
@@ -125,10 +125,12 @@ describe("answers to commands", () => {
   })
 
   it("status says what is going on, or that nothing is", () => {
-    expect(statusText(null, "staging")).toBe("staging: no rollback going on.")
-    expect(statusText(running, "staging")).toMatch(/^R-17 · staging · running/)
-    expect(statusText(running, "staging")).toContain("2 of 4 steps done · now: finalizeAssessment answers")
-    expect(statusText(waiting, "staging")).toContain("0 of 1 approvals, expires 15:16 UTC")
+    expect(statusText([], "staging")).toBe("staging: no rollback going on.")
+    const other = { ...running, number: 16, environment: "prod" }
+    expect(statusText([running, other], null)).toMatch(/^R-17 · staging · running[\s\S]*\nR-16 · prod · running/)
+    expect(statusText([running], "staging")).toMatch(/^R-17 · staging · running/)
+    expect(statusText([running], "staging")).toContain("2 of 4 steps done · now: finalizeAssessment answers")
+    expect(statusText([waiting], "staging")).toContain("0 of 1 approvals, expires 15:16 UTC")
   })
 
   it("history has a line for each", () => {
