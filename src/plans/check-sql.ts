@@ -8,7 +8,8 @@ import type { Path, YamlSource } from "./yaml-source.ts"
 
 export type SqlCheck = { findings: Finding[]; warnings: Finding[]; facts: Map<string, StatementFacts> }
 
-/** Reads every statement of a plan. `facts` has an entry for each `sql` step whose statement is in order. */
+/** Reads every statement of a plan. `facts` has an entry for each `sql` step whose statement is in order,
+ * and for each purge whose condition reads its own table. */
 export async function checkSql(plan: WrittenPlan, yaml: YamlSource): Promise<SqlCheck> {
   const result: SqlCheck = { findings: [], warnings: [], facts: new Map() }
   for (const place of listSteps(plan)) await checkStepSql(place, yaml, result)
@@ -39,7 +40,11 @@ async function checkStepSql({ step, path }: StepPlace, yaml: YamlSource, result:
     const message = `cannot be taken back because ${obstacles.join(" and ")}: write it without, or add irreversible: <reason>`
     findings.push({ path: place, message })
   }
-  if ("sql" in step) result.facts.set(step.id, facts)
+  if ("sql" in step || ("readsItself" in described && described.readsItself)) result.facts.set(step.id, facts)
+  if ("purge" in step && result.facts.has(step.id)) {
+    const message = `reads ${step.purge.table} itself, so its rows go in one transaction: others who write to them wait for all of it`
+    result.warnings.push({ path: place, message })
+  }
 }
 
 function checkParameterCount(used: number, named: readonly string[], path: Path, place: Path): Finding[] {

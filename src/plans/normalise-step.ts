@@ -15,13 +15,13 @@ export const noUndoGiven = "the plan gives no undo for it"
 
 type Written<Key extends string> = Extract<WrittenStep, Record<Key, unknown>>
 
-/** A step as the rest of the program sees it. `facts`: those of the statements of `sql` steps, by step id. */
+/** A step as the rest of the program sees it. `facts`: those of `sql` steps and of purges that read their own table. */
 export function normaliseStep(step: WrittenStep, facts: ReadonlyMap<string, StatementFacts>): PlanStep {
   if ("sql" in step) return normaliseSql(step, facts)
   if ("check" in step) return normaliseCheck(step)
   if ("http" in step) return normaliseHttp(step)
   if ("command" in step) return normaliseCommand(step)
-  if ("purge" in step) return normalisePurge(step)
+  if ("purge" in step) return normalisePurge(step, facts.has(step.id))
   if ("restore" in step) {
     const { table, keys = null, after = null } = step.restore
     return { ...common(step), kind: "restore", table, keys, after }
@@ -103,7 +103,7 @@ function normaliseCommand(step: Written<"command">): PlanStep {
   return { ...common(step), kind: "command", command, cwd, env, files, deployed, undo, expect: expectation, capture }
 }
 
-function normalisePurge(step: Written<"purge">): PlanStep {
+function normalisePurge(step: Written<"purge">, whole: boolean): PlanStep {
   const { table, where, cascade = [], at_most: atMost, max_share: maxShare = MAX_SHARE, batch = BATCH } = step.purge
   const { rows = { kind: "rehearsed", tolerance: null }, tolerance } = step.expect ?? {}
   const expectRows = withTolerance(rows, tolerance)
@@ -118,6 +118,7 @@ function normalisePurge(step: Written<"purge">): PlanStep {
     maxShare,
     batch,
     expectRows,
+    ...(whole ? { whole } : {}),
   }
 }
 

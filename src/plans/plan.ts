@@ -181,6 +181,8 @@ export type PurgeStep = StepCommon & {
   maxShare: number
   batch: number
   expectRows: RowExpectation
+  /** Its condition reads its own table: batch by batch it would mean something else each time. */
+  whole?: true
 }
 
 export type WorkflowStep = StepCommon & {

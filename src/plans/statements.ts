@@ -32,16 +32,28 @@ export async function describeStatement(
 }
 
 /** Reads the condition of a purge as the WHERE of a DELETE on its table. */
-export async function describeCondition(table: string, where: string): Promise<DescribedStatement | StatementError> {
+export async function describeCondition(
+  table: string,
+  where: string,
+): Promise<(DescribedStatement & { readsItself: boolean }) | StatementError> {
   const quoted = table.split(".").map((part) => `"${part}"`)
   const before = `delete from ${quoted.join(".")} where `
   const described = await describeStatement(`${before}${where}`, "sql")
   if (!("error" in described)) {
     const tail = described.obstacles[0]
-    return tail ? { error: `the condition is more than a condition: ${tail}`, position: null } : described
+    if (tail) return { error: `the condition is more than a condition: ${tail}`, position: null }
+    return { ...described, readsItself: await readsTable(`${before}${where}`, table) }
   }
   const position = described.position === null ? null : Math.max(0, described.position - before.length)
   return { error: described.error, position }
+}
+
+/** Whether a sub-select of its conditions reads the table. */
+async function readsTable(sql: string, table: string): Promise<boolean> {
+  const parsed = await parseStatements(sql)
+  if ("error" in parsed) return false
+  const read = collect(collect(parsed.statements, "whereClause"), "RangeVar") as TableTree[]
+  return read.some(({ relname }) => relname === table.split(".").at(-1))
 }
 
 /** Names of the columns that the conditions of a statement, or of its parts, speak of; none for what cannot be read. */

@@ -10,8 +10,10 @@ export type TableFacts = {
   primaryKey: string[]
   /** `always`: an identity that an INSERT may override and an UPDATE may not set. */
   columns: { name: string; type: string; generated: boolean; always: boolean }[]
-  /** Foreign keys of other tables (or itself) that a DELETE here would act on. */
+  /** Foreign keys of other tables (or itself) that a DELETE here would act on, also by a partition of this one. */
   children: { table: string; relation: string; columns: string[]; parentColumns: string[]; action: "c" | "n" | "d" }[]
+  /** Tables that inherit from it, as people read them: a DELETE here removes their rows too, with columns it does not know. */
+  heirs: string[]
   /** Triggers that are ours to mention, not the system's own. */
   triggers: string[]
   /** Those of them whose effect leaves the database, as far as their functions' text says. */
@@ -22,22 +24,29 @@ export type TableFacts = {
 /** Words in a trigger's function that hint at a world outside of the database. */
 export const outside = "dblink|pg_net|http|notify|lambda|curl|urlopen|socket|amqp|kafka|copy .* program"
 
+/** Foreign keys by which a DELETE of this table acts on others; those of a partition are declared on it by itself. */
+const actingOn = (oid: string) => `f.contype = 'f' and f.confdeltype in ('c', 'n', 'd') and (
+      (f.confrelid = ${oid} and not exists (select 1 from pg_constraint p where p.oid = f.conparentid and p.confrelid = f.confrelid))
+      or (f.conparentid = 0 and f.confrelid in (select t.relid from pg_partition_tree(${oid}) t where t.relid <> ${oid})))`
+
 const tableQuery = `
 select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as is_view,
   coalesce((select array_agg(a.attname::text order by k.n) from pg_index i
     cross join lateral unnest(i.indkey::int2[]) with ordinality as k (attnum, n)
     join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
-    where i.indrelid = c.oid and i.indisprimary), '{}') as primary_key,
+    where i.indrelid = c.oid and i.indisprimary and k.n <= i.indnkeyatts), '{}') as primary_key,
   (select jsonb_agg(jsonb_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
       'generated', a.attgenerated <> '', 'always', a.attidentity = 'a') order by a.attnum)
     from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as columns,
   coalesce((select jsonb_agg(jsonb_build_object('table', f.conrelid::regclass::text, 'action', f.confdeltype,
+      'relation', (select format('%I.%I', fn.nspname, fc.relname) from pg_class fc join pg_namespace fn on fn.oid = fc.relnamespace where fc.oid = f.conrelid),
       'columns', (select jsonb_agg(a.attname order by k.n) from unnest(f.conkey) with ordinality as k (attnum, n)
         join pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.attnum),
       'parentColumns', (select jsonb_agg(a.attname order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
         join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum)))
-    from pg_constraint f where f.confrelid = c.oid and f.contype = 'f' and f.confdeltype in ('c', 'n', 'd')
-      and not exists (select 1 from pg_constraint p where p.oid = f.conparentid and p.confrelid = f.confrelid)), '[]') as children,
+    from pg_constraint f where ${actingOn("c.oid")}), '[]') as children,
+  coalesce((select array_agg(i.inhrelid::regclass::text) from pg_inherits i
+    where i.inhparent = c.oid and c.relkind = 'r'), '{}') as heirs,
   coalesce((select array_agg(t.tgname::text order by t.tgname) from pg_trigger t
     where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled <> 'D'), '{}') as triggers,
   coalesce((select array_agg(t.tgname::text order by t.tgname) from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_namespace pn on pn.oid = p.pronamespace
@@ -50,7 +59,8 @@ where c.oid = to_regclass($1)`
 const freshQuery = `
 select to_regclass($1)::oid::text as oid, exists (select from pg_constraint f where f.confrelid = to_regclass($1)
   and f.contype = 'f' and f.confdeltype in ('c', 'n', 'd')
-  and not exists (select 1 from pg_constraint p where p.oid = f.conparentid and p.confrelid = f.confrelid)) as has_children`
+  and not exists (select 1 from pg_constraint p where p.oid = f.conparentid and p.confrelid = f.confrelid))
+  or exists (select from pg_inherits i where i.inhparent = to_regclass($1)) as has_children`
 
 const knownTables = new WeakMap<object, Map<string, { oid: string; table: TableFacts }>>()
 
@@ -74,6 +84,7 @@ export async function findTableOfRun(
   const [seen, first] = await Promise.allSettled([fresh, read])
   if (seen.status === "rejected") throw seen.reason
   if (first.status === "rejected") throw first.reason
+  // Partitions and heirs may have foreign keys and columns of their own.
   const { oid, has_children: hasChildren } = seen.value.rows[0] as { oid: string | null; has_children: boolean }
   if (known !== undefined && known.oid === oid && !hasChildren) return known.table
   const table = first.value ?? (await findTable(client, schema, name))
@@ -97,7 +108,8 @@ export async function findTable(client: PoolClient, schema: string | null, name:
         is_view: boolean
         primary_key: string[]
         columns: TableFacts["columns"] | null
-        children: Omit<TableFacts["children"][number], "relation">[]
+        children: TableFacts["children"]
+        heirs: string[]
         triggers: string[]
         calling: string[]
       }
@@ -109,12 +121,21 @@ export async function findTable(client: PoolClient, schema: string | null, name:
     name: row.name,
     primaryKey: row.primary_key,
     columns: row.columns ?? [],
-    // regclass prints names quoted where they need it.
-    children: row.children.map((child) => ({ ...child, relation: child.table })),
+    children: row.children,
+    heirs: row.heirs,
     triggers: row.triggers,
     calling: row.calling,
     isView: row.is_view,
   }
+}
+
+/** Columns of a row's text, in order: what is read back into a table with others would land in the wrong ones. */
+export type RowShapes = Record<string, [name: string, type: string][]>
+
+export function rowShapes(tables: readonly TableFacts[]): RowShapes {
+  return Object.fromEntries(
+    tables.map(({ relation, columns }) => [relation, columns.map(({ name, type }) => [name, type])]),
+  )
 }
 
 /** What a rehearsal saw of tables, as one word: what differs at the run was not what was approved. */

@@ -2,8 +2,9 @@ import { createHash } from "node:crypto"
 import { hostname } from "node:os"
 import type { CommandStep } from "../plans/plan.ts"
 import { fill } from "../plans/values.ts"
-import type { StepResult } from "../rollback/facts.ts"
+import type { Change, StepResult } from "../rollback/facts.ts"
 import { endGroup, processBirth, runProgram, type Ended } from "./program.ts"
+import { redacted } from "./secrets.ts"
 import { shorten } from "./shown.ts"
 import { elapsed, failure, rehearsed, stepResult, type RunContext, type StepContext, type StepType } from "./step.ts"
 
@@ -21,10 +22,11 @@ export const commandStep: StepType<CommandStep> = {
     if (step.deployed === null) return rehearsed(step.id, { outcome: "not_tried", note: step.command.join(" ") })
     const before = await readDeployed(step, context)
     const after = step.command.map((part) => fill(part, context.values)).at(-1) ?? ""
+    const changes = before === null ? [] : deployedChange(step, context, before, after)
     return rehearsed(step.id, {
       outcome: before === null ? "unknown" : "looked",
       changed: before === null ? null : before === after ? 0 : 1,
-      changes: before === null ? [] : [{ row: step.title, column: "deployed", before, after, afterKnown: true }],
+      changes,
       note: before === null ? "what is deployed now could not be read" : null,
     })
   },
@@ -40,11 +42,14 @@ export const commandStep: StepType<CommandStep> = {
       ...result,
       deployedBefore,
       changed: known && result.outcome === "succeeded" ? Number(deployedBefore !== deployed) : null,
-      changes: known
-        ? [{ row: step.title, column: "deployed", before: deployedBefore, after: deployed, afterKnown: true }]
-        : [],
+      changes: known ? deployedChange(step, context, deployedBefore, deployed) : [],
     }
   },
+}
+
+function deployedChange(step: CommandStep, context: StepContext, before: string, after: string): Change[] {
+  const { redact } = context.secrets
+  return [{ row: step.title, column: "deployed", before: redact(before), after: redact(after), afterKnown: true }]
 }
 
 const probeTimeoutMs = 5_000
@@ -54,7 +59,9 @@ const shownOutput = 600
 /** What undo goes back to. After an interruption that is what was shown: by now the new version may be deployed. */
 async function findDeployedBefore(step: CommandStep, context: RunContext): Promise<string | null> {
   const shown = context.rehearsed?.changes.find((change) => change.column === "deployed")?.before
-  return context.interrupted === true && shown !== undefined ? shown : readDeployed(step, context)
+  // One that was hidden in part is none to go back to.
+  const whole = shown !== undefined && !shown.includes(redacted)
+  return context.interrupted === true && whole ? shown : readDeployed(step, context)
 }
 
 async function readDeployed(step: CommandStep, context: StepContext): Promise<string | null> {

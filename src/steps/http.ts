@@ -51,8 +51,8 @@ async function attemptAll(step: HttpStep, context: StepContext, key: string | nu
     if (attempt > 1) await pause(step.everyMs, undefined, { signal: context.signal }).catch(() => undefined)
     if (context.signal.aborted && attempt > 1) break
     last = { ...(await attemptOnce(step, context, key === null ? null : `${key}-${known}`)), attempts: attempt }
-    // A refused connection says nothing of an earlier try whose answer was lost.
-    if (doubt && last.failure?.code === "unreachable") last = { ...last, outcome: "unknown" }
+    // These say nothing of an earlier try whose answer was lost: it may still be at work.
+    if (doubt && saysNothing.has(last.failure?.code ?? "")) last = { ...last, outcome: "unknown" }
     doubt = last.outcome === "unknown"
     if (!doubt) known++
     if (last.outcome === "succeeded" || (last.outcome === "unknown" && step.effect === "blind")) break
@@ -61,6 +61,11 @@ async function attemptAll(step: HttpStep, context: StepContext, key: string | nu
   const effort = last.attempts === 1 ? [] : [`${last.attempts} attempts in ${(all / 1000).toFixed(1)} s`]
   return { ...last, evidence: [...last.evidence, ...effort], ms: all }
 }
+
+/** Refused before it was looked at: the connection, or by a server that is busy, with the first try perhaps. */
+const saysNothing = new Set(["unreachable", "http_409", "http_425", "http_429", "http_503"])
+/** Answers of those that stand between, or of a server that gave up waiting: what became of the request is not known. */
+const inDoubt = [408, 502, 504]
 
 async function attemptOnce(step: HttpStep, context: StepContext, key: string | null): Promise<StepResult> {
   let answer: Answer
@@ -167,7 +172,12 @@ function judge(step: HttpStep, context: StepContext, answer: Answer): StepResult
   // Cut last: half of a secret would not be found.
   const body = shorten(context.secrets.redact(answer.body), 300)
   return stepResult({
-    outcome: wrong.length === 0 ? "succeeded" : "failed",
+    outcome:
+      wrong.length === 0
+        ? "succeeded"
+        : !statusHolds && step.effect !== "none" && inDoubt.includes(answer.status)
+          ? "unknown"
+          : "failed",
     captures,
     evidence: [`${answer.status} in ${answer.ms} ms`, ...(wrong.length > 0 && body !== "" ? [body] : [])],
     failure:

@@ -2,6 +2,7 @@ import { setTimeout as pause } from "node:timers/promises"
 import type { Pool, PoolClient, QueryResult } from "pg"
 import { errorCode, LostLeaseError, StepbackError } from "../errors.ts"
 import type { StepResult } from "../rollback/facts.ts"
+import { rowShapes, type RowShapes, type TableFacts } from "./catalog.ts"
 import { ledgerSql } from "./ledger.sql.ts"
 import { prologue, withClient } from "./target.ts"
 
@@ -107,7 +108,7 @@ export async function openStep(
   const results = (await client.query(
     `${prologue(options)};
      select epoch from stepback_ledger.fence where rollback_id = ${id} for ${options.exclusive ? "update" : "share"};
-     select digest, result from stepback_ledger.entries
+     select digest, result - 'kept' as result from stepback_ledger.entries
        where rollback_id = ${id} and step_id = ${step} and batch = ${options.batch ?? 0}`,
   )) as unknown as QueryResult[]
   const fence = results.at(-2)?.rows[0] as { epoch: number } | undefined
@@ -120,17 +121,18 @@ export async function openStep(
   return (results.at(-1)?.rows[0] as LedgerEntry | undefined) ?? null
 }
 
-/** Writes the entry and commits, in one round trip. */
+/** Writes the entry and commits, in one round trip. `kept`: of which tables rows were kept as text. */
 export async function closeStep(
   client: PoolClient,
   key: RunKey,
   stepId: string,
   result: StepResult,
-  batch = 0,
+  { batch = 0, kept = [] }: { batch?: number; kept?: readonly TableFacts[] } = {},
 ): Promise<void> {
+  const entryOf = kept.length === 0 ? result : { ...result, kept: rowShapes(kept) }
   const entry = client.query(
     "insert into stepback_ledger.entries (rollback_id, step_id, batch, digest, result) values ($1, $2, $3, $4, $5)",
-    [key.rollbackId, stepId, batch, key.digest, JSON.stringify(result)],
+    [key.rollbackId, stepId, batch, key.digest, JSON.stringify(entryOf)],
   )
   const commit = client.query("commit")
   const [written, committed] = await Promise.allSettled([entry, commit])
@@ -150,6 +152,15 @@ export async function findEntry(pool: Pool, key: RunKey, stepId: string): Promis
   }).catch((error: unknown) => {
     throw inDoubt(error)
   })
+}
+
+/** The columns that the tables had whose rows a step kept as text; null: it was done before these were written down. */
+export async function keptShapes(client: PoolClient, rollbackId: string, stepId: string): Promise<RowShapes | null> {
+  const { rows } = await client.query<{ kept: RowShapes | null }>(
+    "select result -> 'kept' as kept from stepback_ledger.entries where rollback_id = $1 and step_id = $2 and batch = 0",
+    [rollbackId, stepId],
+  )
+  return rows[0]?.kept ?? null
 }
 
 /** Whether any worker of this run came as far as its target. */

@@ -113,7 +113,7 @@ export function archiveFor({ context, step }: Purge, kin: Kin, leaf?: TableFacts
     rollbackId: context.rollbackId,
     stepId: step.id,
     depth: kin.depth,
-    cut: kin.action === "cut_loose" ? kin.columns : null,
+    cut: kin.action === "cut_loose" ? kin.cut : null,
   }
 }
 

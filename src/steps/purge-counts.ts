@@ -45,6 +45,14 @@ export async function countTable(client: PoolClient, family: Family): Promise<nu
   return (rows[0] as { rows: number }).rows
 }
 
+/** Why a condition that reads its own table cannot be evaluated once for all of it. `pages`: null before they are known. */
+export function wholeProblem(step: PurgeStep, family: Family, pages: readonly number[] | null): string | null {
+  if (step.whole === undefined) return null
+  if (family.leaves.length === 1 && pages?.[0] !== 0) return null
+  const why = family.leaves.length > 1 ? "it is partitioned" : "it is empty, or the server is older than version 14"
+  return `the condition reads ${family.root.table.name} itself and cannot be evaluated once, since ${why}: use a "sql" step with a DELETE`
+}
+
 /** Why so many rows may not go; null when they may. */
 export function capProblem(step: PurgeStep, rows: number, total: number): string | null {
   if (rows > step.atMost) return `${rows} rows match, at most ${step.atMost} may go: raise at_most when that is right`

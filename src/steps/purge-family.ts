@@ -1,5 +1,5 @@
 import { escapeIdentifier, type PoolClient } from "pg"
-import { findTable, type TableFacts } from "./catalog.ts"
+import { findTable, qualified, type TableFacts } from "./catalog.ts"
 
 /** A table whose rows go along with a parent's, and how its rows are found from the parent's. */
 export type Kin = {
@@ -9,6 +9,8 @@ export type Kin = {
   parentColumns: string[]
   /** What the foreign key does by itself. Rows that are only cut loose are kept as they were, not removed. */
   action: "delete" | "cut_loose"
+  /** Columns that the key empties in rows that are cut loose. */
+  cut: string[]
   depth: number
 }
 
@@ -27,6 +29,8 @@ type ForeignKey = {
   name: string
   columns: string[]
   parentColumns: string[]
+  /** `on delete set null (these)`; null: all of its columns. */
+  cut: string[] | null
   action: string
 }
 
@@ -35,7 +39,10 @@ select f.conrelid::regclass::text as relation, n.nspname as schema, c.relname as
   (select array_agg(a.attname::text order by k.n) from unnest(f.conkey) with ordinality as k (attnum, n)
     join pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.attnum) as columns,
   (select array_agg(a.attname::text order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
-    join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum) as "parentColumns"
+    join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum) as "parentColumns",
+  -- The column is younger than Postgres 14.
+  (select array_agg(a.attname::text) from jsonb_array_elements_text(nullif(to_jsonb(f) -> 'confdelsetcols', 'null')) n
+    join pg_attribute a on a.attrelid = f.conrelid and a.attnum = n::int) as cut
 from pg_constraint f join pg_class c on c.oid = f.conrelid join pg_namespace n on n.oid = c.relnamespace
 where f.confrelid = to_regclass($1) and f.contype = 'f'
   and not exists (select 1 from pg_constraint p where p.oid = f.conparentid and p.confrelid = f.confrelid)`
@@ -66,7 +73,7 @@ export async function findFamily(
 ): Promise<Family | null> {
   const table = await findTable(client, schema, name)
   if (!table) return null
-  const root: Kin = { table, parent: null, columns: [], parentColumns: [], action: "delete", depth: 0 }
+  const root: Kin = { table, parent: null, columns: [], parentColumns: [], action: "delete", cut: [], depth: 0 }
   const family: Family = { root, kin: [root], leaves: [], problems: [] }
   if (table.primaryKey.length === 0)
     family.problems.push(`${table.name} has no primary key: its rows could not be given back`)
@@ -85,7 +92,16 @@ export async function findFamily(
 async function follow(client: PoolClient, parent: Kin, family: Family, listed: ReadonlySet<string>): Promise<void> {
   const { rows } = await client.query<ForeignKey>(foreignKeys, [parent.table.relation])
   for (const key of rows) {
+    const namesake = family.kin.find(
+      ({ table: { name, relation } }) => name === key.name && relation !== qualified(key.schema, key.name),
+    )
     const named = listed.has(key.name) || listed.has(`${key.schema}.${key.name}`) || listed.has(key.relation)
+    if (named && namesake) {
+      family.problems.push(
+        `${key.relation} and ${namesake.table.relation} have one name, and a purge counts by names: purge one by a step of its own first`,
+      )
+      continue
+    }
     const table = await findTable(client, key.schema, key.name)
     if (!table) {
       family.problems.push(`${key.relation} refers to ${parent.table.name}, and this role cannot see it`)
@@ -98,6 +114,7 @@ async function follow(client: PoolClient, parent: Kin, family: Family, listed: R
       columns: key.columns,
       parentColumns: key.parentColumns,
       action: cutLoose ? "cut_loose" : "delete",
+      cut: key.cut ?? key.columns,
       depth: parent.depth + 1,
     }
     if (!named) {
@@ -113,6 +130,8 @@ async function follow(client: PoolClient, parent: Kin, family: Family, listed: R
     if (table.primaryKey.length === 0)
       family.problems.push(`${table.name} has no primary key: its rows could not be given back`)
     family.kin.push(kin)
+    const { rows: strange } = await client.query<{ problem: string }>(besides, [table.relation])
+    family.problems.push(...strange.map((row) => row.problem))
     if (!cutLoose) await follow(client, kin, family, listed)
   }
 }

@@ -8,7 +8,7 @@ import { remove, tooMany, type Purge, type Removal } from "./purge-batch.ts"
 import { batchEntry, removedBy, type Removed } from "./purge-progress.ts"
 import { bindUsed } from "./sql-text.ts"
 import type { RunContext } from "./step.ts"
-import { looking, statement, withClient } from "./target.ts"
+import { deadlineOf, looking, statement, withClient } from "./target.ts"
 
 /** Late arrivals that one transaction takes. */
 const sweptAtOnce = 1_000
@@ -38,32 +38,38 @@ async function tryBatch(purge: Purge, at: Removal, attempt: number, held: { rows
   const { step, context, progress } = purge
   const { pool } = context.target
   if (!pool) throw new Error("the plan's target has no database")
-  return withClient(pool, async (client) => {
-    const options = { timeoutMs: step.timeoutMs, batch: at.number, exclusive: attempt > 1 }
-    // The first statement goes along in the same round trip: what the fence refuses is rolled back with it.
-    const [opened, removing] = await Promise.allSettled([
-      openStep(client, context.key, step.id, options),
-      remove(client, purge, at),
-    ])
-    if (opened.status === "rejected") throw attempt > 1 ? inDoubt(opened.reason) : opened.reason
-    if (opened.value) {
-      await client.query("rollback")
-      return removedBy(opened.value.result)
-    }
-    if (removing.status === "rejected") throw removing.reason
-    const removed = removing.value
-    const rows = removed[progress.table] ?? 0
-    // Held until it is known what became of the commit: another lane must not fill its place meanwhile.
-    progress.free(held.rows)
-    held.rows = 0
-    if (!progress.reserve(rows))
-      throw new StepbackError(tooMany, "more rows match than were approved: the batch was taken back")
-    held.rows = rows
-    // Nothing there: nothing to keep either, and no commit to wait for.
-    if (Object.keys(removed).length === 0) await client.query("rollback")
-    else await closeStep(client, context.key, step.id, batchEntry(at.range, removed), at.number)
-    return removed
-  })
+  // The server ends each statement in time; this is for a link that went silent.
+  const deadline = deadlineOf(step.timeoutMs) * (purge.family.kin.length + 1)
+  return withClient(
+    pool,
+    async (client) => {
+      const options = { timeoutMs: step.timeoutMs, batch: at.number, exclusive: attempt > 1 }
+      // The first statement goes along in the same round trip: what the fence refuses is rolled back with it.
+      const [opened, removing] = await Promise.allSettled([
+        openStep(client, context.key, step.id, options),
+        remove(client, purge, at),
+      ])
+      if (opened.status === "rejected") throw attempt > 1 ? inDoubt(opened.reason) : opened.reason
+      if (opened.value) {
+        await client.query("rollback")
+        return removedBy(opened.value.result)
+      }
+      if (removing.status === "rejected") throw removing.reason
+      const removed = removing.value
+      const rows = removed[progress.table] ?? 0
+      // Held until it is known what became of the commit: another lane must not fill its place meanwhile.
+      progress.free(held.rows)
+      held.rows = 0
+      if (!progress.reserve(rows))
+        throw new StepbackError(tooMany, "more rows match than were approved: the batch was taken back")
+      held.rows = rows
+      // Nothing there: nothing to keep either, and no commit to wait for.
+      if (Object.keys(removed).length === 0) await client.query("rollback")
+      else await closeStep(client, context.key, step.id, batchEntry(at.range, removed), { batch: at.number })
+      return removed
+    },
+    deadline,
+  )
 }
 
 /**
@@ -76,7 +82,8 @@ export async function sweep(purge: Purge): Promise<number> {
     for (let looks = 1; ;) {
       const began = performance.now()
       const before = purge.progress.rows()
-      const limit = Math.min(purge.progress.room(), placesAtOnce)
+      // After its batch a condition that reads the table means other rows: those are told, and stay.
+      const limit = purge.step.whole ? 0 : Math.min(purge.progress.room(), placesAtOnce)
       const { found, places } = await look(purge, leaf, limit)
       await take(purge, leaf, places)
       const still = found - (purge.progress.rows() - before)

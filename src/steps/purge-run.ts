@@ -5,7 +5,15 @@ import type { StepResult } from "../rollback/facts.ts"
 import { createArchive } from "./archive.ts"
 import { shapeOf, type TableFacts } from "./catalog.ts"
 import { closeStep, openStep } from "./ledger.ts"
-import { allowedRowsMax, capProblem, countFamily, countProblem, countTable, splitName } from "./purge-counts.ts"
+import {
+  allowedRowsMax,
+  capProblem,
+  countFamily,
+  countProblem,
+  countTable,
+  splitName,
+  wholeProblem,
+} from "./purge-counts.ts"
 import { archiveFor, tooMany, type Purge } from "./purge-batch.ts"
 import { findFamily, listedKin, type Family } from "./purge-family.ts"
 import { breathing, patiently, settleBatch, sweep } from "./purge-lane.ts"
@@ -34,7 +42,9 @@ export async function runPurge(step: PurgeStep, context: RunContext): Promise<St
       const family = await findFamily(client, schema, name, step.cascade)
       if (!family) return null
       const kept = await readKept(client, context.key, step.id)
-      const counts = await countFamily(client, family, step, values)
+      // Asked after its only batch, such a condition would mean other rows.
+      const over = step.whole === true && kept.batches.length > 0
+      const counts = over ? nothing : await countFamily(client, family, step, values)
       // The rehearsal counted the table; counting it again would be one scan more.
       const total = context.rehearsed?.total ?? (await countTable(client, family)) + gone(kept, family)
       return { family, kept, counts, total, now: await newBeginning(client, family, kept) }
@@ -48,6 +58,7 @@ export async function runPurge(step: PurgeStep, context: RunContext): Promise<St
   const matched = progress.rows() + counts.rows
   const problem =
     schemaProblem(family, context, beginning) ??
+    wholeProblem(step, family, beginning.pages) ??
     family.problems[0] ??
     counts.unlisted ??
     capProblem(step, matched, total)
@@ -58,8 +69,13 @@ export async function runPurge(step: PurgeStep, context: RunContext): Promise<St
   const purge: Purge = { step, context, family, values, progress, breathe }
   if (!kept.beginning) await patiently(context, () => begin(purge, beginning))
   // Rows that take others along take longer: as many in all.
-  return goThrough(purge, firstPages(total, beginning.pages, step.batch / listedKin(family).length))
+  return goThrough(
+    purge,
+    step.whole ? Infinity : firstPages(total, beginning.pages, step.batch / listedKin(family).length),
+  )
 }
+
+const nothing: Awaited<ReturnType<typeof countFamily>> = { rows: 0, children: [], unlisted: null }
 
 /** Rows that earlier batches took. */
 function gone(kept: Kept, family: Family): number {
@@ -104,7 +120,7 @@ async function begin(purge: Purge, beginning: Beginning): Promise<void> {
     if (await openStep(client, context.key, step.id, options)) return void (await client.query("rollback"))
     for (const leaf of family.leaves) await createArchive(client, archiveFor(purge, family.root, leaf))
     for (const kin of listedKin(family).slice(1)) await createArchive(client, archiveFor(purge, kin))
-    await closeStep(client, context.key, step.id, beginningEntry(beginning), beginning.first)
+    await closeStep(client, context.key, step.id, beginningEntry(beginning), { batch: beginning.first })
   })
 }
 
@@ -112,7 +128,9 @@ async function goThrough(purge: Purge, pages: number): Promise<StepResult> {
   const { step, context, progress } = purge
   const state = { over: false }
   try {
-    const ends = await Promise.allSettled(Array.from({ length: lanes }, () => lane(purge, pages, state)))
+    const ends = await Promise.allSettled(
+      Array.from({ length: step.whole ? 1 : lanes }, () => lane(purge, pages, state)),
+    )
     const errors = ends.flatMap((end) => (end.status === "rejected" ? [end.reason as unknown] : []))
     // A lost lease says more than what else went wrong beside it.
     const worst = errors.find((error) => error instanceof LostLeaseError) ?? errors[0]

@@ -30,6 +30,7 @@ export function brokenOff(step: PurgeStep, progress: Progress, why: Failure): St
 export function summary({ step, context, progress }: Purge, left: number): StepResult {
   const rows = progress.rows()
   const batches = progress.batches()
+  const match = step.whole ? "match now" : "arrived meanwhile"
   const others = Object.entries(progress.removed).filter(([table]) => table !== progress.table)
   const unapproved = countProblem(step, context.rehearsed?.rows ?? null, rows)
   return stepResult({
@@ -42,7 +43,7 @@ export function summary({ step, context, progress }: Purge, left: number): StepR
     rows,
     changed: rows,
     affected: affected(progress.removed),
-    issues: left > 0 ? [`${left} rows of ${step.table} arrived meanwhile and were left`] : [],
+    issues: left > 0 ? [`${left} rows of ${step.table} ${match} and were left`] : [],
     evidence: [
       `${rows} rows of ${step.table} archived and removed in ${batches === 1 ? "1 batch" : `${batches} batches`}`,
       ...others.map(([table, count]) =>
@@ -50,7 +51,7 @@ export function summary({ step, context, progress }: Purge, left: number): StepR
           ? `${count} rows of ${table.slice(cutLoose.length)} lost their parent`
           : `${count} rows of ${table} with them`,
       ),
-      ...(left > 0 ? [`${left} rows arrived meanwhile and were left`] : []),
+      ...(left > 0 ? [`${left} rows ${match} and were left`] : []),
     ],
   })
 }

@@ -7,7 +7,7 @@ import { zonelessColumns } from "./zoneless.ts"
 import type { PurgeStep } from "../plans/plan.ts"
 import type { RehearsedStep } from "../rollback/facts.ts"
 import { isPassing, LostLeaseError } from "../errors.ts"
-import { splitName, countFamily, countTable, capProblem } from "./purge-counts.ts"
+import { splitName, countFamily, countTable, capProblem, wholeProblem } from "./purge-counts.ts"
 import { runPurge } from "./purge-run.ts"
 
 /** Archives and deletes the rows that match, in batches, with the rows of other tables that the plan lists. */
@@ -49,7 +49,8 @@ async function look(client: PoolClient, step: PurgeStep, context: StepContext): 
   const values = step.params.map((param) => context.values[param] ?? "")
   const counts = await countFamily(client, family, step, values)
   const total = await countTable(client, family)
-  const problem = family.problems[0] ?? counts.unlisted ?? capProblem(step, counts.rows, total)
+  const problem =
+    family.problems[0] ?? wholeProblem(step, family, null) ?? counts.unlisted ?? capProblem(step, counts.rows, total)
   const triggers = listedKin(family).flatMap((kin) =>
     kin.table.triggers.map((trigger) => `trigger ${trigger} on ${kin.table.name} fires`),
   )
@@ -61,7 +62,11 @@ async function look(client: PoolClient, step: PurgeStep, context: StepContext): 
     changed: counts.rows,
     total,
     children: counts.children,
-    warnings: [...triggers, ...(await zonelessColumns(`delete from x where ${step.where}`, family.root.table))],
+    warnings: [
+      ...(step.whole ? [`its condition reads ${name} itself: all rows go in one transaction`] : []),
+      ...triggers,
+      ...(await zonelessColumns(`delete from x where ${step.where}`, family.root.table)),
+    ],
     note: problem ?? null,
     ...(problem ? { outcome: "unknown" as const } : {}),
   }

@@ -4,6 +4,7 @@ import type { RestoreStep } from "../plans/plan.ts"
 import type { RehearsedRestore } from "../rollback/baseline-facts.ts"
 import type { Change, RehearsedStep, StepResult } from "../rollback/facts.ts"
 import type { KeptSnapshot } from "./baseline.ts"
+import { callingOut, type TableFacts } from "./catalog.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { findOwned } from "./restore-owned.ts"
 import { changesOf, judge, labelOf, type Going, type Judged } from "./restore-plan.ts"
@@ -36,8 +37,9 @@ export const restoreStep: StepType<RestoreStep> = {
         await client.query("rollback")
         return done.result
       }
-      const result = { ...(await act(client, step, context)), attempts: context.attempt, ms: elapsed(started) }
-      if (result.outcome === "succeeded") await closeStep(client, context.key, step.id, result)
+      const kept: TableFacts[] = []
+      const result = { ...(await act(client, step, context, kept)), attempts: context.attempt, ms: elapsed(started) }
+      if (result.outcome === "succeeded") await closeStep(client, context.key, step.id, result, { kept })
       else await client.query("rollback")
       return result
     }),
@@ -72,7 +74,7 @@ async function look(client: PoolClient, step: RestoreStep, context: StepContext)
   const { going } = judged
   const showing = showingOf(opened, context)
   const changes = going.slice(0, mostListed).flatMap((row) => changesOf(row, showing))
-  const problem = tooMany(going, changes, step) ?? (await childrenProblem(client, opened.table, going))
+  const problem = tooMany(going, changes, step) ?? (await childrenProblem(client, opened.table, going, false))
   const left = [...owned.keys.values()].filter(
     ({ key }) => opened.keys.has(key.join("/")) && (step.keys?.includes(key.join("/")) ?? true),
   )
@@ -81,6 +83,7 @@ async function look(client: PoolClient, step: RestoreStep, context: StepContext)
     changed: going.length,
     changes,
     note: problem ?? noteOf(kept, after, going),
+    raises: callingOut([opened.table]),
     warnings: [
       ...conflictLines(judged, opened, context),
       ...left.map(({ key, title }) => `${labelOf(key, showing)} is left to "${title}"`),
@@ -136,7 +139,12 @@ function conflictLines({ conflicts }: Pick<Judged, "conflicts">, opened: OpenTab
   return [`${conflicts.length} changed again since and left as they are: ${named.join(", ")}${more}`]
 }
 
-async function act(client: PoolClient, step: RestoreStep, context: RunContext): Promise<StepResult> {
+async function act(
+  client: PoolClient,
+  step: RestoreStep,
+  context: RunContext,
+  kept: TableFacts[],
+): Promise<StepResult> {
   const refuse = (code: string, message: string) => stepResult({ outcome: "failed", failure: failure(code, message) })
   const shown = context.rehearsed?.restore
   if (!shown)
@@ -144,15 +152,16 @@ async function act(client: PoolClient, step: RestoreStep, context: RunContext): 
       "not_rehearsed",
       "which rows would go back was not known when this was approved: ask again when it can be looked at",
     )
-  const kept = (await context.baseline?.find(shown.baseline.sha256)) ?? null
+  const base = (await context.baseline?.find(shown.baseline.sha256)) ?? null
   const after = shown.after === null ? null : ((await context.baseline?.find(shown.after.sha256)) ?? null)
-  if (!kept || (shown.after !== null && !after))
+  if (!base || (shown.after !== null && !after))
     return refuse("baseline_gone", "the snapshot that was approved is no longer in the state database")
-  const opened = await openTable(client, step, { kept, after, key: shown.key, ignore: shown.ignore })
+  const opened = await openTable(client, step, { kept: base, after, key: shown.key, ignore: shown.ignore })
   if ("problem" in opened) return refuse("cannot_restore", opened.problem)
+  kept.push(opened.table)
   const judged = judge({ ...opened.snapshots, now: await readNow(client, opened), keys: step.keys, left: new Set() })
   const { going, conflicts, unseen } = compareWithShown(judged, shown)
-  const problem = await childrenProblem(client, opened.table, going)
+  const problem = await childrenProblem(client, opened.table, going, true)
   if (problem) return refuse("children", problem)
   const done = await applyGoing(client, going, { ...opened, rollbackId: context.rollbackId, stepId: step.id })
   const rows = done.updated + done.removed + done.inserted

@@ -16,6 +16,9 @@ export type Secrets = {
   programBase: Record<string, string>
 }
 
+/** What stands for a secret. */
+export const redacted = "•••"
+
 const pieces = /(\$\$|\$\{[A-Za-z_][A-Za-z0-9_]*\})/
 const ownVariables = /^(SLACK_.*|DATABASE_URL|REDIS_URL|STEPBACK_.*)$/
 
@@ -74,7 +77,7 @@ export function createSecrets(environment: Readonly<Record<string, string | unde
     redact: (text) => {
       let clean = text
       // Longest first: a secret may contain another.
-      for (const secret of [...known].sort((a, b) => b.length - a.length)) clean = clean.replaceAll(secret, "•••")
+      for (const secret of [...known].sort((a, b) => b.length - a.length)) clean = clean.replaceAll(secret, redacted)
       return clean
     },
   }

@@ -1,6 +1,7 @@
 import { escapeIdentifier } from "pg"
 import type { StatementFacts } from "../plans/plan.ts"
 import type { TableFacts } from "./catalog.ts"
+import { hidden } from "./shown.ts"
 
 /** How many changed rows are shown one by one. */
 export const shownRows = 20
@@ -13,8 +14,10 @@ export function tellingColumns(facts: StatementFacts): string[] {
 
 const column = (owner: string, name: string) => `${owner}.${escapeIdentifier(name)}`
 
-function label(table: TableFacts, owner: string): string {
-  return `concat_ws('/', ${table.primaryKey.map((name) => `${column(owner, name)}::text`).join(", ")})`
+/** What a row is called: its key, without what nobody may see. */
+export function label(table: TableFacts, owner: string, redact: readonly string[]): string {
+  const parts = table.primaryKey.map((name) => (redact.includes(name) ? `'${hidden}'` : `${column(owner, name)}::text`))
+  return `concat_ws('/', ${parts.join(", ")})`
 }
 
 function jsonOf(columns: string[], owner: string): string {
@@ -37,7 +40,7 @@ const withBody = (facts: StatementFacts) => withList(facts).replace(/^recursive\
  * UPDATE, read-only: the rows that match, as they are, and as its SET would make them, evaluated in the same SELECT.
  * An expression is cast to its column's type, as the assignment would do.
  */
-export function updatePreview(facts: StatementFacts, table: TableFacts): string {
+export function updatePreview(facts: StatementFacts, table: TableFacts, redact: readonly string[]): string {
   const owner = escapeIdentifier(facts.table?.alias ?? table.name)
   const telling = tellingColumns(facts)
   const typeOf = (name: string) => table.columns.find((item) => item.name === name)?.type
@@ -56,17 +59,17 @@ export function updatePreview(facts: StatementFacts, table: TableFacts): string 
           .join(" or ")
       : "null::boolean"
   return `with ${recursive(facts)}${withBody(facts)}stepback_rows as (
-    select ${label(table, owner)} as label, ${jsonOf(telling, owner)} as before,
+    select ${label(table, owner, redact)} as label, ${jsonOf(telling, owner)} as before,
       ${after.length === 0 ? "'{}'::jsonb" : `jsonb_build_object(${after.join(", ")})`} as after, ${changed} as changed
     ${facts.matching})
   ${summary}`
 }
 
 /** DELETE, read-only. */
-export function deletePreview(facts: StatementFacts, table: TableFacts): string {
+export function deletePreview(facts: StatementFacts, table: TableFacts, redact: readonly string[]): string {
   const owner = escapeIdentifier(facts.table?.alias ?? table.name)
   return `with ${recursive(facts)}${withBody(facts)}stepback_rows as (
-    select ${label(table, owner)} as label, '{}'::jsonb as before, '{}'::jsonb as after, true as changed ${facts.matching})
+    select ${label(table, owner, redact)} as label, '{}'::jsonb as before, '{}'::jsonb as after, true as changed ${facts.matching})
   ${summary}`
 }
 
@@ -107,7 +110,7 @@ export function runAndKeep(facts: StatementFacts, sql: string): string {
 }
 
 /** After an UPDATE: what became of the kept rows, which is kept too: undo must know what the step left. Params: id, step. */
-export function compareUpdated(facts: StatementFacts, table: TableFacts): string {
+export function compareUpdated(facts: StatementFacts, table: TableFacts, redact: readonly string[]): string {
   const telling = tellingColumns(facts)
   const keys = table.primaryKey
     .map((name) => `t.${escapeIdentifier(name)} = (b.r).${escapeIdentifier(name)}`)
@@ -119,7 +122,7 @@ export function compareUpdated(facts: StatementFacts, table: TableFacts): string
     update stepback_ledger.before_images b set after_text = (t.*)::text from ${table.relation} t
     where b.rollback_id = $1 and b.step_id = $2 and ${table.primaryKey.map((name) => `t.${escapeIdentifier(name)} = (b.row_text::${table.relation}).${escapeIdentifier(name)}`).join(" and ")}),
   stepback_rows as (
-    select ${label(table, "t")} as label, ${jsonOf(telling, "(b.r)")} as before, ${jsonOf(telling, "t")} as after,
+    select ${label(table, "t", redact)} as label, ${jsonOf(telling, "(b.r)")} as before, ${jsonOf(telling, "t")} as after,
       (${changed.join(" or ")}) as changed
     from (select row_text::${table.relation} as r from stepback_ledger.before_images
       where rollback_id = $1 and step_id = $2) b join ${table.relation} t on ${keys})

@@ -1,9 +1,10 @@
 import type { PoolClient, QueryResult } from "pg"
 import type { SqlStep } from "../plans/plan.ts"
-import type { Change, ChildRows, RehearsedStep, StepResult } from "../rollback/facts.ts"
+import type { Change, RehearsedStep, StepResult } from "../rollback/facts.ts"
 import { callingOut, findTable, findTableOfRun, shapeOf, type TableFacts } from "./catalog.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { hidden, shorten } from "./shown.ts"
+import { bound, countChildren, keepingProblem } from "./sql-keeping.ts"
 import * as sqlText from "./sql-text.ts"
 import { settleStep } from "./settle.ts"
 import {
@@ -51,7 +52,8 @@ export const sqlStep: StepType<SqlStep> = {
         attempts: context.attempt,
         ms: elapsed(started),
       }
-      if (result.outcome === "succeeded") await closeStep(client, context.key, step.id, result)
+      const kept = looked.value ? [looked.value] : []
+      if (result.outcome === "succeeded") await closeStep(client, context.key, step.id, result, { kept })
       else await client.query("rollback")
       return result
     }),
@@ -100,7 +102,8 @@ async function lookAt(
   }
   if (facts.matching === null)
     return { outcome: "unknown", note: "this statement cannot be looked at beforehand", warnings }
-  const preview = facts.verb === "update" ? sqlText.updatePreview(facts, table) : sqlText.deletePreview(facts, table)
+  const draw = facts.verb === "update" ? sqlText.updatePreview : sqlText.deletePreview
+  const preview = draw(facts, table, context.redact)
   const summary = (await statement(client, ...bound(preview, values))).rows[0] as Summary
   const children = facts.verb === "delete" ? await countChildren(client, step, table, values) : []
   return {
@@ -112,39 +115,6 @@ async function lookAt(
     note: children.length > 0 ? "its deletion would take rows of other tables along: use purge" : null,
     ...(children.length > 0 ? { outcome: "unknown" as const } : {}),
   }
-}
-
-/** Why the rows as they were could not be kept. */
-function keepingProblem(step: SqlStep, table: TableFacts): string | null {
-  if (step.irreversible !== null) return null
-  if (table.isView) return `${table.name} is not a plain table: its rows cannot be kept; say irreversible and why`
-  if (table.primaryKey.length === 0)
-    return `${table.name} has no primary key: its rows cannot be kept; say irreversible and why`
-  const moved = step.facts.set.find((item) => table.primaryKey.includes(item.column))
-  return moved
-    ? `${moved.column} is part of the primary key: changing it cannot be taken back; say irreversible and why`
-    : null
-}
-
-function bound(text: string, values: readonly unknown[]): [string, unknown[]] {
-  const used = sqlText.bindUsed(text, values)
-  return [used.text, used.values]
-}
-
-async function countChildren(
-  client: PoolClient,
-  step: SqlStep,
-  table: TableFacts,
-  values: string[],
-): Promise<ChildRows[]> {
-  const found: ChildRows[] = []
-  for (const child of table.children) {
-    const counted = await statement(client, ...bound(sqlText.childrenOf(step.facts, child), values))
-    const rows = (counted.rows[0] as { rows: number }).rows
-    const action = child.action === "c" ? "cascade" : child.action === "n" ? "set null" : "set default"
-    if (rows > 0) found.push({ table: child.table, rows, action })
-  }
-  return found
 }
 
 function changesOf(summary: Summary, table: TableFacts, context: Pick<StepContext, "redact" | "secrets">): Change[] {
@@ -208,7 +178,7 @@ async function actAndKeep(
     const sent = await Promise.allSettled([
       statement(client, ...bound(sqlText.keepUpdated(facts), [...values, ...keys])),
       statement(client, step.sql, values),
-      statement(client, sqlText.compareUpdated(facts, table), keys.slice(0, 2)),
+      statement(client, sqlText.compareUpdated(facts, table, context.redact), keys.slice(0, 2)),
     ])
     const [kept, updated, compared] = sent.map((answer) => {
       if (answer.status === "rejected") throw answer.reason
@@ -225,8 +195,9 @@ async function actAndKeep(
     const summary = compared.rows[0] as Summary
     return described(step, updated.rowCount ?? 0, summary.changed, changesOf(summary, table, context))
   }
+  let locked: number | null = null
   if (facts.verb === "delete" && table.children.length > 0) {
-    await statement(client, ...bound(sqlText.lockRows(facts), values))
+    locked = (await statement(client, ...bound(sqlText.lockRows(facts), values))).rowCount
     const children = await countChildren(client, step, table, values)
     const child = children[0]
     if (child)
@@ -239,6 +210,12 @@ async function actAndKeep(
       })
   }
   const done: QueryResult = await statement(client, sqlText.runAndKeep(facts, step.sql), [...values, ...keys])
+  if (locked !== null && locked !== done.rowCount)
+    // Rows came that match too: whether others refer to them was not asked.
+    return stepResult({
+      outcome: "failed",
+      failure: failure("40001", `rows changed while they were looked at: ${locked} matched, ${done.rowCount} removed`),
+    })
   return described(step, done.rowCount ?? 0, done.rowCount ?? 0, [])
 }
 

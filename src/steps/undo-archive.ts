@@ -1,5 +1,6 @@
 import { escapeIdentifier } from "pg"
 import type { TableFacts } from "./catalog.ts"
+import { label } from "./sql-text.ts"
 
 /** Giving back from an archive. Params of an undo: 1 relation, 2 rollback, 3 step; summaries have none. */
 const id = escapeIdentifier
@@ -9,9 +10,9 @@ function keys(table: TableFacts): string {
 }
 
 /** Rows that can be given back, and those whose key is taken by now. */
-export function removedSummary(table: TableFacts, archive: string): string {
+export function removedSummary(table: TableFacts, archive: string, redact: readonly string[]): string {
   return `with a as (select * from ${archive}),
-    judged as (select concat_ws('/', ${table.primaryKey.map((name) => `a.${id(name)}::text`).join(", ")}) as label,
+    judged as (select ${label(table, "a", redact)} as label,
       exists (select 1 from ${table.relation} t where ${keys(table)}) as taken from a)
     select count(*) filter (where not taken)::int as wanted, 0 as already, count(*) filter (where taken)::int as conflicts,
       coalesce((select array_agg(label) from (select label from judged where taken limit 20) c), '{}') as labels from judged`
@@ -26,22 +27,39 @@ export function removedUndo(table: TableFacts, archive: string, columns: readonl
     select $2::uuid, $3::text, $1, 'insert', new_text from done`
 }
 
-const isCut = (cut: readonly string[]) => cut.map((name) => `t.${id(name)} is null`).join(" and ")
+/** Columns that a foreign key emptied, with what it put there instead of null, as SQL. */
+export type Cut = { name: string; instead: string | null }[]
+
+const isCut = (cut: Cut) =>
+  cut
+    .map(({ name, instead }) =>
+      instead === null
+        ? `t.${id(name)} is null`
+        : `(t.${id(name)} is null or t.${id(name)} is not distinct from (${instead}))`,
+    )
+    .join(" and ")
 
 /** Rows that lost their parent: only the columns that the foreign key emptied come back, where they are still empty. */
-export function cutSummary(table: TableFacts, archive: string, cut: readonly string[]): string {
+export function cutSummary(table: TableFacts, archive: string, cut: Cut, redact: readonly string[]): string {
   return `with a as (select * from ${archive}),
-    judged as (select concat_ws('/', ${table.primaryKey.map((name) => `a.${id(name)}::text`).join(", ")}) as label, (${isCut(cut)}) as empty
+    judged as (select ${label(table, "a", redact)} as label, (${isCut(cut)}) as empty
       from a left join ${table.relation} t on ${keys(table)})
     select count(*) filter (where empty)::int as wanted, 0 as already, count(*) filter (where empty is not true)::int as conflicts,
       coalesce((select array_agg(label) from (select label from judged where empty is not true limit 20) c), '{}') as labels from judged`
 }
 
-export function cutUndo(table: TableFacts, archive: string, cut: readonly string[]): string {
+export function cutUndo(table: TableFacts, archive: string, cut: Cut): string {
   return `with a as (select * from ${archive}),
     held as materialized (select a.*, (t.*)::text as stepback_old from a join ${table.relation} t on ${keys(table)} where ${isCut(cut)} for update of t),
-    done as (update ${table.relation} t set ${cut.map((name) => `${id(name)} = a.${id(name)}`).join(", ")} from held a where ${keys(table)}
+    done as (update ${table.relation} t set ${cut.map(({ name }) => `${id(name)} = a.${id(name)}`).join(", ")} from held a where ${keys(table)}
       returning a.stepback_old as old_text, (t.*)::text as new_text)
     insert into stepback_ledger.before_images (rollback_id, step_id, relation, operation, row_text, after_text)
     select $2::uuid, $3::text, $1, 'update', old_text, new_text from done`
+}
+
+/** Rows of the archive whose place in the table is taken by a row that reads otherwise. */
+export function archiveDiffers(table: TableFacts, archive: string, columns: readonly string[]): string {
+  const row = (owner: string) => `row(${columns.map((name) => `${owner}.${id(name)}`).join(", ")})::text`
+  return `select count(*)::int as rows from ${archive} a join ${table.relation} t on ${keys(table)}
+    where ${row("t")} is distinct from ${row("a")}`
 }

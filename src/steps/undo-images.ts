@@ -1,5 +1,6 @@
 import { escapeIdentifier } from "pg"
 import type { TableFacts } from "./catalog.ts"
+import { label } from "./sql-text.ts"
 
 /**
  * Taking back from before-images, per table and operation, as sets. Params: 1 rollback and 2 step whose images they
@@ -12,10 +13,6 @@ const id = escapeIdentifier
 
 function keys(table: TableFacts): string {
   return table.primaryKey.map((name) => `t.${id(name)} = (o.r).${id(name)}`).join(" and ")
-}
-
-function label(table: TableFacts): string {
-  return `concat_ws('/', ${table.primaryKey.map((name) => `(o.r).${id(name)}::text`).join(", ")})`
 }
 
 function stored(table: TableFacts): string[] {
@@ -38,10 +35,15 @@ const verdicts: Record<ImageOperation, { wanted: string; already: string }> = {
 }
 
 /** How many rows can be taken back, how many are so already, and which changed since. */
-export function imageSummary(table: TableFacts, operation: ImageOperation, shown: number): string {
+export function imageSummary(
+  table: TableFacts,
+  operation: ImageOperation,
+  shown: number,
+  redact: readonly string[],
+): string {
   const { wanted, already } = verdicts[operation]
   return `with o as (${images(table, operation)}),
-    judged as (select ${label(table)} as label, ${wanted} as wanted, ${already} as already
+    judged as (select ${label(table, "(o.r)", redact)} as label, ${wanted} as wanted, ${already} as already
       from o left join lateral (select (t.*)::text as now_text from ${table.relation} t where ${keys(table)}) t on true)
     select count(*) filter (where wanted)::int as wanted, count(*) filter (where already and wanted is not true)::int as already,
       count(*) filter (where wanted is not true and already is not true)::int as conflicts,
@@ -81,6 +83,12 @@ export function imageUndo(table: TableFacts, operation: ImageOperation): string 
     ${keep("delete", "old_text, null")}`
 }
 
+/** Locks the inserted rows that would be deleted: who wants to refer to one of them waits. Params 1 to 3. */
+export function imageLock(table: TableFacts): string {
+  return `with o as (${images(table, "insert")}) select 1 from ${table.relation} t join o on ${keys(table)}
+    where (t.*)::text = o.row_text for update of t`
+}
+
 /** Rows of a child table that deleting the inserted rows would take along. Params 1 to 3. */
 export function imageChildren(table: TableFacts, child: TableFacts["children"][number]): string {
   const theirs = child.columns.map((name) => `c.${id(name)}`).join(", ")
@@ -89,8 +97,8 @@ export function imageChildren(table: TableFacts, child: TableFacts["children"][n
 }
 
 /** Some of the rows that an undo of an UPDATE changes: as they are, and as they were. */
-export function imageSamples(table: TableFacts): string {
+export function imageSamples(table: TableFacts, redact: readonly string[]): string {
   return `with o as (${images(table, "update")})
-    select ${label(table)} as label, to_jsonb(t) as now, to_jsonb(o.r) as back from o join ${table.relation} t on ${keys(table)}
+    select ${label(table, "(o.r)", redact)} as label, to_jsonb(t) as now, to_jsonb(o.r) as back from o join ${table.relation} t on ${keys(table)}
     where (t.*)::text = o.after_text and (t.*)::text is distinct from o.row_text limit 20`
 }

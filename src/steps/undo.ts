@@ -1,7 +1,7 @@
 import type { PoolClient } from "pg"
 import type { UndoStep } from "../plans/plan.ts"
 import type { RehearsedStep, StepResult } from "../rollback/facts.ts"
-import { findTable, type TableFacts } from "./catalog.ts"
+import { callingOut, type TableFacts } from "./catalog.ts"
 import { errorCode, StepbackError } from "../errors.ts"
 import { erasedLines } from "./erase.ts"
 import { closeStep, openStep } from "./ledger.ts"
@@ -17,31 +17,10 @@ import {
 } from "./step.ts"
 import { statement } from "./target.ts"
 import { undoChanges } from "./undo-changes.ts"
-import { cutSummary, cutUndo, removedSummary, removedUndo } from "./undo-archive.ts"
-import { imageChildren, imageSummary, imageUndo, type ImageOperation } from "./undo-images.ts"
+import { imageChildren, imageLock } from "./undo-images.ts"
+import { describe, findParts, nothingKept, schemaChanged, type Part } from "./undo-parts.ts"
 
-/** One set of rows to take back: how to judge them and how to do it. */
-export type Part = {
-  table: TableFacts
-  did: "changed" | "removed" | "restored"
-  summary: string
-  undo: string
-  operation: ImageOperation | "archive"
-  /** What people should know of it, for the card and the analysis. */
-  told?: string
-}
 type Summary = { wanted: number; already: number; conflicts: number; labels: string[] }
-
-/** Said of a step whose archive and before-images are not in the target. */
-export const nothingKept =
-  "the target has nothing kept of this step: it was restored or cleaned since, and there is no way back"
-
-const schemaChanged = "schema_changed"
-
-export const noLedger = "the target has no ledger: it was restored or replaced since"
-
-/** Conflicts that are named one by one. */
-const shownConflicts = 20
 
 /** Gives back what a step of an earlier rollback replaced; a row that changed since is named and left. */
 export const undoStep: StepType<UndoStep> = {
@@ -54,20 +33,21 @@ export const undoStep: StepType<UndoStep> = {
         await client.query("rollback")
         return done.result
       }
-      const acted = await act(client, step, context).catch((error: unknown) => {
+      const kept: TableFacts[] = []
+      const acted = await act(client, step, context, kept).catch((error: unknown) => {
         // Postgres's own words would show the row.
         if (!["22P02", "42P01", "3F000"].includes(errorCode(error))) throw error
         throw new StepbackError(schemaChanged, describe(errorCode(error), ""), { cause: error })
       })
       const result = { ...acted, attempts: context.attempt, ms: elapsed(started) }
-      if (result.outcome === "succeeded") await closeStep(client, context.key, step.id, result)
+      if (result.outcome === "succeeded") await closeStep(client, context.key, step.id, result, { kept })
       else await client.query("rollback")
       return result
     }),
 }
 
 async function look(client: PoolClient, step: UndoStep, context: StepContext): Promise<Partial<RehearsedStep>> {
-  const parts = await findParts(client, step)
+  const parts = await findParts(client, step, context.redact)
   const erased = await erasedLines(client, step.ofRollback, step.ofStep)
   if (parts.length === 0)
     return erased.length === 0
@@ -75,12 +55,19 @@ async function look(client: PoolClient, step: UndoStep, context: StepContext): P
       : { rows: 0, changed: 0, note: erased.join(", "), warnings: erased }
   const judged = await judge(client, step, parts)
   const conflicts = conflictsOf(judged)
+  const tables = [...new Map(parts.map(({ table }) => [table.relation, table])).values()]
   return {
     rows: sum(judged, "wanted"),
     changed: sum(judged, "wanted"),
-    changes: await undoChanges(client, step, parts, context.redact),
+    changes: await undoChanges(client, step, parts, context),
     note: conflicts ?? notesOf(judged).join(", "),
-    warnings: [...(conflicts === null ? [] : [conflicts]), ...erased, ...toldOf(parts)],
+    raises: callingOut(tables),
+    warnings: [
+      ...(conflicts === null ? [] : [conflicts]),
+      ...erased,
+      ...toldOf(parts),
+      ...tables.flatMap(({ name, triggers }) => triggers.map((trigger) => `trigger ${trigger} on ${name} fires`)),
+    ],
   }
 }
 
@@ -102,88 +89,8 @@ function partNote(part: Part, { wanted, already }: Pick<Summary, "wanted" | "alr
     : `${many(wanted)} ${verb}`
 }
 
-function describe(code: string, message: string): string {
-  if (code === schemaChanged) return message
-  if (code === "22P02") return "the table's columns changed since: what was kept does not fit any more"
-  if (code === "42P01" || code === "3F000") return noLedger
-  return `${code} ${message}`
-}
-
-/** What was kept of the step: archives with parents first, then before-images, the newest first. */
-async function findParts(client: PoolClient, step: UndoStep): Promise<Part[]> {
-  const of = [step.ofRollback, step.ofStep]
-  const { rows: images } = await client.query<{ relation: string; operation: ImageOperation }>(
-    `select relation, operation from stepback_ledger.before_images where rollback_id = $1 and step_id = $2
-     group by relation, operation order by max(n) desc`,
-    of,
-  )
-  const parts: Part[] = await archivedParts(client, of)
-  for (const { relation, operation } of images) {
-    const table = await tableOf(client, relation)
-    parts.push({
-      table,
-      operation,
-      did: operation === "update" ? "restored" : operation === "delete" ? "restored" : "removed",
-      summary: imageSummary(table, operation, shownConflicts),
-      undo: imageUndo(table, operation),
-    })
-  }
-  return parts
-}
-
-async function archivedParts(client: PoolClient, of: string[]): Promise<Part[]> {
-  const { rows: archives } = await client.query<{
-    name: string
-    relation: string
-    columns: string[]
-    cut: string[] | null
-  }>(
-    `select name, relation, columns, cut from stepback_ledger.archives where rollback_id = $1 and step_id = $2
-     order by depth, created_at, name`,
-    of,
-  )
-  const parts: Part[] = []
-  for (const { name, relation, columns, cut } of archives) {
-    const { rows } = await statement(client, `select 1 from ${name} limit 1`, [])
-    if (rows.length === 0) continue
-    const table = await tableOf(client, relation)
-    const told = columnsMoved(table, columns)
-    parts.push({
-      table,
-      operation: "archive",
-      ...(told === null ? {} : { told }),
-      did: "restored",
-      summary: cut === null ? removedSummary(table, name) : cutSummary(table, name, cut),
-      undo: cut === null ? removedUndo(table, name, columns) : cutUndo(table, name, cut),
-    })
-  }
-  return parts
-}
-
-/** What was kept has no place any more where a column is gone; a new one gets its default, which is told. */
-function columnsMoved(table: TableFacts, kept: readonly string[]): string | null {
-  const stored = table.columns.filter((column) => !column.generated).map((column) => column.name)
-  const gone = kept.filter((name) => !stored.includes(name))
-  if (gone.length > 0)
-    throw new StepbackError(
-      schemaChanged,
-      `${table.name}: ${gone.join(", ")} is gone since: what was kept does not fit any more`,
-    )
-  const fresh = stored.filter((name) => !kept.includes(name))
-  return fresh.length > 0
-    ? `${table.name} has ${fresh.join(", ")} since: rows that come back get its default there`
-    : null
-}
-
 function toldOf(parts: readonly Part[]): string[] {
   return [...new Set(parts.flatMap((part) => part.told ?? []))]
-}
-
-async function tableOf(client: PoolClient, relation: string): Promise<TableFacts> {
-  const names = [...relation.matchAll(/"((?:[^"]|"")*)"/g)].map((match) => (match[1] ?? "").replaceAll('""', '"'))
-  const table = await findTable(client, names.length > 1 ? (names[0] ?? null) : null, names.at(-1) ?? "")
-  if (!table) throw Object.assign(new Error(`${relation} is gone`), { code: "42P01" })
-  return table
 }
 
 async function judge(client: PoolClient, step: UndoStep, parts: Part[]): Promise<{ part: Part; summary: Summary }[]> {
@@ -207,8 +114,9 @@ function conflictsOf(judged: readonly { part: Part; summary: Summary }[]): strin
   return `${all} changed since and left as they are: ${named.join(", ")}${more}`
 }
 
-async function act(client: PoolClient, step: UndoStep, context: RunContext): Promise<StepResult> {
-  const parts = await findParts(client, step)
+async function act(client: PoolClient, step: UndoStep, context: RunContext, kept: TableFacts[]): Promise<StepResult> {
+  const parts = await findParts(client, step, context.redact)
+  kept.push(...parts.map((part) => part.table))
   const erased = await erasedLines(client, step.ofRollback, step.ofStep)
   if (parts.length === 0 && erased.length === 0)
     return stepResult({
@@ -217,13 +125,24 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext): Pro
     })
   const judged = await judge(client, step, parts)
   const affected: StepResult["affected"] = []
+  const otherwise: string[] = []
   let rows = 0
   for (const { part } of judged) {
     const going = part.operation === "insert" ? await childrenAtRisk(client, step, part) : null
     if (going) return stepResult({ outcome: "failed", failure: failure("children", going) })
-    const own = [part.table.relation, context.rollbackId, step.id]
-    const values = part.operation === "archive" ? own : [step.ofRollback, step.ofStep, ...own]
-    const done = (await statement(client, part.undo, values)).rowCount ?? 0
+    const { done, wanted, altered } = await takeBack(client, step, part, context)
+    if (done !== wanted)
+      return stepResult({
+        outcome: "failed",
+        failure: failure(
+          "40001",
+          `${done} of ${wanted} rows of ${part.table.name} could be taken back, so none was: they changed meanwhile, or a trigger keeps them as they are`,
+        ),
+      })
+    if (altered > 0)
+      otherwise.push(
+        `${altered} ${altered === 1 ? "row" : "rows"} of ${part.table.name} came back otherwise than as kept: by trigger ${part.table.triggers.join(", ")}`,
+      )
     rows += done
     const known = affected.find(({ table, did }) => table === part.table.name && did === part.did)
     if (known) known.rows += done
@@ -235,25 +154,44 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext): Pro
     rows,
     changed: rows,
     affected,
-    issues: [...(conflicts === null ? [] : [conflicts]), ...erased, ...toldOf(parts)],
+    issues: [...(conflicts === null ? [] : [conflicts]), ...otherwise, ...erased, ...toldOf(parts)],
     evidence: [
       ...affected.map((item) => `${item.rows} ${item.rows === 1 ? "row" : "rows"} of ${item.table} ${item.did}`),
       ...erased,
       ...(rows === 0 && conflicts === null && erased.length === 0 ? ["already as it was, nothing changed"] : []),
+      ...otherwise,
       ...(already > 0 ? [`${already} were as before already`] : []),
       ...(conflicts === null ? [] : [conflicts]),
     ],
   })
 }
 
+/** `wanted`: judged just before, since an earlier part may have brought rows that this one takes. `altered`: by triggers. */
+async function takeBack(
+  client: PoolClient,
+  step: UndoStep,
+  part: Part,
+  context: RunContext,
+): Promise<{ done: number; wanted: number; altered: number }> {
+  const differing = async () =>
+    part.differs === null
+      ? ((await judge(client, step, [part]))[0]?.summary.conflicts ?? 0)
+      : ((await statement(client, part.differs, [])).rows[0] as { rows: number }).rows
+  const guarded = part.table.triggers.length > 0 && part.did !== "removed"
+  const wanted = (await judge(client, step, [part]))[0]?.summary.wanted ?? 0
+  const before = guarded ? await differing() : 0
+  const own = [part.table.relation, context.rollbackId, step.id]
+  const values = part.operation === "archive" ? own : [step.ofRollback, step.ofStep, ...own]
+  const done = (await statement(client, part.undo, values)).rowCount ?? 0
+  return { done, wanted, altered: guarded ? (await differing()) - before : 0 }
+}
+
 /** Rows that somebody has added since and that would go with what is taken back. */
 async function childrenAtRisk(client: PoolClient, step: UndoStep, part: Part): Promise<string | null> {
+  const values = [step.ofRollback, step.ofStep, part.table.relation]
+  if (part.table.children.length > 0) await statement(client, imageLock(part.table), values)
   for (const child of part.table.children) {
-    const { rows } = await statement(client, imageChildren(part.table, child), [
-      step.ofRollback,
-      step.ofStep,
-      part.table.relation,
-    ])
+    const { rows } = await statement(client, imageChildren(part.table, child), values)
     const count = (rows[0] as { rows: number }).rows
     if (count > 0)
       return `${count} rows of ${child.table} refer to rows that undo would remove: remove or move them first`

@@ -133,6 +133,24 @@ describe("the idempotency key", () => {
     expect(keys[3]).not.toBe(keys[0])
   })
 
+  it.each([409, 425, 429, 503])(
+    "stays the same after an answer %d to a repetition: the first may be at work",
+    async (status) => {
+      answers = [cut, say(status), say(200)]
+      expect(await run(`- ${keyed}`)).toMatchObject({ outcome: "succeeded", attempts: 3 })
+      expect(new Set(seen.map((request) => request.key)).size).toBe(1)
+    },
+  )
+
+  it.each([408, 502, 504])("stays the same after %d, by which nobody knows what became of it", async (status) => {
+    answers = [say(status)]
+    expect(await run(`- ${keyed}`)).toMatchObject({ outcome: "unknown", attempts: 4 })
+    expect(new Set(seen.map((request) => request.key)).size).toBe(1)
+    seen = []
+    expect(await run(`- ${keyed.replace("effect: keyed", "effect: blind")}`)).toMatchObject({ outcome: "unknown" })
+    expect(seen).toHaveLength(1)
+  })
+
   it("is the same for the worker that takes over, and another for another rollback or attempt", async () => {
     const rollbackId = "00000000-0000-4000-8000-000000000001"
     for (const facts of [{ rollbackId }, { rollbackId }, { rollbackId, attempt: 2 }, {}]) await run(`- ${keyed}`, facts)

@@ -1,0 +1,137 @@
+import type { PoolClient } from "pg"
+import type { UndoStep } from "../plans/plan.ts"
+import { StepbackError } from "../errors.ts"
+import { findTable, rowShapes, type TableFacts } from "./catalog.ts"
+import { keptShapes } from "./ledger.ts"
+import { statement } from "./target.ts"
+import { archiveDiffers, cutSummary, cutUndo, removedSummary, removedUndo, type Cut } from "./undo-archive.ts"
+import { imageSummary, imageUndo, type ImageOperation } from "./undo-images.ts"
+
+/** One set of rows to take back: how to judge them and how to do it. */
+export type Part = {
+  table: TableFacts
+  did: "changed" | "removed" | "restored"
+  summary: string
+  undo: string
+  operation: ImageOperation | "archive"
+  /** Counts rows that are not as they were kept; null: its summary tells. */
+  differs: string | null
+  /** What people should know of it, for the card and the analysis. */
+  told?: string
+}
+/** Said of a step whose archive and before-images are not in the target. */
+export const nothingKept =
+  "the target has nothing kept of this step: it was restored or cleaned since, and there is no way back"
+
+export const schemaChanged = "schema_changed"
+
+export const noLedger = "the target has no ledger: it was restored or replaced since"
+
+/** Conflicts that are named one by one. */
+const shownConflicts = 20
+
+/** What a code of Postgres means for what was kept. */
+export function describe(code: string, message: string): string {
+  if (code === schemaChanged) return message
+  if (code === "22P02") return "the table's columns changed since: what was kept does not fit any more"
+  if (code === "42P01" || code === "3F000") return noLedger
+  return `${code} ${message}`
+}
+
+/** What was kept of the step: archives with parents first, then before-images, the newest first. */
+export async function findParts(client: PoolClient, step: UndoStep, redact: readonly string[]): Promise<Part[]> {
+  const of = [step.ofRollback, step.ofStep]
+  const { rows: images } = await client.query<{ relation: string; operation: ImageOperation }>(
+    `select relation, operation from stepback_ledger.before_images where rollback_id = $1 and step_id = $2
+     group by relation, operation order by max(n) desc`,
+    of,
+  )
+  const parts: Part[] = await archivedParts(client, of, redact)
+  const shapes = images.length === 0 ? null : await keptShapes(client, step.ofRollback, step.ofStep)
+  for (const { relation, operation } of images) {
+    const table = await tableOf(client, relation)
+    const then = shapes?.[relation]
+    if (then && JSON.stringify(then) !== JSON.stringify(rowShapes([table])[relation]))
+      throw new StepbackError(schemaChanged, describe("22P02", ""))
+    parts.push({
+      table,
+      operation,
+      did: operation === "update" ? "restored" : operation === "delete" ? "restored" : "removed",
+      summary: imageSummary(table, operation, shownConflicts, redact),
+      undo: imageUndo(table, operation),
+      differs: null,
+    })
+  }
+  return parts
+}
+
+async function archivedParts(client: PoolClient, of: string[], redact: readonly string[]): Promise<Part[]> {
+  const { rows: archives } = await client.query<{
+    name: string
+    relation: string
+    columns: string[]
+    cut: string[] | null
+  }>(
+    `select name, relation, columns, cut from stepback_ledger.archives where rollback_id = $1 and step_id = $2
+     order by depth, created_at, name`,
+    of,
+  )
+  const parts: Part[] = []
+  for (const { name, relation, columns, cut } of archives) {
+    const { rows } = await statement(client, `select 1 from ${name} limit 1`, [])
+    if (rows.length === 0) continue
+    const table = await tableOf(client, relation)
+    const told = columnsMoved(table, columns)
+    parts.push({
+      table,
+      operation: "archive",
+      ...(told === null ? {} : { told }),
+      did: "restored",
+      ...(cut === null
+        ? {
+            summary: removedSummary(table, name, redact),
+            undo: removedUndo(table, name, columns),
+            differs: archiveDiffers(table, name, columns),
+          }
+        : await cutPart(client, { table, name, cut, redact })),
+    })
+  }
+  return parts
+}
+
+async function cutPart(
+  client: PoolClient,
+  { table, name, cut, redact }: { table: TableFacts; name: string; cut: readonly string[]; redact: readonly string[] },
+): Promise<Pick<Part, "summary" | "undo" | "differs">> {
+  const { rows } = await client.query<{ name: string; instead: string | null }>(
+    `select a.attname as name, pg_get_expr(d.adbin, d.adrelid) as instead from pg_attribute a
+     left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+     where a.attrelid = to_regclass($1) and a.attname = any($2)`,
+    [table.relation, cut],
+  )
+  // A default that calls something, as a sequence, is no value to compare with.
+  const emptied: Cut = rows.map((row) => ({ ...row, instead: /\w\s*\(/.test(row.instead ?? "") ? null : row.instead }))
+  return { summary: cutSummary(table, name, emptied, redact), undo: cutUndo(table, name, emptied), differs: null }
+}
+
+/** What was kept has no place any more where a column is gone; a new one gets its default, which is told. */
+function columnsMoved(table: TableFacts, kept: readonly string[]): string | null {
+  const stored = table.columns.filter((column) => !column.generated).map((column) => column.name)
+  const gone = kept.filter((name) => !stored.includes(name))
+  if (gone.length > 0)
+    throw new StepbackError(
+      schemaChanged,
+      `${table.name}: ${gone.join(", ")} is gone since: what was kept does not fit any more`,
+    )
+  const fresh = stored.filter((name) => !kept.includes(name))
+  return fresh.length > 0
+    ? `${table.name} has ${fresh.join(", ")} since: rows that come back get its default there`
+    : null
+}
+
+async function tableOf(client: PoolClient, relation: string): Promise<TableFacts> {
+  const names = [...relation.matchAll(/"((?:[^"]|"")*)"/g)].map((match) => (match[1] ?? "").replaceAll('""', '"'))
+  const table = await findTable(client, names.length > 1 ? (names[0] ?? null) : null, names.at(-1) ?? "")
+  if (!table) throw Object.assign(new Error(`${relation} is gone`), { code: "42P01" })
+  return table
+}

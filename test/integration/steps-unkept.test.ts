@@ -1,0 +1,253 @@
+import { afterEach, describe, expect, it } from "vitest"
+import { until } from "../../playground/faults/until.ts"
+import type { PlanStep, UndoStep } from "../../src/plans/plan.ts"
+import { findTable } from "../../src/steps/catalog.ts"
+import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
+import { contextOf, freshTarget, stepOf, type TargetFixture } from "./steps-fixture.ts"
+
+/** Tables of a kind by which rows were removed that nothing keeps, or came back as other rows. */
+let target: TargetFixture
+afterEach(() => target.stop())
+
+const having = async (schema: string) => void (target = await freshTarget(schema))
+const sql = (text: string) => target.admin.query(text)
+const list = async (text: string) => (await sql(text)).rows.map((row) => Object.values(row as object).join(" "))
+
+async function look(step: PlanStep, redact: string[] = []) {
+  const context = await contextOf({ pool: target.pools.get(target.url), redact })
+  const rehearsal = await rehearseStep(step, context)
+  return { context, rehearsal, run: () => runStep(step, { ...context, rehearsed: rehearsal }) }
+}
+
+const undoOf = (rollbackId: string, { id }: PlanStep): UndoStep => ({
+  kind: "undo",
+  id: `undo-${id}`,
+  title: "Undo",
+  effect: "transactional",
+  timeoutMs: 30_000,
+  retries: 0,
+  needs: [],
+  onFailure: "stop",
+  irreversible: null,
+  ofRollback: rollbackId,
+  ofStep: id,
+})
+
+/** Runs the step, which succeeds, lets something happen, and looks at its undo. */
+async function thenUndo(yaml: string, meanwhile = "select 1", redact: string[] = []) {
+  const step = await stepOf(yaml)
+  const { context, run } = await look(step, redact)
+  expect(await run()).toMatchObject({ outcome: "succeeded" })
+  await sql(meanwhile)
+  return look(undoOf(context.rollbackId, step), redact)
+}
+
+describe("a DELETE", () => {
+  const orders = `create table orders (id integer primary key, kind text); insert into orders values (1, 'bad'), (2, 'good');
+    create table lines (order_id integer references orders on delete cascade, live boolean); insert into lines values (1, false), (2, true);`
+
+  it("meets the lines that would go along, also under a CTE that is called as their table", async () => {
+    await having(orders)
+    const step = await stepOf(
+      `- { id: a, sql: "with lines as (select order_id from lines where live) delete from orders where id not in (select order_id from lines)", expect: { rows: rehearsed } }`,
+    )
+    const { rehearsal, run } = await look(step)
+    expect(rehearsal).toMatchObject({ outcome: "unknown", children: [{ table: "lines", rows: 1, action: "cascade" }] })
+    expect(await run()).toMatchObject({ outcome: "failed" })
+    expect(await list("select count(*) from lines")).toEqual(["2"])
+  })
+
+  it("takes no order along that came with a line after the lines were counted", async () => {
+    await having(`${orders} truncate lines;
+      create table calls (order_id integer references orders on delete cascade)`)
+    const step = await stepOf(`- { id: a, sql: "delete from orders where kind = 'bad'", expect: { rows: 1..9 } }`)
+    const { run } = await look(step)
+    const holder = await target.admin.connect()
+    // As the step itself finds them.
+    const [first, last] = (await findTable(holder, null, "orders"))?.children.map(({ relation }) => relation) ?? []
+    await holder.query(`begin; lock table ${last}`)
+    const result = run()
+    await until("the count to wait", async () => {
+      const waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'count'"
+      return (await sql(waiting)).rowCount
+    })
+    await sql(`insert into orders values (3, 'bad'); insert into ${first} (order_id) values (3)`)
+    await holder.query("commit")
+    holder.release()
+    expect(await result).toMatchObject({ outcome: "failed", failure: { code: "children" } })
+    expect(await list("select id from orders order by id")).toEqual(["1", "2", "3"])
+  })
+
+  it("is refused where an heir's rows would go with columns of their own", async () => {
+    await having(`create table parent (id integer primary key, kind text); create table heir (extra text) inherits (parent);
+      insert into heir values (1, 'bad', 'only here')`)
+    const step = await stepOf(`- { id: a, sql: "delete from parent where kind = 'bad'", expect: { rows: rehearsed } }`)
+    const { rehearsal, run } = await look(step)
+    expect(rehearsal).toMatchObject({ outcome: "unknown", note: expect.stringContaining("heir inherits from parent") })
+    expect(await run()).toMatchObject({ outcome: "failed" })
+    expect(await list("select extra from heir")).toEqual(["only here"])
+  })
+
+  it("meets what refers to a partition by itself", async () => {
+    await having(`create table days (id integer primary key, kind text) partition by range (id);
+      create table days_1 partition of days for values from (1) to (10); create table days_2 partition of days for values from (10) to (20);
+      create table own (day_id integer references days_1 on delete cascade); insert into days values (1, 'bad'), (11, 'bad'), (2, 'good'); insert into own values (1), (2)`)
+    const { rehearsal, run } = await look(
+      await stepOf(`- { id: a, sql: "delete from days where kind = 'bad'", expect: { rows: rehearsed } }`),
+    )
+    expect(rehearsal).toMatchObject({ outcome: "unknown", children: [{ table: "own", rows: 1 }] })
+    expect(await run()).toMatchObject({ outcome: "failed" })
+    const free = await look(
+      await stepOf(`- { id: b, sql: "delete from days where id = 11", expect: { rows: rehearsed } }`),
+    )
+    expect(await free.run()).toMatchObject({ outcome: "succeeded", rows: 1 })
+    expect(await list("select count(*) from own")).toEqual(["2"])
+  })
+})
+
+describe("a purge", () => {
+  const step = (table: string, cascade: string) =>
+    stepOf(
+      `- { id: p, purge: { table: ${table}, where: "kind = 'bad'", cascade: [${cascade}], at_most: 100, max_share: 100% }, expect: { rows: rehearsed } }`,
+    )
+
+  it("is refused where a table that goes along has heirs", async () => {
+    await having(`create table orders (id integer primary key, kind text); insert into orders values (1, 'bad');
+      create table lines (id integer primary key, order_id integer references orders on delete cascade); insert into lines values (1, 1);
+      create table more (extra text) inherits (lines); insert into more values (2, 1, 'only here')`)
+    const { rehearsal, run } = await look(await step("orders", "lines"))
+    expect(rehearsal).toMatchObject({ outcome: "unknown", note: expect.stringContaining("more inherits from lines") })
+    expect(await run()).toMatchObject({ outcome: "failed" })
+    expect(await list("select count(*) from orders union all select count(*) from lines")).toEqual(["1", "2"])
+  })
+
+  it("is refused where two tables of one name would go along", async () => {
+    await having(`create schema audit; create table orders (id integer primary key, kind text); insert into orders values (1, 'bad');
+      create table lines (id integer primary key, order_id integer references orders on delete cascade); insert into lines values (1, 1);
+      create table audit.lines (id integer primary key, order_id integer references orders on delete cascade); insert into audit.lines values (1, 1)`)
+    const { rehearsal, run } = await look(await step("orders", "lines"))
+    expect(rehearsal).toMatchObject({ outcome: "unknown", note: expect.stringMatching(/have one name/) })
+    expect(await run()).toMatchObject({ outcome: "failed" })
+    expect(await list("select count(*) from lines union all select count(*) from audit.lines")).toEqual(["1", "1"])
+  })
+
+  it("whose condition reads its own table takes what matched at once, and tells what matches then", async () => {
+    await having(
+      "create table quotes (id integer primary key, k integer, pad text); insert into quotes select n, n % 10, repeat('x', 500) from generate_series(1, 300) n",
+    )
+    const newest = await stepOf(
+      `- { id: p, purge: { table: quotes, where: "id in (select max(id) from quotes group by k having count(*) > 1)", at_most: 100, batch: 3 }, expect: { rows: rehearsed } }`,
+    )
+    const { rehearsal, context, run } = await look(newest)
+    expect(rehearsal).toMatchObject({ rows: 10, warnings: [expect.stringContaining("in one transaction")] })
+    const done = { outcome: "succeeded", rows: 10, issues: ["10 rows of quotes match now and were left"] }
+    expect(await run()).toMatchObject(done)
+    expect(await list("select min(id), max(id), count(*) from quotes")).toEqual(["1 290 290"])
+    // As the worker does that takes over when the first died before it could report.
+    expect(await run()).toMatchObject(done)
+    const undo = await look(undoOf(context.rollbackId, newest))
+    expect(await undo.run()).toMatchObject({ outcome: "succeeded", rows: 10 })
+    expect(await list("select count(*) from quotes")).toEqual(["300"])
+  })
+
+  it("cuts loose by a default or by some of the key's columns, and its undo ties again", async () => {
+    await having(`create table orders (tenant integer, id integer, kind text, primary key (tenant, id)); insert into orders values (1, 0, 'good'), (1, 5, 'bad'), (1, 6, 'bad');
+      create table calls (id integer primary key, tenant integer, order_id integer, foreign key (tenant, order_id) references orders on delete set null (order_id));
+      create table notes (id integer primary key, tenant integer default 1, order_id integer default 0, foreign key (tenant, order_id) references orders on delete set default);
+      insert into calls values (1, 1, 5), (2, 1, 6); insert into notes values (1, 1, 5), (2, 1, 6)`)
+    const purge = await step("orders", "calls, notes")
+    const { context, run } = await look(purge)
+    expect(await run()).toMatchObject({ outcome: "succeeded", rows: 2 })
+    expect(await list("select order_id from calls union all select order_id from notes")).toEqual(["", "", "0", "0"])
+    // One was tied to another order since.
+    await sql("update calls set order_id = 0 where id = 2")
+    const undo = await look(undoOf(context.rollbackId, purge))
+    expect(await undo.run()).toMatchObject({ outcome: "succeeded", issues: [expect.stringContaining("calls.2")] })
+    expect(await list("select order_id from calls order by id")).toEqual(["5", "0"])
+    expect(await list("select order_id from notes order by id")).toEqual(["5", "6"])
+  })
+})
+
+describe("an UPDATE", () => {
+  it("knows the key of a table whose key includes other columns", async () => {
+    await having(
+      "create table t (id integer, note text, value integer, primary key (id) include (note)); insert into t values (1, null, 5)",
+    )
+    const undo = await thenUndo(
+      `- { id: a, sql: "update t set value = 6, note = 'x' where id = 1", expect: { rows: rehearsed } }`,
+    )
+    expect(undo.rehearsal).toMatchObject({ rows: 1, warnings: [] })
+    expect(await undo.run()).toMatchObject({ outcome: "succeeded", rows: 1, issues: [] })
+    expect(await list("select * from t")).toEqual(["1  5"])
+  })
+
+  it("shows no key that the plan says is never shown, now and at its undo", async () => {
+    await having(
+      "create table people (email text primary key, name text); insert into people values ('ann@example.org', 'Ann'), ('bob@example.org', 'Bob')",
+    )
+    const yaml = `- { id: a, sql: "update people set name = 'X' where name like '%n%' or name = 'Bob'", expect: { rows: rehearsed } }`
+    const first = await look(await stepOf(yaml), ["email"])
+    expect(JSON.stringify(first.rehearsal)).toContain("people.(not shown)")
+    const undo = await thenUndo(yaml, "update people set name = 'Y' where email like 'bob%'", ["email"])
+    const result = await undo.run()
+    expect(result).toMatchObject({ rows: 1, issues: [expect.stringContaining("people.(not shown)")] })
+    expect(JSON.stringify([first.rehearsal, undo.rehearsal, result])).not.toContain("example.org")
+  })
+})
+
+describe("an undo", () => {
+  it("is refused when columns went and came: what was kept is read by its order", async () => {
+    await having("create table t (id integer primary key, kind text, note text); insert into t values (1, 'bad', 'n')")
+    const undo = await thenUndo(
+      `- { id: a, sql: "delete from t where kind = 'bad'", expect: { rows: rehearsed } }`,
+      "alter table t drop column note; alter table t add column tag text",
+    )
+    expect(undo.rehearsal).toMatchObject({ outcome: "unknown", note: expect.stringContaining("columns changed since") })
+    expect(await undo.run()).toMatchObject({ outcome: "failed", failure: { code: "schema_changed" } })
+    expect(await list("select count(*) from t")).toEqual(["0"])
+  })
+
+  const stamp = `create table t (id integer primary key, kind text, status text); insert into t values (1, 'bad', 'old'), (2, 'bad', 'new');
+    create function stamp() returns trigger language plpgsql as $$ begin new.status := 'new'; return new; end $$;`
+
+  it.each([
+    [
+      "a DELETE",
+      `- { id: a, sql: "delete from t where kind = 'bad'", expect: { rows: rehearsed } }`,
+      "create trigger stamp before insert on t for each row execute function stamp()",
+    ],
+    [
+      "an UPDATE",
+      `- { id: a, sql: "update t set kind = 'good', status = 'done' where kind = 'bad'", expect: { rows: rehearsed } }`,
+      "create trigger stamp before update on t for each row execute function stamp()",
+    ],
+    [
+      "a purge",
+      `- { id: a, purge: { table: t, where: "kind = 'bad'", at_most: 9, max_share: 100% }, expect: { rows: rehearsed } }`,
+      "create trigger stamp before insert on t for each row execute function stamp()",
+    ],
+  ])("of %s lists the triggers and tells what they made of its rows", async (_of, yaml, trigger) => {
+    await having(stamp)
+    const undo = await thenUndo(yaml, trigger)
+    expect(undo.rehearsal.warnings).toContain("trigger stamp on t fires")
+    expect(await undo.run()).toMatchObject({
+      outcome: "succeeded",
+      rows: 2,
+      issues: ["1 row of t came back otherwise than as kept: by trigger stamp"],
+    })
+  })
+
+  it("gives nothing back where a trigger keeps some away", async () => {
+    await having(stamp)
+    const undo = await thenUndo(
+      `- { id: a, sql: "delete from t where kind = 'bad'", expect: { rows: rehearsed } }`,
+      `create function only_one() returns trigger language plpgsql as $$ begin return case when new.id = 1 then new end; end $$;
+       create trigger only_one before insert on t for each row execute function only_one()`,
+    )
+    expect(await undo.run()).toMatchObject({
+      outcome: "failed",
+      failure: { message: expect.stringMatching(/^1 of 2 /) },
+    })
+    expect(await list("select count(*) from t")).toEqual(["0"])
+  })
+})
