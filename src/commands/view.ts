@@ -1,6 +1,6 @@
 import type { FrozenRun } from "../plans/frozen.ts"
 import { componentViews } from "../plans/step-view.ts"
-import type { RollbackView } from "../rollback/facts.ts"
+import type { RollbackView, StepRun } from "../rollback/facts.ts"
 import { forecastOf, type Forecast } from "../rollback/forecast.ts"
 import type { Store } from "../store/store.ts"
 import type { StoredRollback } from "../store/rows.ts"
@@ -55,7 +55,7 @@ export async function loadView(
     approvals,
     components: run === null ? [] : componentViews(run),
     rehearsal: run?.rehearsal ?? null,
-    stepRuns,
+    stepRuns: rollback.state === "running" ? [...stepRuns, ...underway(rollback, stepRuns)] : stepRuns,
     forecast,
     notes,
     criteria: run?.success ?? [],
@@ -64,6 +64,17 @@ export async function loadView(
     cardChannel: rollback.card_channel,
     permalink: rollback.permalink,
   }
+}
+
+/** Steps that are going on and of which nothing is on record yet: those of one transaction leave nothing before it ends. */
+function underway({ steps_now: now, generation }: StoredRollback, stepRuns: readonly StepRun[]): StepRun[] {
+  return Object.entries(now).flatMap(([stepId, startedAt]) => {
+    const known = stepRuns.filter((run) => run.stepId === stepId)
+    // It has ended since, or says so itself.
+    if (known.some((run) => run.result === null || (run.endedAt ?? "") > startedAt)) return []
+    const attempt = Math.max(0, ...known.map((run) => run.attempt)) + 1
+    return [{ stepId, attempt, generation, result: null, startedAt, endedAt: null, skippedBy: null, skipReason: null }]
+  })
 }
 
 /** The run as it was frozen; null before the first rehearsal. Its bytes are checked where they are acted upon. */

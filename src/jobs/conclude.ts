@@ -5,6 +5,8 @@ import type { StepResult, StepRun } from "../rollback/facts.ts"
 import { listEntries } from "../steps/ledger.ts"
 import { failure, stepResult } from "../steps/step.ts"
 import { escalate } from "./escalate.ts"
+import { leaseMs } from "./lease.ts"
+import { watchRto } from "./rto.ts"
 import type { RunState } from "./step-context.ts"
 import type { WorkDeps } from "./work.ts"
 
@@ -28,6 +30,7 @@ export async function conclude(state: RunState, trouble: string | null, deps: Wo
       : lost.length > 0
         ? ({ trigger: "data_inconsistent", headline: reason ?? "" } as const)
         : null
+  if (run.rtoMs !== null) await watchAtEnd(state, deps)
   // A good end needs no look back.
   const fresh = end === "succeeded" ? rollback : await deps.store.rollbacks.get(rollback.id)
   if (end !== "succeeded") await escalate(fresh, run, { state: end, reason, trouble: alarm }, deps)
@@ -51,6 +54,12 @@ export async function conclude(state: RunState, trouble: string | null, deps: Wo
   })
   deps.wakeOutbox()
   deps.log.info({ number: rollback.number, state: end, reason }, "rollback ended")
+}
+
+/** Looked at by the clock alone, a breach in the last moments would not be met. */
+async function watchAtEnd({ rollback, run }: RunState, deps: WorkDeps): Promise<void> {
+  const { held, runningMs } = await deps.store.runs.renew(rollback.id, rollback.epoch, leaseMs)
+  if (held && run.rtoMs !== null && (runningMs ?? 0) > run.rtoMs) await watchRto(rollback, runningMs, deps)
 }
 
 /** A step whose count was approved: another count is a question for the approvers. */

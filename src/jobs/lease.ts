@@ -6,6 +6,11 @@ import type { Store } from "../store/store.ts"
  */
 export const leaseMs = 6_000
 const renewEveryMs = 1_500
+/** How often the clock and the steps on a running card move by themselves; edits are limited to some 50 a minute. */
+const redrawEveryMs = 10_000
+/** A run that takes long, as one that waits for people, is drawn less often. */
+const longMs = 5 * 60_000
+const redrawLongEveryMs = 60_000
 
 export type Lease = {
   /** Aborted when the lease is lost, Stop was pressed, or the process must end now. */
@@ -14,6 +19,8 @@ export type Lease = {
   stopRequested(): boolean
   /** Learns of Stop from whoever read it. */
   sawStop(): void
+  /** A step goes on, until what this gives is called. */
+  underway(stepId: string): () => void
   /** Asks the database now. */
   check(): Promise<void>
   abandon(): void
@@ -22,7 +29,7 @@ export type Lease = {
 
 /** Keeps a claimed rollback ours while it is worked on. */
 export function holdLease(
-  claimed: { id: string; epoch: number; stop: boolean },
+  claimed: { id: string; epoch: number; stop: boolean; running: boolean },
   store: Store,
   watch: (runningMs: number | null) => void,
 ): Lease {
@@ -30,12 +37,24 @@ export function holdLease(
   let lost = false
   let stop = claimed.stop
   let checking = false
+  const began = performance.now()
+  let drawn = began
+  const now: Record<string, string> = {}
+
+  /** What the card is to show, when it is time. */
+  function toDraw(): Record<string, string> | null {
+    const at = performance.now()
+    const every = at - began > longMs ? redrawLongEveryMs : redrawEveryMs
+    if (!claimed.running || at - drawn < every) return null
+    drawn = at
+    return now
+  }
 
   async function check(): Promise<void> {
     if (checking) return
     checking = true
     try {
-      const state = await store.runs.renew(claimed.id, claimed.epoch, leaseMs)
+      const state = await store.runs.renew(claimed.id, claimed.epoch, leaseMs, toDraw())
       lost ||= !state.held
       if (state.stop) stop = true
       if (lost || stop) controller.abort()
@@ -54,6 +73,12 @@ export function holdLease(
     stopRequested: () => stop,
     sawStop: () => {
       stop = true
+    },
+    underway: (stepId) => {
+      now[stepId] = new Date().toISOString()
+      return () => {
+        delete now[stepId]
+      }
     },
     check,
     abandon: () => {

@@ -1,6 +1,7 @@
+import { loadView } from "../commands/view.ts"
 import type { FrozenRun } from "../plans/frozen.ts"
 import type { PlanComponent } from "../plans/plan.ts"
-import { callingOf } from "../rollback/escalation.ts"
+import { callingOf, standingOf } from "../rollback/escalation.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import type { RunState } from "./step-context.ts"
 import type { WorkDeps } from "./work.ts"
@@ -18,7 +19,7 @@ export async function watchRto(rollback: StoredRollback, runningMs: number | nul
   if (runningMs <= run.rtoMs)
     return warn(id, `rto80/${generation}`, `of the RTO is used: ${seconds(runningMs)} of ${seconds(run.rtoMs)}`, deps)
   await breach(
-    { id, key: `rto/${generation}`, run, component: null },
+    { rollback, key: `rto/${generation}`, run },
     `it takes longer than its RTO of ${seconds(run.rtoMs)}`,
     `${seconds(runningMs)} since the approval`,
     deps,
@@ -48,7 +49,7 @@ export function watchComponentRto(component: PlanComponent, state: RunState, dep
       breached = true
       const headline = `${title} takes longer than its RTO of ${seconds(rtoMs)}`
       const evidence = `it was going on for ${seconds(Math.max(rtoMs, alreadyMs))}`
-      return breach({ id: rollback.id, key, run, component: id }, headline, evidence, deps)
+      return breach({ rollback, key, run }, headline, evidence, deps)
     }),
   ]
   return () => {
@@ -81,17 +82,19 @@ async function warn(id: string, key: string, text: string, deps: WorkDeps): Prom
 }
 
 async function breach(
-  about: { id: string; key: string; run: FrozenRun; component: string | null },
+  about: { rollback: StoredRollback; key: string; run: FrozenRun },
   headline: string,
   evidence: string,
   deps: WorkDeps,
 ): Promise<void> {
-  const raised = await deps.store.records.raise(about.id, `${about.id}/${about.key}`, deps.newId(), {
+  const { id } = about.rollback
+  const standing = standingOf(await loadView(deps.store, about.rollback, { forecast: false }))
+  const raised = await deps.store.records.raise(id, `${id}/${about.key}`, deps.newId(), {
     trigger: "rto_breached",
     stepId: null,
     headline,
-    evidence: [evidence],
-    byHand: null,
+    evidence: [evidence, ...standing.evidence],
+    byHand: standing.byHand,
     ...callingOf(about.run.escalate),
   })
   if (raised) deps.wakeOutbox()

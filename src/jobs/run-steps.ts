@@ -227,7 +227,12 @@ async function tryStep(
     }
     if (outside || step.kind === "command")
       await patiently(state, () => deps.store.runs.recordIntent(rollback.id, rollback.epoch, step.id, attempt))
-    return await runStep(step, { ...contextOf(step, attempt, state, deps), interrupted: before !== undefined })
+    const over = state.lease.underway(step.id)
+    try {
+      return await runStep(step, { ...contextOf(step, attempt, state, deps), interrupted: before !== undefined })
+    } finally {
+      over()
+    }
   } catch (error) {
     if (error instanceof LostLeaseError) throw error
     return stepResult({ outcome: "failed", failure: failure("error", state.secrets.redact(errorMessage(error))) })

@@ -1,6 +1,6 @@
-import { readRun } from "../commands/view.ts"
+import { loadView, readRun } from "../commands/view.ts"
 import type { Logger } from "../log.ts"
-import { callingOf } from "../rollback/escalation.ts"
+import { callingOf, standingOf } from "../rollback/escalation.ts"
 import type { EscalationTrigger } from "../rollback/facts.ts"
 import type { Store } from "../store/store.ts"
 
@@ -15,12 +15,12 @@ export function telling({ store, newId, log }: { store: Store; newId(): string; 
     const rollback = await store.rollbacks.get(rollbackId)
     const run = readRun(rollback)
     if (!run) return false
+    const view = await loadView(store, rollback, { forecast: false })
     const raised = await store.records.raise(rollbackId, `${rollbackId}/${key}`, newId(), {
       trigger,
       stepId: null,
       headline,
-      evidence: [],
-      byHand: null,
+      ...standingOf(view),
       ...callingOf(run.escalate),
     })
     if (raised) log.warn({ rollbackId, trigger }, "escalation raised")

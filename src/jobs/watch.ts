@@ -1,8 +1,9 @@
 import { readRun } from "../commands/view.ts"
 import { stepsOf, type FrozenRun } from "../plans/frozen.ts"
 import type { PlanStep } from "../plans/plan.ts"
+import { stepView } from "../plans/step-view.ts"
 import { latestRuns } from "../rollback/analysis.ts"
-import { callingOf } from "../rollback/escalation.ts"
+import { byHand, callingOf } from "../rollback/escalation.ts"
 import { describeWatch, judgeProbe, measureOf, type Measure } from "../rollback/watch.ts"
 import { rehearseStep } from "../steps/definitions.ts"
 import { createSecrets } from "../steps/secrets.ts"
@@ -74,10 +75,11 @@ async function probeAll(
   const seen = { ...due.seen }
   for (const step of steps) {
     const began = performance.now()
+    const values = { ...captures, ...run.parameters, ...run.commits[step.id] }
     const probe = await rehearseStep(step, {
       rollbackId: rollback.id,
       environment: run.environment,
-      values: { ...captures, ...run.parameters, ...run.commits[step.id] },
+      values,
       secrets,
       target,
       redact: run.redact,
@@ -110,10 +112,17 @@ async function probeAll(
               ? ["it worked before the rollback"]
               : []),
         ],
-        byHand: null,
+        byHand: byHand(stepView(step, values)),
         ...callingOf(run.escalate),
       })
-    if (judged.verdict === "recovered") await deps.store.records.resolve(`${key}/`)
+    if (judged.verdict === "recovered") {
+      await deps.store.records.resolve(`${key}/`)
+      const text = `${step.title}: well again, ${ms} ms`
+      await deps.store.outbox.enqueue(rollback.id, `${key}/${rollback.generation}-${judged.seen.probes}/well`, {
+        kind: "text",
+        text,
+      })
+    }
     if (judged.verdict !== "well") deps.wakeOutbox()
   }
   return seen

@@ -18,7 +18,7 @@ export function planViews(components: PlanComponent[], parameters: Values): Comp
   return componentViews({ components, parameters: { ...parameters }, commits: {} })
 }
 
-function stepView(step: PlanStep, values: Values): StepView {
+export function stepView(step: PlanStep, values: Values): StepView {
   return {
     id: step.id,
     title: step.title,

@@ -30,10 +30,7 @@ export function escalationsOf(
   const common = callingOf(run.escalate)
   const raised: Raised[] = []
   if (options.trouble !== null)
-    raised.push({
-      key: "trouble",
-      facts: { ...common, ...options.trouble, stepId: null, evidence: [], byHand: null },
-    })
+    raised.push({ key: "trouble", facts: { ...common, ...options.trouble, stepId: null, ...standingOf(view) } })
   const runs = latestRuns(view)
   for (const step of view.components.flatMap((component) => component.steps)) {
     const stepRun = runs.get(step.id)
@@ -116,8 +113,33 @@ function evidenceOf(view: RollbackView, step: StepView, result: StepResult): str
   return lines
 }
 
+/** Where a rollback as a whole stands, and what of it is still to be done: for calls that are about no single step. */
+export function standingOf(view: RollbackView): { evidence: string[]; byHand: string | null } {
+  const runs = latestRuns(view)
+  const steps = view.components.flatMap((component) => component.steps)
+  const settled = (step: StepView) => ["succeeded", "skipped"].includes(runs.get(step.id)?.result?.outcome ?? "")
+  const done = steps.filter(settled)
+  const asked = `asked for at ${view.createdAt.slice(0, 16).replace("T", " ")} UTC`
+  const how =
+    view.approvedAt === null
+      ? `${view.approvals.length} of ${view.approvalsNeeded} approvals`
+      : `${done.length} of ${steps.length} steps done`
+  const last = done.at(-1)
+  const left = steps.filter((step) => !settled(step) && step.paste != null && step.effect !== "none")
+  return {
+    evidence: [
+      view.reason.trim() === "" ? asked : `${asked}: "${view.reason.trim()}"`,
+      last === undefined ? how : `${how}, the last of them: ${last.title}`,
+    ],
+    byHand:
+      left.length === 0
+        ? null
+        : left.map((step) => `-- ${step.title.replaceAll(/\s+/g, " ")}\n${step.paste}`).join("\n\n"),
+  }
+}
+
 /** The statement as it stands, with its parameters named: for a person, not for a program. */
-function byHand(step: StepView): string {
+export function byHand(step: StepView): string {
   if (step.paste != null) return step.paste
   return step.bindings.length === 0 ? step.script : `${step.script}\n-- ${step.bindings.join(", ")}`
 }

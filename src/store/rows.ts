@@ -64,6 +64,8 @@ export const rollbackRow = z.object({
   epoch: z.number(),
   worker: z.string().nullable(),
   lease_until: moment,
+  /** When each step that is going on began, by step id; of a run that goes on. */
+  steps_now: z.record(z.string(), z.string()),
   card_version: z.number(),
   card_sent_version: z.number(),
   card_state: z.enum(["none", "sending", "sent", "lost"]),

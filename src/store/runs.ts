@@ -40,7 +40,7 @@ export function runStore(pool: Pool) {
     async claim(id: string, worker: string, leaseMs: number): Promise<StoredRollback | null> {
       const { rows } = await pool.query(
         `update stepback.rollbacks set epoch = epoch + 1, worker = $2, lease_until = now() + $3 * interval '1 millisecond',
-           state = case when state = 'approved' then 'running' else state end,
+           state = case when state = 'approved' then 'running' else state end, steps_now = '{}',
            started_at = case when state = 'approved' then coalesce(started_at, clock_timestamp()) else started_at end,
            card_version = card_version + case when state = 'approved' then 1 else 0 end,
            deliver_at = case when state = 'approved' then least(deliver_at, now()) else deliver_at end
@@ -51,17 +51,20 @@ export function runStore(pool: Pool) {
       return rows[0] === undefined ? null : parseRollback(rows[0])
     },
 
-    /** False when the lease is lost. Also tells whether Stop was pressed. */
+    /** False when the lease is lost. Also tells whether Stop was pressed. `now`: the card is drawn again, with these steps. */
     async renew(
       id: string,
       epoch: number,
       leaseMs: number,
+      now: Record<string, string> | null = null,
     ): Promise<{ held: boolean; stop: boolean; runningMs: number | null }> {
       const { rows } = await pool.query<{ stop: boolean; running: number | null }>(
-        `update stepback.rollbacks set lease_until = now() + $3 * interval '1 millisecond'
+        `update stepback.rollbacks set lease_until = now() + $3 * interval '1 millisecond', steps_now = coalesce($4, steps_now),
+           card_version = card_version + case when $4::jsonb is null then 0 else 1 end,
+           deliver_at = case when $4 is null then deliver_at else least(deliver_at, now()) end
          where id = $1 and epoch = $2 and state in ('preparing', 'running') returning
            stop_requested_at is not null as stop, (extract(epoch from clock_timestamp() - coalesce(resumed_at, approved_at)) * 1000)::float8 as running`,
-        [id, epoch, leaseMs],
+        [id, epoch, leaseMs, now === null ? null : JSON.stringify(now)],
       )
       return { held: rows[0] !== undefined, stop: rows[0]?.stop ?? false, runningMs: rows[0]?.running ?? null }
     },

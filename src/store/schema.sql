@@ -193,6 +193,7 @@ table rollbacks
   archive_removed_at timestamp with time zone
   left_at timestamp with time zone
   left_by text
+  steps_now jsonb not null default '{}'::jsonb
 
 table second_looks
   rollback_id uuid not null

@@ -66,6 +66,10 @@ const plans: Record<string, string> = {
     more: "watch: { for: 5m, every: 200ms, steps: [answers], slower_than: 4x, failures: 2 }\n",
   }),
   rto: plan("rto", { steps: [asked], more: "rto: 10m\n" }),
+  late: plan("late", {
+    steps: [`{ id: nap, title: A nap, check: "select pg_sleep(1.2)" }`, set("sql")],
+    more: "rto: 1s\n",
+  }),
   part: plan("part", { steps: [asked], component: "    rto: 2s\n" }),
   lost: plan("lost", { steps: [asked] }),
   nobody: plan("nobody", { steps: [answers], expires: "1s" }),

@@ -1,7 +1,9 @@
 import { randomUUID } from "node:crypto"
 import type { Pool } from "pg"
-import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
+import { loadView } from "../../src/commands/view.ts"
 import { LostLeaseError } from "../../src/errors.ts"
+import { holdLease } from "../../src/jobs/lease.ts"
 import { stepResult } from "../../src/steps/step.ts"
 import { createPool } from "../../src/store/database.ts"
 import { migrate } from "../../src/store/migrate.ts"
@@ -113,6 +115,38 @@ describe("claims", () => {
     expect(await store.runs.listSteps(old.id)).toEqual([])
     expect(await store.audit.list(old.id)).toHaveLength(audited)
     expect(await store.runs.claim(old.id, "third", 60_000)).toBeNull()
+  })
+
+  it("tell the card what goes on now and then, until it has ended", async () => {
+    const { id, epoch } = await running(store)
+    vi.useFakeTimers({ toFake: ["performance"] })
+    const lease = holdLease({ id, epoch, stop: false, running: true }, store, () => undefined)
+    const shown = async () => {
+      const rollback = await store.rollbacks.get(id)
+      const { stepRuns } = await loadView(store, { ...rollback, frozen: null })
+      return [rollback.card_version, stepRuns.map(({ stepId, result }) => `${stepId} ${result?.outcome ?? "goes on"}`)]
+    }
+    const [version] = (await shown()) as [number]
+    try {
+      const over = lease.underway("long")
+      await lease.check()
+      expect(await shown()).toEqual([version, []])
+      vi.advanceTimersByTime(10_000)
+      await lease.check()
+      expect(await shown()).toEqual([version + 1, ["long goes on"]])
+      over()
+      await store.runs.recordStep(id, epoch, { id: "long", attempt: 1, result: stepResult({}) })
+      expect(await shown()).toEqual([version + 2, ["long succeeded"]])
+      // A run that waits for people is drawn less often.
+      vi.advanceTimersByTime(300_000)
+      await lease.check()
+      vi.advanceTimersByTime(10_000)
+      await lease.check()
+      expect(await shown()).toEqual([version + 3, ["long succeeded"]])
+    } finally {
+      lease.end()
+      vi.useRealTimers()
+    }
   })
 
   it("tell of Stop", async () => {
