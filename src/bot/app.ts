@@ -1,5 +1,6 @@
 import { App, HTTPReceiver, LogLevel, SocketModeReceiver, type Logger as BoltLogger } from "@slack/bolt"
 import type { RequestListener } from "node:http"
+import { setTimeout as pause } from "node:timers/promises"
 import type { Deps, People } from "../commands/ports.ts"
 import type { Config } from "../config.ts"
 import { errorMessage } from "../errors.ts"
@@ -63,7 +64,11 @@ export function createBot(options: {
   const socket =
     config.slack.appToken === null
       ? null
-      : new SocketModeReceiver({ ...common, appToken: config.slack.appToken, installerOptions: { clientOptions } })
+      : new SocketModeReceiver({
+          ...common,
+          appToken: config.slack.appToken,
+          installerOptions: { clientOptions: { ...clientOptions, retryConfig: reconnecting } },
+        })
   const http =
     socket === null
       ? new HTTPReceiver({ ...common, signingSecret: config.slack.signingSecret ?? "", endpoints: "/slack/events" })
@@ -94,6 +99,7 @@ export function createBot(options: {
   registerCommand(app, context)
   registerActions(app, context)
   registerViews(app, context)
+  const giveUp = socket === null ? () => undefined : keepConnecting(socket.client, log)
   let connected = socket === null
   socket?.client.on("connected", () => (connected = true))
   socket?.client.on("disconnected", () => (connected = false))
@@ -101,16 +107,42 @@ export function createBot(options: {
   return {
     requestListener: http === null ? null : withinTime((request, response) => http.requestListener(request, response)),
     start: async () => {
-      const failed = (error: unknown) =>
-        log.error({ reason: errorMessage(error) }, "Slack could not be connected, see SLACK_APP_TOKEN")
-      if (socket) await app.start().catch(failed)
+      if (socket) await app.start()
     },
     close: async () => {
+      giveUp()
       if (socket) await socket.stop().catch(() => undefined)
       await Promise.all(inFlight)
     },
     trouble: () => (connected ? null : "the socket to Slack is not connected"),
   }
+}
+
+/** The library's own pauses grow to many minutes. */
+const reconnecting = { retries: 100, factor: 1.3, maxTimeout: 10_000 }
+const retryEveryMs = 10_000
+
+/**
+ * What Slack answers for good, as to a token that was revoked, the library leaves to nobody when it reconnects: the
+ * process would end by it, with the runs in its hands. It is tried again instead, until what this gives is called.
+ */
+function keepConnecting(client: SocketModeReceiver["client"], log: Logger): () => void {
+  const start = client.start.bind(client)
+  const closing = new AbortController()
+  client.start = async () => {
+    for (;;) {
+      try {
+        return await start()
+      } catch (error) {
+        if (closing.signal.aborted) return { ok: false }
+        const reason = error === undefined ? "disconnected" : errorMessage(error)
+        log.error({ reason }, "Slack could not be connected, see SLACK_APP_TOKEN")
+        await pause(retryEveryMs, undefined, { signal: closing.signal, ref: false }).catch(() => undefined)
+        if (closing.signal.aborted) return { ok: false }
+      }
+    }
+  }
+  return () => closing.abort()
 }
 
 /** Before any listener: an error behind an ack would be nobody's. */

@@ -91,6 +91,8 @@ export function createPeople(clients: SlackClients, log: Logger): People {
         return channel?.is_member === false && channel.is_im !== true ? { kind: "not_in_channel" } : { kind: "ok" }
       } catch (error) {
         const code = slackError(error)
+        // Direct messages need scopes that the app does not ask for.
+        if (channelId.startsWith("D") || code === "missing_scope") return { kind: "unseen" }
         if (code === "channel_not_found" || code === "not_in_channel") return { kind: "not_in_channel" }
         // A compatible server without this method: posting will tell.
         return code === "unknown_method" ? { kind: "ok" } : { kind: "unreachable" }

@@ -10,6 +10,11 @@ const hopeless = new Set([
   "not_in_channel",
   "is_archived",
   "restricted_action",
+  "restricted_action_read_only_channel",
+  "restricted_action_thread_only_channel",
+  "restricted_action_non_threadable_channel",
+  "restricted_action_thread_locked",
+  "ekm_access_denied",
   "message_not_found",
   "cant_update_message",
   "edit_window_closed",
@@ -29,6 +34,11 @@ const passing = new Set([
   "request_timeout",
   "ratelimited",
   "rate_limited",
+  "message_limit_exceeded",
+  "update_failed",
+  "external_channel_migrating",
+  "team_added_to_org",
+  "org_login_required",
 ])
 
 /** Slack has answered and will say the same again: waiting for another answer would hold the rest up for good. */
@@ -74,9 +84,11 @@ export function createSender(clients: SlackClients, clock: () => number = Date.n
       })
     },
 
-    update: ({ channel, ts, drawn }) =>
+    update: ({ channel, ts, key, drawn }) =>
       outcome(async () => {
-        await clients.send.chat.update({ channel, ts, ...content(drawn) })
+        // A message always says whose drawing it is: one that was drawn over is not the one that it was.
+        const metadata = { event_type: metadataType, event_payload: { key } }
+        await clients.send.chat.update({ channel, ts, ...content(drawn), metadata })
         return { channel, ts }
       }),
 
@@ -99,12 +111,17 @@ export function createSender(clients: SlackClients, clock: () => number = Date.n
       }
     },
 
-    upload: ({ channel, threadTs, name, content }) =>
-      outcome(async () => {
+    async upload({ channel, threadTs, name, content }) {
+      const sent = await outcome(async () => {
         const file = { filename: name, content, channel_id: channel }
         await clients.send.filesUploadV2(threadTs === null ? file : { ...file, thread_ts: threadTs })
         return { channel, ts: "" }
-      }),
+      })
+      // Messages need another scope and go on.
+      return sent.kind === "unknown" && sent.error === "missing_scope"
+        ? { kind: "refused", error: sent.error, hopeless: true }
+        : sent
+    },
 
     async permalink(channel, ts) {
       try {
@@ -155,7 +172,8 @@ async function look(
       cursor = answer.response_metadata?.next_cursor ?? ""
     }
   } catch (error) {
-    return isFinal(error) ? { kind: "none" } : { kind: "unknown" }
+    // Without the scope no look will ever be answered: to post, perhaps twice, is better than to be silent for good.
+    return isFinal(error) || slackError(error) === "missing_scope" ? { kind: "none" } : { kind: "unknown" }
   }
   const [ts, ...twins] = found.sort((a, b) => Number(a) - Number(b))
   return ts === undefined ? { kind: "none" } : { kind: "found", ts, twins }

@@ -15,7 +15,12 @@ export type People = {
   channel(channelId: string): Promise<ChannelLookup>
 }
 
-export type ChannelLookup = { kind: "ok" } | { kind: "not_in_channel" } | { kind: "shared" } | { kind: "unreachable" }
+export type ChannelLookup =
+  | { kind: "ok" }
+  | { kind: "not_in_channel" }
+  | { kind: "shared" }
+  | { kind: "unseen" }
+  | { kind: "unreachable" }
 
 export type Plans = {
   /** The plans as the folder has them now. */
@@ -77,6 +82,8 @@ export async function mayUse(people: People, channelId: string): Promise<Refusal
       return null
     case "not_in_channel":
       return { reason: "bot_not_in_channel" }
+    case "unseen":
+      return { reason: "not_a_channel" }
     case "shared":
       return { reason: "shared_channel" }
     case "unreachable":

@@ -5,6 +5,7 @@ import type { RollbackView } from "../rollback/facts.ts"
 import type { OutboxRow } from "../store/outbox.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import type { DeliveryDeps, Drawn, Sent } from "./deliver.ts"
+import { isLive } from "../rollback/states.ts"
 import { sendOnce, type Lane } from "./send-once.ts"
 
 /** Posts the card, or edits the one that is there. */
@@ -18,7 +19,7 @@ export async function sendCard(rollback: StoredRollback, lane: Lane, deps: Deliv
   const { card_ts: ts, card_channel: inChannel } = rollback
   const sent =
     ts !== null && inChannel !== null
-      ? await edit(lane, (form) => sender.update({ channel: inChannel, ts, drawn: form }), drawn, log)
+      ? await edit(lane, (form) => sender.update({ channel: inChannel, ts, key, drawn: form }), drawn, log)
       : await sendOnce(
           {
             channel,
@@ -33,7 +34,7 @@ export async function sendCard(rollback: StoredRollback, lane: Lane, deps: Deliv
           lane,
           sender,
         )
-  if (sent.kind === "refused") await store.outbox.markCardLost(rollback.id)
+  if (sent.kind === "refused") await giveUpCard(rollback, sent, deps)
   if (sent.kind === "sent" && sent.stale === true)
     await store.outbox.markCardSent(rollback.id, { version: 0, channel: sent.channel, ts: sent.ts, permalink: null })
   else if (sent.kind === "sent") {
@@ -48,6 +49,29 @@ export async function sendCard(rollback: StoredRollback, lane: Lane, deps: Deliv
   // An old drawing may just have covered the newest one of another process.
   if (!lane.isOurs()) await store.outbox.redrawCard(rollback.id)
   return sent
+}
+
+/** Somebody must be able to decide: a card that went is posted anew, and what nobody can see does not wait for anybody. */
+async function giveUpCard(
+  rollback: StoredRollback,
+  { error, hopeless }: Extract<Sent, { kind: "refused" }>,
+  { store, sender, log }: DeliveryDeps,
+): Promise<void> {
+  const { id, card_ts: ts, card_version: version, state } = rollback
+  const undecided = state === "preparing" || state === "awaiting_approval"
+  log.error({ rollbackId: id, slackError: error }, "Slack did not take the card")
+  if (ts !== null && error === "message_not_found" && isLive(state)) return store.outbox.markCardGone(id)
+  // One drawing that Slack did not take: the next may do.
+  if (ts !== null && !hopeless)
+    return store.outbox.markCardSent(id, { version, channel: rollback.card_channel ?? "", ts, permalink: null })
+  await store.outbox.markCardLost(id)
+  if (ts !== null || !undecided || rollback.kind === "rehearsal") return
+  const reason = `Slack did not take the card in this channel: ${error}`
+  await store.rollbacks.move(id, "cancelled", { actor: "stepback", reason })
+  // Nobody else can tell the person; that this may not arrive either is on record.
+  const name = rollback.number === null ? "the rollback" : `R-${rollback.number}`
+  const text = `I could not post the card of ${name} (${rollback.environment}) where you asked for it, so it was cancelled: ${error}. Add me to that channel, or ask in another one.`
+  await sender.post({ channel: rollback.requester_id, threadTs: null, key: `${id}/no-card`, drawn: { text } })
 }
 
 /** Edits a message in the lane's time only: whoever is late would draw over what is newer. */
@@ -79,7 +103,7 @@ export async function sendRow(rollback: StoredRollback, row: OutboxRow, lane: La
   const { ts, channel: inChannel } = row
   const sent =
     ts !== null && inChannel !== null
-      ? await edit(lane, (form) => sender.update({ channel: inChannel, ts, drawn: form }), drawn, log)
+      ? await edit(lane, (form) => sender.update({ channel: inChannel, ts, key: row.key, drawn: form }), drawn, log)
       : await postRow(rollback, row, { channel, threadTs, drawn }, lane, deps)
   if (sent.kind === "sent")
     await store.outbox.markSent(rollback.id, row.seq, {
@@ -113,7 +137,7 @@ async function sendFile(
   const { store, sender } = deps
   const file = deps.document(row.body, view, await loadAnalysis(store, rollback, view))
   const to = { channel: rollback.card_channel ?? rollback.channel_id, threadTs: rollback.card_ts }
-  const sent: Sent =
+  let sent: Sent =
     file === null
       ? { kind: "refused", error: "nothing to send", hopeless: true }
       : await sendOnce(
@@ -130,6 +154,8 @@ async function sendFile(
           lane,
           sender,
         )
+  if (sent.kind === "unknown" && (await areFilesAway(rollback, deps)))
+    sent = { kind: "refused", error: sent.error, hopeless: true }
   const at = sent.kind === "sent" ? { channel: sent.channel, ts: sent.ts } : { channel: null, ts: null }
   if (sent.kind === "sent" || sent.kind === "refused")
     await store.outbox.markSent(rollback.id, row.seq, {
@@ -137,9 +163,21 @@ async function sendFile(
       revision: row.revision,
       refused: sent.kind === "refused",
     })
-  if (sent.kind === "refused") deps.log.warn({ rollbackId: rollback.id, slackError: sent.error }, "Slack took no file")
+  if (sent.kind === "refused" && file !== null) {
+    deps.log.warn({ rollbackId: rollback.id, slackError: sent.error }, "Slack took no file")
+    const text = `${file.name} could not be put here: ${sent.error}`
+    await store.outbox.enqueue(rollback.id, `${row.key}/not-sent`, { kind: "text", text })
+  }
   return sent
 }
+
+/** Files go to another host than messages, which must not wait for them for good. */
+async function areFilesAway({ id, card_channel: channel, card_ts: ts }: StoredRollback, deps: DeliveryDeps) {
+  if ((await deps.store.outbox.deliveryAttempts(id)) < fileAttempts || channel === null || ts === null) return false
+  return (await deps.sender.permalink(channel, ts)) !== null
+}
+/** With the pauses between them, half a minute. */
+const fileAttempts = 8
 
 async function postRow(
   rollback: StoredRollback,
@@ -167,8 +205,8 @@ async function postRow(
       sender,
     )
   const sent = await postTo(to.channel)
-  // An escalation channel that does not take messages: the rollback's own channel hears of it instead.
-  if (sent.kind === "refused" && sent.hopeless && to.channel !== rollback.channel_id) return postTo(rollback.channel_id)
+  // An escalation channel that does not take it, for whatever reason: the rollback's own channel hears of it instead.
+  if (sent.kind === "refused" && to.channel !== rollback.channel_id) return postTo(rollback.channel_id)
   return sent
 }
 

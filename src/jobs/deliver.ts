@@ -23,7 +23,7 @@ export type Found = { kind: "found"; ts: string; twins?: string[] } | { kind: "n
 /** Slack, as the outbox needs it. */
 export type Sender = {
   post(message: { channel: string; threadTs: string | null; key: string; drawn: Drawn }): Promise<Sent>
-  update(message: { channel: string; ts: string; drawn: Drawn }): Promise<Sent>
+  update(message: { channel: string; ts: string; key: string; drawn: Drawn }): Promise<Sent>
   /** Looks for a message that was sent without an answer. */
   find(message: { channel: string; threadTs: string | null; key: string; since: string }): Promise<Found>
   /** The same for a file, by its name. */
@@ -79,7 +79,7 @@ function createLane(owner: string, ask: () => Promise<boolean>): { lane: Lane; h
 
 /** Sends what lies in the outbox: in order per rollback, never twice, for as long as it takes. */
 export function createDelivery(deps: DeliveryDeps) {
-  const cardEditedAt = new Map<string, number>()
+  const cardNotBefore = new Map<string, number>()
   let closing = false
 
   /** Serves one rollback; false when none has anything to say. */
@@ -110,15 +110,18 @@ export function createDelivery(deps: DeliveryDeps) {
       const [row] = await deps.store.outbox.listUnsent(rollbackId)
       const cardDue = rollback.card_version > rollback.card_sent_version && rollback.card_state !== "lost"
       if (!cardDue && !row) {
-        if (!isLive(rollback.state)) cardEditedAt.delete(rollbackId)
+        if (!isLive(rollback.state)) cardNotBefore.delete(rollbackId)
         if (await lookAgain(rollbackId, deps)) continue
         return done
       }
       const first = rollback.card_state === "none" || rollback.card_state === "sending"
-      const early = rollback.state === "running" ? (cardEditedAt.get(rollbackId) ?? 0) + cardEveryMs - Date.now() : 0
+      let early = (cardNotBefore.get(rollbackId) ?? 0) - Date.now()
       if (cardDue && (first || early <= 0)) {
-        cardEditedAt.set(rollbackId, Date.now())
-        const rest = await settle(await sendCard(rollback, lane, deps), rollbackId, deps)
+        const sent = await sendCard(rollback, lane, deps)
+        early = sent.kind === "limited" ? sent.waitMs : rollback.state === "running" ? cardEveryMs : 0
+        cardNotBefore.set(rollbackId, Date.now() + early)
+        // Edits have a limit of their own: what is to be said in the thread does not wait for it.
+        const rest = sent.kind === "limited" && !first ? null : await settle(sent, rollbackId, deps)
         if (rest !== null) return rest
       }
       if (row) {

@@ -39,6 +39,7 @@ export type Refusal =
   | { reason: "bad_option"; given: string; nearest: string | null; usage: string }
   | { reason: "wrong_channel"; channel: string }
   | { reason: "bot_not_in_channel" }
+  | { reason: "not_a_channel" }
   | { reason: "shared_channel" }
   | { reason: "could_not_check_channel" }
   | { reason: "environment_busy"; environment: string; number: number; state: RollbackState; permalink: string | null }

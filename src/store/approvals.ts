@@ -39,8 +39,10 @@ export function approvalStore(pool: Pool) {
     /** Takes back approvals of people who may no longer give them. */
     async void(rollbackId: string, round: number, userIds: string[], reason: string): Promise<void> {
       await pool.query(
-        `update stepback.approvals set voided_at = now(), void_reason = $4
-         where rollback_id = $1 and round = $2 and user_id = any($3) and voided_at is null`,
+        // Under the rollback's lock: what was decided meanwhile stands, and the run asks about its approvers again.
+        `with open as (select id from stepback.rollbacks where id = $1 and round = $2 and state = 'awaiting_approval' for update)
+         update stepback.approvals set voided_at = now(), void_reason = $4 from open
+         where rollback_id = open.id and round = $2 and user_id = any($3) and voided_at is null`,
         [rollbackId, round, userIds, reason],
       )
     },

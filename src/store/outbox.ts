@@ -221,6 +221,15 @@ export function outboxStore(pool: Pool) {
           ))
     },
 
+    /** Somebody deleted it: it is posted anew. */
+    async markCardGone(rollbackId: string): Promise<void> {
+      await pool.query(
+        `update stepback.rollbacks set card_state = 'none', card_ts = null, card_channel = null, permalink = null,
+           card_sent_version = least(card_sent_version, card_version - 1) where id = $1`,
+        [rollbackId],
+      )
+    },
+
     /** The channel will never take this card (left, archived): the rest is not held up by it. */
     async markCardLost(rollbackId: string): Promise<void> {
       await pool.query(

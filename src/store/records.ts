@@ -111,14 +111,16 @@ export function recordStore(pool: Pool) {
         return rows.length
       }),
 
-    /** Tells again what nobody has taken. */
+    /** Tells again what nobody has taken; while one that was to be told still waits for Slack there is nothing to add. */
     tellAgain: () =>
       inTransaction(pool, async (client) => {
         const { rows } = await client.query<{ id: string; rollback_id: string; key: string; times_told: number }>(
           `update stepback.escalations set times_told = times_told + 1,
              next_telling_at = now() + (facts ->> 'acknowledgeWithinMs')::float8 * interval '1 millisecond'
            where id in (select id from stepback.escalations where next_telling_at <= now() and acknowledged_at is null
-             and resolved_at is null limit 20 for update skip locked) returning id, rollback_id, key, times_told`,
+             and resolved_at is null and not exists (select 1 from stepback.outbox o where o.rollback_id = escalations.rollback_id
+               and starts_with(o.key, escalations.key || '/') and o.state in ('pending', 'sending'))
+             limit 20 for update skip locked) returning id, rollback_id, key, times_told`,
         )
         for (const row of rows)
           await client.query("select stepback.enqueue($1, $2, $3)", [

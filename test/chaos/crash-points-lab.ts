@@ -22,6 +22,8 @@ export type Trial = {
   lives: (readonly string[])[]
   /** What a person found at the site when the blind step's outcome was unknown, and so decided. */
   decided: ("retry" | "skip")[]
+  /** Pressed, and no answer was heard: the process died in it. */
+  pressing: { key: string; decision: "retry" | "skip" } | null
   /** Whether Stop was taken while it ran. */
   stopped: boolean
 }
@@ -51,7 +53,7 @@ export async function tryDeaths(
   options: { stopped?: boolean } = {},
 ): Promise<Trial> {
   await world.reset()
-  const trial: Trial = { id: randomUUID(), diedAt: [], lives: [], decided: [], stopped: false }
+  const trial: Trial = { id: randomUUID(), diedAt: [], lives: [], decided: [], pressing: null, stopped: false }
   const begun: Incarnation[] = []
   for (let n = 0; ; n++) {
     const life = createIncarnation(deaths[n])
@@ -113,6 +115,7 @@ async function live(world: World, trial: Trial, begun: readonly Incarnation[]): 
   const deps = depsOf(world, store, () => void outside(() => answerQuestion(world, trial.id)))
   const workshop = workshopOf(world, deps)
   for (let turn = 0; turn < mostTurns; turn++) {
+    if (trial.pressing !== null) await outside(() => seeWhatWasPressed(world, trial, begun))
     const now = await outside(() => look(world, trial.id))
     if (now === null) await pressed(() => askFor(trial.id, deps))
     else if (now.state === "awaiting_approval")
@@ -160,11 +163,24 @@ async function isUnknown(world: World, id: string): Promise<boolean> {
 async function decide(now: StoredRollback, world: World, trial: Trial, deps: Deps): Promise<void> {
   const happened = world.requests("/blind").length > 0
   const key = `${trial.id}/decided/${trial.decided.length}`
+  const decision = happened ? "skip" : "retry"
+  trial.pressing = { key, decision }
   const outcome = happened
     ? await skip(now, "it was done", actorOf("U3CAROL", key), deps)
     : await retry(now, actorOf("U3CAROL", key), deps)
   if (outcome.kind === "refuse") throw new Error(`the person was refused: ${JSON.stringify(outcome)}`)
-  trial.decided.push(happened ? "skip" : "retry")
+  trial.decided.push(decision)
+  trial.pressing = null
+}
+
+/** Who presses and hears nothing looks at the card again: it was taken, or it is pressed once more. */
+async function seeWhatWasPressed(world: World, trial: Trial, begun: readonly Incarnation[]): Promise<void> {
+  const { pressing } = trial
+  if (pressing === null) return
+  await Promise.all(begun.slice(0, -1).map((life) => life.settled()))
+  const { rowCount } = await world.state.query("select 1 from stepback.requests where key = $1", [pressing.key])
+  if (rowCount === 1) trial.decided.push(pressing.decision)
+  trial.pressing = null
 }
 
 /** Somebody in the thread does what is asked for. */

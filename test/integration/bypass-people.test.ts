@@ -198,6 +198,7 @@ describe("bypass: Undo", () => {
 
   it.each([
     ["shared with another company", { kind: "shared" }, "shared_channel"],
+    ["that the bot cannot see into", { kind: "unseen" }, "not_a_channel"],
     ["that the bot is not in", { kind: "not_in_channel" }, "bot_not_in_channel"],
     ["about which Slack is silent", { kind: "unreachable" }, "could_not_check_channel"],
   ] as const)("and a request in a channel %s are refused", async (_what, answer, reason) => {

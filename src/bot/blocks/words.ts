@@ -70,6 +70,7 @@ type InputRefusal = Extract<
       | "bad_option"
       | "wrong_channel"
       | "bot_not_in_channel"
+      | "not_a_channel"
       | "shared_channel"
       | "could_not_check_channel"
       | "unknown_command"
@@ -102,6 +103,8 @@ function inputWords(refusal: InputRefusal): string {
       return `Requests for this environment are taken in ${channelText(refusal.channel)} only. Please ask there.`
     case "bot_not_in_channel":
       return "I am not in this channel, so nobody would see the card. Add me with `/invite`, then ask again."
+    case "not_a_channel":
+      return "A rollback is asked for in a channel: others must see the card. I cannot see into this conversation, so please ask in a channel that I am in."
     case "shared_channel":
       return "This channel is shared with another company, whose people could press the buttons too. Please ask in a channel of your own workspace."
     case "could_not_check_channel":

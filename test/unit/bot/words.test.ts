@@ -50,6 +50,7 @@ const refusals: [refusal: Refusal, ...named: RegExp[]][] = [
   ],
   [{ reason: "wrong_channel", channel: "C0DEPLOY" }, /<#C0DEPLOY>/],
   [{ reason: "bot_not_in_channel" }, /\/invite/],
+  [{ reason: "not_a_channel" }, /others must see the card/],
   [{ reason: "shared_channel" }, /another company/],
   [{ reason: "could_not_check_channel" }, /try again/],
   [
