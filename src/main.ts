@@ -99,7 +99,7 @@ async function start(config: Config, environment: Record<string, string | undefi
     port: config.port,
     slack: bot?.requestListener ?? null,
     metrics: createMetrics(store, counted, () => bell.waiting()),
-    readiness: () => readiness(store, bell, bot),
+    readiness: () => readiness({ store, bell, bot, slack: slack.trouble }),
   })
   void bot?.start()
   const { invalid } = await plans.load()
@@ -128,8 +128,11 @@ function workerTurns(deps: WorkDeps, sender: DeliveryDeps["sender"]) {
 }
 const noTurns = { watch: null, baselines: null, forget: null, callHook: null }
 
+type Looked = { store: Store; bell: Bell; bot: Bot | null; slack(): Promise<string | null> }
+
 /** Without the state database nothing can be decided; without queue or Slack it is slower, and said. */
-async function readiness(store: Store, bell: Bell, bot: Bot | null): Promise<Readiness> {
+async function readiness({ store, bell, bot, slack }: Looked): Promise<Readiness> {
+  const answer = slack()
   const state = await store.ping().then(
     () => null,
     (error: unknown) => `state database: ${errorMessage(error)}`,
@@ -141,6 +144,7 @@ async function readiness(store: Store, bell: Bell, bot: Bot | null): Promise<Rea
     worked ? null : "no worker is running: nothing would be rehearsed or run",
     queue === null ? null : `queue: ${queue}`,
     bot?.trouble() ?? null,
+    await answer,
   ]
   return { ready: state === null, degraded: reasons.filter((reason) => reason !== null) }
 }

@@ -1,4 +1,4 @@
-import { App, HTTPReceiver, LogLevel, SocketModeReceiver, type Logger as BoltLogger } from "@slack/bolt"
+import { App, HTTPReceiver, LogLevel, type Logger as BoltLogger, type SocketModeReceiver } from "@slack/bolt"
 import type { RequestListener } from "node:http"
 import { setTimeout as pause } from "node:timers/promises"
 import type { Deps, People } from "../commands/ports.ts"
@@ -6,8 +6,9 @@ import type { Config } from "../config.ts"
 import { errorMessage } from "../errors.ts"
 import type { Sender } from "../jobs/deliver.ts"
 import type { Logger } from "../log.ts"
-import { createClients, slackError } from "./clients.ts"
+import { createClients, slackError, type SlackClients } from "./clients.ts"
 import type { BotContext } from "./context.ts"
+import { atTheDoor } from "./door.ts"
 import { createLimit } from "./limit.ts"
 import { registerActions } from "./listeners/actions.ts"
 import { registerCommand } from "./listeners/command.ts"
@@ -15,6 +16,7 @@ import { registerViews } from "./listeners/views.ts"
 import { createPeople } from "./people.ts"
 import { createReply } from "./reply.ts"
 import { createSender } from "./sender.ts"
+import { createSocket } from "./socket.ts"
 import { createTurns } from "./turns.ts"
 import { isWellFormed } from "./well-formed.ts"
 
@@ -30,11 +32,32 @@ export function createSlack(config: Config, log: Logger, failed: (method: string
     clients,
     people,
     sender,
+    trouble: createTrouble(clients),
     /** Says at the start when the token is none. Not an end: it may be revoked while approved work goes on. */
     tellRefusal: async () => {
       const refusal = await clients.send.auth.test().then(() => null, slackError)
       if (refusal !== null) log.error({ slackError: refusal }, badToken)
     },
+  }
+}
+
+/** What Slack said a moment ago counts as said now. */
+const saidMs = 2_000
+/** Who asks whether a process is ready waits a second, by custom. */
+const patienceMs = 700
+
+/** Null when Slack answers and knows us, else why not. */
+function createTrouble({ ask }: SlackClients): () => Promise<string | null> {
+  let last: { at: number; answer: Promise<string | null> } | null = null
+  const now = () =>
+    ask.auth.test().then(
+      () => null,
+      (error: unknown) => `Slack: ${slackError(error) ?? errorMessage(error)}`,
+    )
+  return async () => {
+    if (last === null || Date.now() - last.at > saidMs) last = { at: Date.now(), answer: now() }
+    const silence = pause(patienceMs, "Slack: no answer yet", { ref: false })
+    return Promise.race([last.answer, silence])
   }
 }
 
@@ -47,9 +70,6 @@ export type Bot = {
   /** Null when Slack reaches us, else why not. */
   trouble(): string | null
 }
-
-/** A request whose time is this far from ours, to either side, is refused. Slack's own figure for the past. */
-const clockToleranceS = 300
 
 export function createBot(options: {
   config: Config
@@ -64,18 +84,14 @@ export function createBot(options: {
   const socket =
     config.slack.appToken === null
       ? null
-      : new SocketModeReceiver({
-          ...common,
-          appToken: config.slack.appToken,
-          installerOptions: { clientOptions: { ...clientOptions, retryConfig: reconnecting } },
-        })
+      : createSocket({ ...common, appToken: config.slack.appToken, clientOptions }, log)
   const http =
     socket === null
       ? new HTTPReceiver({ ...common, signingSecret: config.slack.signingSecret ?? "", endpoints: "/slack/events" })
       : null
   const app = new App({
     ...common,
-    receiver: (socket ?? http) as SocketModeReceiver | HTTPReceiver,
+    receiver: (socket?.receiver ?? http) as SocketModeReceiver | HTTPReceiver,
     // Known without asking: an outage of Slack's API must not eat the 3 s of an ack.
     authorize: async () => ({ botToken: config.slack.botToken, botId: "B0STEPBACK", botUserId: "U0STEPBACK" }),
     ignoreSelf: false,
@@ -99,50 +115,18 @@ export function createBot(options: {
   registerCommand(app, context)
   registerActions(app, context)
   registerViews(app, context)
-  const giveUp = socket === null ? () => undefined : keepConnecting(socket.client, log)
-  let connected = socket === null
-  socket?.client.on("connected", () => (connected = true))
-  socket?.client.on("disconnected", () => (connected = false))
 
   return {
-    requestListener: http === null ? null : withinTime((request, response) => http.requestListener(request, response)),
+    requestListener: http === null ? null : atTheDoor((request, response) => http.requestListener(request, response)),
     start: async () => {
       if (socket) await app.start()
     },
     close: async () => {
-      giveUp()
-      if (socket) await socket.stop().catch(() => undefined)
+      await socket?.close()
       await Promise.all(inFlight)
     },
-    trouble: () => (connected ? null : "the socket to Slack is not connected"),
+    trouble: () => socket?.trouble() ?? null,
   }
-}
-
-/** The library's own pauses grow to many minutes. */
-const reconnecting = { retries: 100, factor: 1.3, maxTimeout: 10_000 }
-const retryEveryMs = 10_000
-
-/**
- * What Slack answers for good, as to a token that was revoked, the library leaves to nobody when it reconnects: the
- * process would end by it, with the runs in its hands. It is tried again instead, until what this gives is called.
- */
-function keepConnecting(client: SocketModeReceiver["client"], log: Logger): () => void {
-  const start = client.start.bind(client)
-  const closing = new AbortController()
-  client.start = async () => {
-    for (;;) {
-      try {
-        return await start()
-      } catch (error) {
-        if (closing.signal.aborted) return { ok: false }
-        const reason = error === undefined ? "disconnected" : errorMessage(error)
-        log.error({ reason }, "Slack could not be connected, see SLACK_APP_TOKEN")
-        await pause(retryEveryMs, undefined, { signal: closing.signal, ref: false }).catch(() => undefined)
-        if (closing.signal.aborted) return { ok: false }
-      }
-    }
-  }
-  return () => closing.abort()
 }
 
 /** Before any listener: an error behind an ack would be nobody's. */
@@ -151,19 +135,6 @@ function refuseMalformed(app: App, log: Logger): void {
     if (isWellFormed(body)) await next()
     else log.warn("a request that is not as Slack sends it was dropped")
   })
-}
-
-/** Bolt refuses what is too old; what claims to be from the future is refused here. */
-function withinTime(listener: RequestListener): RequestListener {
-  return (request, response) => {
-    const stamp = Number(request.headers["x-slack-request-timestamp"])
-    if (!Number.isFinite(stamp) || Math.abs(Date.now() / 1000 - stamp) > clockToleranceS) {
-      request.resume()
-      response.writeHead(401).end()
-      return
-    }
-    listener(request, response)
-  }
 }
 
 function boltLogger(log: Logger): BoltLogger {

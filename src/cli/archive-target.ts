@@ -7,7 +7,7 @@ import { createStore, type Store } from "../store/store.ts"
 import { getPlan } from "./plans.ts"
 import { createRedactor, missingVariables } from "./secrets.ts"
 import { getDatabaseUrl } from "./state.ts"
-import { CommandError, exitCodes, type CommandContext } from "./terminal.ts"
+import { CommandError, type CommandContext } from "./terminal.ts"
 
 export type Both = {
   environment: string
@@ -28,7 +28,7 @@ export async function withBoth(
   if (reference === null)
     throw new CommandError(`The plan of ${environment} has no target.postgres, so nothing is kept in one.`)
   const missing = missingVariables({ target: { ...plan.target, http: null }, components: [] }, env)
-  if (missing.length > 0) throw new CommandError(missing.join("\n"), exitCodes.configuration)
+  if (missing.length > 0) throw new CommandError(missing.join("\n"))
   const databaseUrl = getDatabaseUrl(env)
   const redact = createRedactor(env, plan)
   const log = createLogger({ level: "silent", role: "worker" })

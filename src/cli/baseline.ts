@@ -65,7 +65,7 @@ async function withBaseline(
   const { environment, name } = readWords(words, `stepback baseline ${verb} ENV [--as NAME]`)
   const loaded = await getPlan(environment, env)
   const missing = missingVariables({ target: { ...loaded.plan.target, http: null }, components: [] }, env)
-  if (missing.length > 0) throw new CommandError(missing.join("\n"), exitCodes.configuration)
+  if (missing.length > 0) throw new CommandError(missing.join("\n"))
   const databaseUrl = getDatabaseUrl(env)
   const redact = createRedactor(env, loaded.plan)
   const log = createLogger({ level: "silent", role: "worker" })

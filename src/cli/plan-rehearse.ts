@@ -20,7 +20,7 @@ export const planRehearse: Command = async ({ words, env, out }) => {
   const loaded = await getPlan(environment, env)
   const { components } = resolvePlan(loaded, selection)
   const missing = missingVariables({ target: loaded.plan.target, components }, env)
-  if (missing.length > 0) throw new CommandError(missing.join("\n"), exitCodes.configuration)
+  if (missing.length > 0) throw new CommandError(missing.join("\n"))
   const redact = createRedactor(env, loaded.plan)
   const log = createLogger({ level: "silent", role: "worker" })
   const targets = createTargetPools(log)

@@ -26,7 +26,7 @@ export const targetInit: Command = async ({ words, env, out }) => {
     return exitCodes.good
   }
   const missing = missingVariables({ target: { ...plan.target, http: null }, components: [] }, env)
-  if (missing.length > 0) throw new CommandError(missing.join("\n"), exitCodes.configuration)
+  if (missing.length > 0) throw new CommandError(missing.join("\n"))
   const redact = createRedactor(env, plan)
   const pools = createTargetPools(createLogger({ level: "silent", role: "worker" }))
   try {
@@ -70,6 +70,7 @@ function roleSql(plan: Plan, tables: TableUse[]): string {
     ...schemas.map((schema) => `grant usage on schema "${schema.replaceAll('"', '""')}" to stepback;`),
     ...tables.map((table) => `grant ${privilegesOf(table).join(", ")} on ${table.relation} to stepback;`),
     "grant execute on function pg_control_system() to stepback; -- optional: tells a restored database from the one that was approved",
+    "grant pg_read_all_stats to stepback; -- optional: tells who holds a lock that a step waits for, since when and in which statement",
     "",
     "Where other tables refer by a foreign key to rows that are removed, grant select on those tables too.",
     "Where one of these tables has row-level security: alter role stepback bypassrls;",

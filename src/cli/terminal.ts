@@ -14,8 +14,6 @@ export type Command = (context: CommandContext) => Promise<number>
 export const exitCodes = {
   good: 0,
   bad: 1,
-  /** EX_CONFIG: something is missing in the environment. */
-  configuration: 78,
 } as const
 
 /** An end with a sentence for the person at the terminal; never shown with a stack. */

@@ -1,3 +1,4 @@
+import type { StoredRollback } from "../store/rows.ts"
 import type { Store } from "../store/store.ts"
 
 /**
@@ -29,13 +30,13 @@ export type Lease = {
 
 /** Keeps a claimed rollback ours while it is worked on. */
 export function holdLease(
-  claimed: { id: string; epoch: number; stop: boolean; running: boolean },
+  claimed: Pick<StoredRollback, "id" | "epoch" | "state" | "stop_requested_at">,
   store: Store,
   watch: (runningMs: number | null) => void,
 ): Lease {
   const controller = new AbortController()
   let lost = false
-  let stop = claimed.stop
+  let stop = claimed.stop_requested_at !== null
   let checking = false
   const began = performance.now()
   let drawn = began
@@ -45,7 +46,7 @@ export function holdLease(
   function toDraw(): Record<string, string> | null {
     const at = performance.now()
     const every = at - began > longMs ? redrawLongEveryMs : redrawEveryMs
-    if (!claimed.running || at - drawn < every) return null
+    if (claimed.state !== "running" || at - drawn < every) return null
     drawn = at
     return now
   }

@@ -2,6 +2,7 @@ import { readRun } from "../commands/view.ts"
 import { stepsOf, type FrozenRun } from "../plans/frozen.ts"
 import type { PlanStep } from "../plans/plan.ts"
 import { stepView } from "../plans/step-view.ts"
+import type { Values } from "../plans/values.ts"
 import { latestRuns } from "../rollback/analysis.ts"
 import { byHand, callingOf } from "../rollback/escalation.ts"
 import { describeWatch, judgeProbe, measureOf, type Measure } from "../rollback/watch.ts"
@@ -95,35 +96,54 @@ async function probeAll(
       rules,
     )
     seen[step.id] = judged.seen
-    const key = `${rollback.id}/watch/${step.id}`
-    if (judged.verdict === "failing" || judged.verdict === "slow")
-      await deps.store.records.raise(rollback.id, `${key}/${rollback.generation}-${judged.seen.probes}`, deps.newId(), {
-        trigger: judged.verdict === "slow" ? "performance_degraded" : "functions_failing",
-        stepId: step.id,
-        headline: `${step.title}: ${judged.verdict === "slow" ? "slower than before" : "failing after the rollback"}`,
-        evidence: [
-          probe.note ?? "no answer",
-          judged.verdict === "slow"
-            ? `${ms} ms, ${measure.heldBefore === true ? "before" : "right after"} the rollback: ${measure.ms ?? "?"} ms`
-            : `${judged.seen.failed} times in a row`,
-          ...(measure.heldBefore === false && judged.verdict === "failing"
-            ? ["it was broken before the rollback too"]
-            : measure.heldBefore === true
-              ? ["it worked before the rollback"]
-              : []),
-        ],
-        byHand: byHand(stepView(step, values)),
-        ...callingOf(run.escalate),
-      })
-    if (judged.verdict === "recovered") {
-      await deps.store.records.resolve(`${key}/`)
-      const text = `${step.title}: well again, ${ms} ms`
-      await deps.store.outbox.enqueue(rollback.id, `${key}/${rollback.generation}-${judged.seen.probes}/well`, {
-        kind: "text",
-        text,
-      })
-    }
-    if (judged.verdict !== "well") deps.wakeOutbox()
+    await tellVerdict(
+      { step, values, probe: { ms, note: probe.note ?? "no answer" }, judged, measure },
+      { rollback, run },
+      deps,
+    )
   }
   return seen
+}
+
+type Verdict = {
+  step: PlanStep
+  values: Values
+  probe: { ms: number; note: string }
+  judged: ReturnType<typeof judgeProbe>
+  measure: Measure
+}
+
+/** Calls when a probe has become bad, and says when it is well again. */
+async function tellVerdict(
+  { step, values, probe: { ms, note }, judged: { verdict, seen }, measure }: Verdict,
+  { rollback, run }: Pick<Watching, "rollback" | "run">,
+  deps: WorkDeps,
+): Promise<void> {
+  const key = `${rollback.id}/watch/${step.id}`
+  const nth = `${key}/${rollback.generation}-${seen.probes}`
+  if (verdict === "failing" || verdict === "slow")
+    await deps.store.records.raise(rollback.id, nth, deps.newId(), {
+      trigger: verdict === "slow" ? "performance_degraded" : "functions_failing",
+      stepId: step.id,
+      headline: `${step.title}: ${verdict === "slow" ? "slower than before" : "failing after the rollback"}`,
+      evidence: [
+        note,
+        verdict === "slow"
+          ? `${ms} ms, ${measure.heldBefore === true ? "before" : "right after"} the rollback: ${measure.ms ?? "?"} ms`
+          : `${seen.failed} times in a row`,
+        ...(measure.heldBefore === false && verdict === "failing"
+          ? ["it was broken before the rollback too"]
+          : measure.heldBefore === true
+            ? ["it worked before the rollback"]
+            : []),
+      ],
+      byHand: byHand(stepView(step, values)),
+      ...callingOf(run.escalate),
+    })
+  if (verdict === "recovered") {
+    await deps.store.records.resolve(`${key}/`)
+    const text = `${step.title}: well again, ${ms} ms`
+    await deps.store.outbox.enqueue(rollback.id, `${nth}/well`, { kind: "text", text })
+  }
+  if (verdict !== "well") deps.wakeOutbox()
 }

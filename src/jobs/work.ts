@@ -40,12 +40,7 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
     if (!claimed) return
     const log = deps.log.child({ rollbackId, environment: claimed.environment, epoch: claimed.epoch })
     const lease = holdLease(
-      {
-        id: claimed.id,
-        epoch: claimed.epoch,
-        stop: claimed.stop_requested_at !== null,
-        running: claimed.state === "running",
-      },
+      claimed,
       deps.store,
       (runningMs) =>
         void watchRto(claimed, runningMs, deps).catch((err: unknown) => log.warn({ err }, "RTO check failed")),

@@ -4,6 +4,7 @@ import { isPassing } from "../errors.ts"
 import type { CheckStep } from "../plans/plan.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { mismatch, textOf } from "./expect.ts"
+import { lockHolders } from "./locks.ts"
 import { hidden, shorten } from "./shown.ts"
 import {
   allowedRows,
@@ -58,9 +59,11 @@ async function ask(step: CheckStep, context: StepContext, patient: boolean): Pro
         await pause(Math.min(100 * 2 ** attempt, 2_000))
         continue
       }
+      const seen = sqlFailure(error, step.sql, context)
+      if (seen.code === "55P03") seen.detail = await lockHolders(context)
       return stepResult({
         outcome: "failed",
-        failure: sqlFailure(error, step.sql, context),
+        failure: seen,
         ms: elapsed(started),
       })
     }

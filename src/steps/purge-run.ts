@@ -19,7 +19,7 @@ import { findFamily, listedKin, type Family } from "./purge-family.ts"
 import { breathing, patiently, settleBatch, sweep } from "./purge-lane.ts"
 import { beginningEntry, createProgress, readKept, type Beginning, type Kept } from "./purge-progress.ts"
 import { brokenOff, summary } from "./purge-summary.ts"
-import { lockHolders } from "./settle.ts"
+import { lockHolders } from "./locks.ts"
 import { failure, sqlFailure, stepResult, type RunContext } from "./step.ts"
 import { looking, statement, withClient } from "./target.ts"
 

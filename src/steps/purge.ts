@@ -8,6 +8,7 @@ import type { PurgeStep } from "../plans/plan.ts"
 import type { RehearsedStep } from "../rollback/facts.ts"
 import { isPassing, LostLeaseError } from "../errors.ts"
 import { splitName, countFamily, countTable, capProblem, wholeProblem } from "./purge-counts.ts"
+import { lockHolders, withHolders } from "./locks.ts"
 import { runPurge } from "./purge-run.ts"
 
 /** Archives and deletes the rows that match, in batches, with the rows of other tables that the plan lists. */
@@ -22,7 +23,10 @@ export const purgeStep: StepType<PurgeStep> = {
     } catch (error) {
       const seen = sqlFailure(error, step.where, context)
       // Too large to count in time is not nothing: it is unknown, and the risk goes up.
-      const note = seen.code === "57014" ? "too many rows to count in time" : `${seen.code} ${seen.message}`
+      const note =
+        seen.code === "57014"
+          ? "too many rows to count in time"
+          : await withHolders(seen, `${seen.code} ${seen.message}`, context)
       return rehearsed(step.id, { outcome: "unknown", note, ms: elapsed(started) })
     }
   },
@@ -33,9 +37,11 @@ export const purgeStep: StepType<PurgeStep> = {
       return { ...(await runPurge(step, context)), ms: elapsed(started), attempts: context.attempt }
     } catch (error) {
       if (error instanceof LostLeaseError) throw error
+      const seen = sqlFailure(error, step.where, context)
+      if (seen.code === "55P03") seen.detail = await lockHolders(context)
       return stepResult({
         outcome: isPassing(error) ? "unknown" : "failed",
-        failure: sqlFailure(error, step.where, context),
+        failure: seen,
         ms: elapsed(started),
       })
     }

@@ -3,6 +3,7 @@ import type { PoolClient } from "pg"
 import { errorCode, isPassing, LostLeaseError, StepbackError } from "../errors.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { findEntry } from "./ledger.ts"
+import { lockHolders } from "./locks.ts"
 import { elapsed, failure, sqlFailure, stepResult, type RunContext } from "./step.ts"
 import { deadlineOf, withClient } from "./target.ts"
 
@@ -60,30 +61,4 @@ async function failed(
   const outcome = doubtful || isPassing(error) ? "unknown" : "failed"
   if (["55P03", "08007"].includes(errorCode(error))) seen.detail = await lockHolders(context)
   return stepResult({ outcome, failure: seen, ms: elapsed(started), attempts: context.attempt })
-}
-
-/** Who holds locks that others wait for, for the message of a lock timeout. */
-export async function lockHolders(context: RunContext): Promise<string | null> {
-  const { pool } = context.target
-  if (!pool) return null
-  try {
-    const { rows } = await withClient(
-      pool,
-      (client) =>
-        client.query<{ pid: number; age: string; state: string; query: string }>(
-          `select pid, date_trunc('second', now() - xact_start)::text as age, state, left(query, 120) as query
-       from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null
-         and exists (select 1 from pg_locks l where l.pid = pg_stat_activity.pid and l.granted and l.mode like '%Exclusive%' and l.locktype in ('relation', 'transactionid', 'tuple'))
-       order by xact_start limit 3`,
-        ),
-      5_000,
-    )
-    return rows.length === 0
-      ? null
-      : rows
-          .map((row) => `held by pid ${row.pid} for ${row.age} (${row.state}): ${context.secrets.redact(row.query)}`)
-          .join("; ")
-  } catch {
-    return null
-  }
 }

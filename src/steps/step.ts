@@ -5,6 +5,7 @@ import type { BaselineRules, PlanStep, RowExpectation } from "../plans/plan.ts"
 import type { Values } from "../plans/values.ts"
 import type { Logger } from "../log.ts"
 import type { Confirmation, Failure, RehearsedStep, StepProgress, StepResult } from "../rollback/facts.ts"
+import { withHolders } from "./locks.ts"
 import type { KeptSnapshot } from "./baseline.ts"
 import type { RunKey } from "./ledger.ts"
 import type { Secrets } from "./secrets.ts"
@@ -102,8 +103,9 @@ export async function rehearseLooking(
     const facts = await looking(pool, step.timeoutMs, look)
     return rehearsed(step.id, { ...facts, ms: elapsed(started) })
   } catch (error) {
-    const { code, message } = sqlFailure(error, step.sql ?? "", context)
-    return rehearsed(step.id, { outcome: "unknown", note: inWords(code, message), ms: elapsed(started) })
+    const seen = sqlFailure(error, step.sql ?? "", context)
+    const note = await withHolders(seen, inWords(seen.code, seen.message), context)
+    return rehearsed(step.id, { outcome: "unknown", note, ms: elapsed(started) })
   }
 }
 

@@ -65,6 +65,19 @@ describe("requests that are not Slack's", () => {
     expect(calls()).toEqual(before)
     expect(stage.slack.messages("staging")).toEqual([])
   })
+
+  test.each([
+    ["nothing", "payload=null", 400],
+    ["nothing with space around", "payload=%20null%0A", 400],
+    ["a number", "payload=1", 200],
+    ["a list", "payload=%5B%5D", 200],
+    ["five megabytes", `payload=${"x".repeat(5 * 1024 * 1024)}`, 413],
+  ])("signed by somebody who has the secret, %s: the process lives", async (_, body, status) => {
+    const code = await stage.slack.sendRaw({ body })
+    // What no listener takes has no answer in Slack's time.
+    expect(status === 200 ? [0, 200, 404] : [status]).toContain(code)
+    expect((await fetch(`http://127.0.0.1:${running.port}/healthz`)).status).toBe(200)
+  })
 })
 
 describe("what people type", () => {
@@ -180,6 +193,21 @@ test("the process tells how it is: health, readiness, figures", async () => {
   const log = JSON.stringify(running.lines)
   for (const secret of [stage.slack.botToken, stage.slack.signingSecret, new URL(stage.world.databaseUrl).password])
     expect(log).not.toContain(secret)
+})
+
+test("without Slack the process is ready, degraded, and says why; and no more when it is back", async () => {
+  const told = async () => (await fetch(`http://127.0.0.1:${running.port}/readyz`)).json()
+  for (const [fault, reason] of [
+    [{ kind: "error", error: "token_revoked" }, /Slack: token_revoked/],
+    [{ kind: "hang" }, /Slack: /],
+  ] as const) {
+    stage.slack.faults.set(fault)
+    await expect
+      .poll(told, { timeout: 15_000 })
+      .toMatchObject({ ready: true, degraded: true, reasons: [expect.stringMatching(reason)] })
+    stage.slack.faults.clear()
+    await expect.poll(told, { timeout: 15_000 }).toMatchObject({ ready: true, degraded: false, reasons: [] })
+  }
 })
 
 test("without Redis the process is ready, degraded, and says why", async () => {

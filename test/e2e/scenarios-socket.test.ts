@@ -41,6 +41,23 @@ test("Slack may ask the socket to connect anew", async () => {
   await stage.slack.waitFor(() => stage.slack.ephemerals("carol").length > 0, { what: "the help" })
 })
 
+test("a token that Slack refuses when the socket connects anew ends nothing: it is tried again", async () => {
+  const refused = (line: Record<string, unknown>) => /could not be connected/.test(String(line["msg"]))
+  const told = running.logged(refused)
+  stage.slack.faults.set({ kind: "error", error: "invalid_auth", methods: ["apps.connections.open"] })
+  stage.slack.refreshSockets("refresh_requested")
+  await told
+  stage.slack.faults.clear()
+  const before = stage.slack.ephemerals("carol").length
+  await expect
+    .poll(async () => (await stage.slack.command({ user: "carol", channel: "staging", text: "help" })).ok, {
+      timeout: 40_000,
+      interval: 500,
+    })
+    .toBe(true)
+  await stage.slack.waitFor(() => stage.slack.ephemerals("carol").length > before, { what: "the help" })
+})
+
 test("functions-still-failing", async () => {
   const facts = await playScenario(scenarios["functions-still-failing"] as Scenario, stage, () => undefined)
   expect(facts.filter((fact) => !fact.holds)).toEqual([])

@@ -209,6 +209,23 @@ describe("during the run", () => {
     expect(await run()).toMatchObject({ outcome: "succeeded", rows: 50 })
   })
 
+  it("a table that somebody locks: the same at the look, for a check, and for a purge that only counts", async () => {
+    const check = `- { id: look, check: "select count(*) as n from quotes", timeout: 1s, expect: { values: { n: 500 } } }`
+    const [counting, looking] = [await go(purge.replace("{ id:", "{ timeout: 1s, id:")), await go(check)]
+    const holder = new pg.Client({ connectionString: target.url })
+    await holder.connect()
+    const { rows } = await holder.query<{ pid: number }>("select pg_backend_pid() as pid")
+    await holder.query("begin; lock table quotes /* a colleague's */")
+    const named = expect.stringMatching(new RegExp(`held by pid ${rows[0]?.pid} for .*a colleague's`)) as unknown
+    const results = [await counting.run(), await looking.run()]
+    const rehearsal = (await go(purge.replace("{ id:", "{ timeout: 1s, id:"))).rehearsal
+    await holder.query("rollback")
+    await holder.end()
+    for (const result of results)
+      expect(result).toMatchObject({ outcome: "failed", affected: [], failure: { code: "55P03", detail: named } })
+    expect(rehearsal).toMatchObject({ outcome: "unknown", note: named })
+  })
+
   it.each([
     [purge, "alter table lines add column extra integer"],
     [purge, "alter table quotes alter column kind type varchar(10)"],

@@ -118,9 +118,10 @@ describe("claims", () => {
   })
 
   it("tell the card what goes on now and then, until it has ended", async () => {
-    const { id, epoch } = await running(store)
+    const claimed = await running(store)
+    const { id, epoch } = claimed
     vi.useFakeTimers({ toFake: ["performance"] })
-    const lease = holdLease({ id, epoch, stop: false, running: true }, store, () => undefined)
+    const lease = holdLease(claimed, store, () => undefined)
     const shown = async () => {
       const rollback = await store.rollbacks.get(id)
       const { stepRuns } = await loadView(store, { ...rollback, frozen: null })

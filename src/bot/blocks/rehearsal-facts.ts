@@ -18,6 +18,7 @@ export function rehearsalFacts(view: RollbackView): Part[] {
       seen,
     ),
     ...listOf("Already broken, or not so yet", brokenLines(steps, seen)),
+    ...listOf(null, workingLines(steps, seen)),
     ...listOf("Also seen", readLines(steps, seen)),
     ...listOf("Could not be looked at", unseenLines(view, steps, seen)),
     list(null, [outlook(view, steps), ...partsLine(view)]),
@@ -72,6 +73,14 @@ function brokenLines(steps: StepView[], seen: Seen): Line[] {
     const found = seen.get(step.id)
     return found?.holds === false ? [["✗ ", step.title, ...(found.note === null ? [] : [`: ${found.note}`])]] : []
   })
+}
+
+/** Probes that hold before anything is done: what works now must work afterwards. */
+function workingLines(steps: StepView[], seen: Seen): Line[] {
+  const titles = steps
+    .filter(({ id, effect, informative }) => effect === "none" && informative !== true && seen.get(id)?.holds === true)
+    .map(({ title }) => title)
+  return titles.length === 0 ? [] : [[{ bold: "Holds already" }, `: ${cut(titles.join(", "), 400)}`]]
 }
 
 /** Steps with an effect say so in their own line; here are the probes, and the target as a whole. */
