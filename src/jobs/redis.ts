@@ -24,10 +24,10 @@ export function keyPrefix(connection: RedisConnection): { prefix?: string } {
 /** What INFO says, of each server that takes writes. One try: an error says why there is no answer. */
 export async function redisInfos(address: string, patienceMs: number): Promise<string[]> {
   const connection = connect(address, never)
-  let reason: Error | undefined
-  connection.on("error", (error: Error & { lastNodeError?: Error }) => {
-    reason = error.lastNodeError ?? error
-  })
+  const reasons: Error[] = []
+  const heard = (error: Error & { lastNodeError?: Error }) => void reasons.push(error.lastNodeError ?? error)
+  connection.on("error", heard)
+  connection.on("node error", heard)
   let timer: NodeJS.Timeout | undefined
   const silence = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => reject(new Error(`no answer in ${patienceMs / 1000} s`)), patienceMs)
@@ -35,7 +35,10 @@ export async function redisInfos(address: string, patienceMs: number): Promise<s
   try {
     return await Promise.race([infos(connection), silence])
   } catch (error) {
-    throw reason ?? error
+    // What a server said comes first, that the link is gone only follows from it.
+    throw (
+      reasons.find(({ message }) => !/^(Connection is closed|Failed to refresh)/.test(message)) ?? reasons[0] ?? error
+    )
   } finally {
     clearTimeout(timer)
     connection.disconnect()

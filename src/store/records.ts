@@ -111,23 +111,29 @@ export function recordStore(pool: Pool) {
         return rows.length
       }),
 
-    /** Tells again what nobody has taken; while one that was to be told still waits for Slack there is nothing to add. */
+    /**
+     * Tells again what nobody has taken: the pager each time, and Slack unless what was to be told before still waits for
+     * it, or they would all arrive together when it is back.
+     */
     tellAgain: () =>
       inTransaction(pool, async (client) => {
         const { rows } = await client.query<{ id: string; rollback_id: string; key: string; times_told: number }>(
           `update stepback.escalations set times_told = times_told + 1,
              next_telling_at = now() + (facts ->> 'acknowledgeWithinMs')::float8 * interval '1 millisecond'
            where id in (select id from stepback.escalations where next_telling_at <= now() and acknowledged_at is null
-             and resolved_at is null and not exists (select 1 from stepback.outbox o where o.rollback_id = escalations.rollback_id
-               and starts_with(o.key, escalations.key || '/') and o.state in ('pending', 'sending'))
-             limit 20 for update skip locked) returning id, rollback_id, key, times_told`,
+             and resolved_at is null limit 20 for update skip locked) returning id, rollback_id, key, times_told`,
         )
         for (const row of rows)
-          await client.query("select stepback.enqueue($1, $2, $3)", [
-            row.rollback_id,
-            `${row.key}/${row.times_told}`,
-            storable({ kind: "escalation", escalationId: row.id } satisfies Message),
-          ])
+          await client.query(
+            `select stepback.enqueue($1, $2, $3) where not exists (select 1 from stepback.outbox
+               where rollback_id = $1 and starts_with(key, $4) and state in ('pending', 'sending'))`,
+            [
+              row.rollback_id,
+              `${row.key}/${row.times_told}`,
+              storable({ kind: "escalation", escalationId: row.id } satisfies Message),
+              `${row.key}/`,
+            ],
+          )
         return rows.length
       }),
 

@@ -170,7 +170,7 @@ describe("what waits", () => {
     await pool.query(due, [id])
     await store.records.tellAgain()
     await serve(id, sender)
-    expect(said.slice(2)).toEqual(["post it/2 C-ONCALL"])
+    expect(said.slice(2)).toEqual(["post it/5 C-ONCALL"])
   })
 })
 
