@@ -7,7 +7,7 @@ import { findRedis, startRedis, type Redis } from "../../playground/redis.ts"
 /** STORM=1: each boundary of a run; else a few, spread. STORM_FROM and STORM_TO narrow it for a second look. */
 const storm = process.env["STORM"] === "1"
 const laneCount = storm ? 5 : 4
-const sample = 8
+const sample = 6
 const minute = 60_000
 
 let postgres: Postgres
