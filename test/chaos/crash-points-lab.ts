@@ -115,7 +115,7 @@ async function live(world: World, trial: Trial, begun: readonly Incarnation[]): 
   const deps = depsOf(world, store, () => void outside(() => answerQuestion(world, trial.id)))
   const workshop = workshopOf(world, deps)
   for (let turn = 0; turn < mostTurns; turn++) {
-    if (trial.pressing !== null) await outside(() => seeWhatWasPressed(world, trial, begun))
+    if (trial.pressing !== null) await outside(() => seeWhatWasPressed(world, trial))
     const now = await outside(() => look(world, trial.id))
     if (now === null) await pressed(() => askFor(trial.id, deps))
     else if (now.state === "awaiting_approval")
@@ -168,19 +168,22 @@ async function decide(now: StoredRollback, world: World, trial: Trial, deps: Dep
   const outcome = happened
     ? await skip(now, "it was done", actorOf("U3CAROL", key), deps)
     : await retry(now, actorOf("U3CAROL", key), deps)
+  // The click before it was on its way to the database when the process died, and has come.
+  if (outcome.kind === "refuse" && (await outside(() => seeWhatWasPressed(world, trial)))) return
   if (outcome.kind === "refuse") throw new Error(`the person was refused: ${JSON.stringify(outcome)}`)
   trial.decided.push(decision)
   trial.pressing = null
 }
 
-/** Who presses and hears nothing looks at the card again: it was taken, or it is pressed once more. */
-async function seeWhatWasPressed(world: World, trial: Trial, begun: readonly Incarnation[]): Promise<void> {
+/** Who presses and hears nothing looks again: it was taken, it is on its way, or it is pressed once more. */
+async function seeWhatWasPressed(world: World, trial: Trial): Promise<boolean> {
   const { pressing } = trial
-  if (pressing === null) return
-  await Promise.all(begun.slice(0, -1).map((life) => life.settled()))
+  if (pressing === null) return false
   const { rowCount } = await world.state.query("select 1 from stepback.requests where key = $1", [pressing.key])
-  if (rowCount === 1) trial.decided.push(pressing.decision)
+  if (rowCount !== 1) return false
+  trial.decided.push(pressing.decision)
   trial.pressing = null
+  return true
 }
 
 /** Somebody in the thread does what is asked for. */
