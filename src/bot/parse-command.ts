@@ -94,10 +94,13 @@ function parseBaseline(words: string[]): Typed {
   const incomplete: Typed = { kind: "incomplete", usage: usage.baseline }
   if (environment === undefined || more.length > 0) return incomplete
   const wanted = what?.toLowerCase() ?? null
-  if (wanted !== null && wanted !== "capture" && wanted !== "diff") {
-    const [given = "", known] = [what, ["capture", "diff"]]
-    return { kind: "bad_option", given, nearest: nearest(wanted, known), usage: usage.baseline }
-  }
+  if (wanted !== null && wanted !== "capture" && wanted !== "diff")
+    return {
+      kind: "bad_option",
+      given: what ?? wanted,
+      nearest: nearest(wanted, ["capture", "diff"]),
+      usage: usage.baseline,
+    }
   if (option !== undefined && (!/^(?:--|—|–)as$/i.test(option) || !/^[a-z0-9][a-z0-9_-]{0,39}$/i.test(name ?? "")))
     return incomplete
   return {
@@ -124,12 +127,14 @@ function parseRequest(
     if (option) {
       const name = option[1]?.toLowerCase()
       const list = option[2] ?? words[++at]
-      const meant = nearest(name ?? "", ["only", "with"])
-      const bad = { kind: "bad_option", given: word, usage: usage[kind] } as const
-      if (name !== "only" && name !== "with") return { ...bad, nearest: meant === null ? null : `--${meant}` }
-      if (list === undefined) return { ...bad, nearest: null }
+      const bad = { kind: "bad_option", given: word, nearest: null, usage: usage[kind] } as const
+      if (name !== "only" && name !== "with") {
+        const meant = nearest(name ?? "", ["only", "with"])
+        return meant === null ? bad : { ...bad, nearest: `--${meant}` }
+      }
+      if (list === undefined) return bad
       const ids = list.split(",").filter((id) => id !== "")
-      if (ids.length === 0) return { ...bad, nearest: null }
+      if (ids.length === 0) return bad
       if (name === "only") selection.only = [...(selection.only ?? []), ...ids]
       else selection.with.push(...ids)
       continue

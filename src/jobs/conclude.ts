@@ -30,7 +30,7 @@ export async function conclude(state: RunState, trouble: string | null, deps: Wo
       : lost.length > 0
         ? ({ trigger: "data_inconsistent", headline: reason ?? "" } as const)
         : null
-  if (run.rtoMs !== null) await watchAtEnd(state, deps)
+  await watchAtEnd(state, deps)
   // A good end needs no look back.
   const fresh = end === "succeeded" ? rollback : await deps.store.rollbacks.get(rollback.id)
   if (end !== "succeeded") await escalate(fresh, run, { state: end, reason, trouble: alarm }, deps)
@@ -58,8 +58,9 @@ export async function conclude(state: RunState, trouble: string | null, deps: Wo
 
 /** Looked at by the clock alone, a breach in the last moments would not be met. */
 async function watchAtEnd({ rollback, run }: RunState, deps: WorkDeps): Promise<void> {
+  if (run.rtoMs === null) return
   const { held, runningMs } = await deps.store.runs.renew(rollback.id, rollback.epoch, leaseMs)
-  if (held && run.rtoMs !== null && (runningMs ?? 0) > run.rtoMs) await watchRto(rollback, runningMs, deps)
+  if (held && (runningMs ?? 0) > run.rtoMs) await watchRto(rollback, runningMs, deps)
 }
 
 /** A step whose count was approved: another count is a question for the approvers. */

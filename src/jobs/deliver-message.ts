@@ -57,19 +57,19 @@ async function giveUpCard(
   { error, hopeless }: Extract<Sent, { kind: "refused" }>,
   { store, sender, log }: DeliveryDeps,
 ): Promise<void> {
-  const { id, card_ts: ts, card_version: version, state } = rollback
+  const { id, card_ts: ts, card_channel: channel, card_version: version, state } = rollback
   const undecided = state === "preparing" || state === "awaiting_approval"
   log.error({ rollbackId: id, slackError: error }, "Slack did not take the card")
   if (ts !== null && error === "message_not_found" && isLive(state)) return store.outbox.markCardGone(id)
   // One drawing that Slack did not take: the next may do.
-  if (ts !== null && !hopeless)
-    return store.outbox.markCardSent(id, { version, channel: rollback.card_channel ?? "", ts, permalink: null })
+  if (ts !== null && channel !== null && !hopeless)
+    return store.outbox.markCardSent(id, { version, channel, ts, permalink: null })
   await store.outbox.markCardLost(id)
-  if (ts !== null || !undecided || rollback.kind === "rehearsal") return
+  if (ts !== null || !undecided) return
   const reason = `Slack did not take the card in this channel: ${error}`
   await store.rollbacks.move(id, "cancelled", { actor: "stepback", reason })
   // Nobody else can tell the person; that this may not arrive either is on record.
-  const name = rollback.number === null ? "the rollback" : `R-${rollback.number}`
+  const name = rollback.number === null ? "the rehearsal" : `R-${rollback.number}`
   const text = `I could not post the card of ${name} (${rollback.environment}) where you asked for it, so it was cancelled: ${error}. Add me to that channel, or ask in another one.`
   await sender.post({ channel: rollback.requester_id, threadTs: null, key: `${id}/no-card`, drawn: { text } })
 }
@@ -171,13 +171,14 @@ async function sendFile(
   return sent
 }
 
+/** With the pauses between them, half a minute. */
+const fileAttempts = 8
+
 /** Files go to another host than messages, which must not wait for them for good. */
 async function areFilesAway({ id, card_channel: channel, card_ts: ts }: StoredRollback, deps: DeliveryDeps) {
   if ((await deps.store.outbox.deliveryAttempts(id)) < fileAttempts || channel === null || ts === null) return false
   return (await deps.sender.permalink(channel, ts)) !== null
 }
-/** With the pauses between them, half a minute. */
-const fileAttempts = 8
 
 async function postRow(
   rollback: StoredRollback,

@@ -2,6 +2,7 @@ import { createPostgresBackend, Queue, runMigrations, withBackend, Worker, type 
 import { Client } from "pg"
 import type { Logger } from "../log.ts"
 import { keyPrefix, openRedis, type RedisConnection } from "./redis.ts"
+import { within } from "./within.ts"
 
 /** The doorbell: it wakes a worker for a rollback. What is lost here is rung again by the sweep. */
 export type Bell = {
@@ -131,12 +132,4 @@ export function answerBell(
       connection?.disconnect()
     },
   }
-}
-
-function within<T>(ms: number, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer in ${ms} ms`)), ms)
-  })
-  return Promise.race([work, late]).finally(() => clearTimeout(timer))
 }

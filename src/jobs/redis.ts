@@ -1,6 +1,7 @@
 import { Cluster, Redis, type RedisOptions } from "ioredis"
 import type { Logger } from "../log.ts"
 import { readRedisAddress, redisAddressProblem, type ClusterNode } from "./redis-address.ts"
+import { within } from "./within.ts"
 
 export type RedisConnection = Redis | Cluster
 
@@ -28,19 +29,14 @@ export async function redisInfos(address: string, patienceMs: number): Promise<s
   const heard = (error: Error & { lastNodeError?: Error }) => void reasons.push(error.lastNodeError ?? error)
   connection.on("error", heard)
   connection.on("node error", heard)
-  let timer: NodeJS.Timeout | undefined
-  const silence = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer in ${patienceMs / 1000} s`)), patienceMs)
-  })
   try {
-    return await Promise.race([infos(connection), silence])
+    return await within(patienceMs, infos(connection))
   } catch (error) {
     // What a server said comes first, that the link is gone only follows from it.
     throw (
       reasons.find(({ message }) => !/^(Connection is closed|Failed to refresh)/.test(message)) ?? reasons[0] ?? error
     )
   } finally {
-    clearTimeout(timer)
     connection.disconnect()
   }
 }

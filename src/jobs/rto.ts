@@ -1,13 +1,16 @@
 import { loadView } from "../commands/view.ts"
 import type { FrozenRun } from "../plans/frozen.ts"
 import type { PlanComponent } from "../plans/plan.ts"
-import { callingOf, standingOf } from "../rollback/escalation.ts"
+import { callingOf, wholeStanding } from "../rollback/escalation.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import type { RunState } from "./step-context.ts"
 import type { WorkDeps } from "./work.ts"
 
 /** At this share of its RTO the thread is told; at all of it the people on call are. */
 const warnedShare = 0.8
+
+/** Runs of which this process has told that they take longer than they may. */
+const breached = new WeakSet<StoredRollback>()
 
 /** Tells once each when most of the RTO is used and when it is over. `runningMs`: since the approval, on the database's clock. */
 export async function watchRto(rollback: StoredRollback, runningMs: number | null, deps: WorkDeps): Promise<void> {
@@ -18,12 +21,15 @@ export async function watchRto(rollback: StoredRollback, runningMs: number | nul
   const { id, generation } = rollback
   if (runningMs <= run.rtoMs)
     return warn(id, `rto80/${generation}`, `of the RTO is used: ${seconds(runningMs)} of ${seconds(run.rtoMs)}`, deps)
+  // Asked with every sign of life: it is raised once whoever asks, and need not be put together each time.
+  if (breached.has(rollback)) return
   await breach(
     { rollback, key: `rto/${generation}`, run },
     `it takes longer than its RTO of ${seconds(run.rtoMs)}`,
     `${seconds(runningMs)} since the approval`,
     deps,
   )
+  breached.add(rollback)
 }
 
 /** Timers cannot wait longer; a component does not run for that long. */
@@ -88,7 +94,7 @@ async function breach(
   deps: WorkDeps,
 ): Promise<void> {
   const { id } = about.rollback
-  const standing = standingOf(await loadView(deps.store, about.rollback, { forecast: false }))
+  const standing = wholeStanding(await loadView(deps.store, about.rollback, { forecast: false }))
   const raised = await deps.store.records.raise(id, `${id}/${about.key}`, deps.newId(), {
     trigger: "rto_breached",
     stepId: null,

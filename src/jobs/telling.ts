@@ -1,6 +1,6 @@
 import { loadView, readRun } from "../commands/view.ts"
 import type { Logger } from "../log.ts"
-import { callingOf, standingOf } from "../rollback/escalation.ts"
+import { callingOf, wholeStanding } from "../rollback/escalation.ts"
 import type { EscalationTrigger } from "../rollback/facts.ts"
 import type { Store } from "../store/store.ts"
 
@@ -20,7 +20,7 @@ export function telling({ store, newId, log }: { store: Store; newId(): string; 
       trigger,
       stepId: null,
       headline,
-      ...standingOf(view),
+      ...wholeStanding(view),
       ...callingOf(run.escalate),
     })
     if (raised) log.warn({ rollbackId, trigger }, "escalation raised")

@@ -8,8 +8,10 @@ import type { Path, YamlSource } from "./yaml-source.ts"
 
 export type SqlCheck = { findings: Finding[]; warnings: Finding[]; facts: Map<string, StatementFacts> }
 
-/** Reads every statement of a plan. `facts` has an entry for each `sql` step whose statement is in order,
- * and for each purge whose condition reads its own table. */
+/**
+ * Reads every statement of a plan. `facts` has an entry for each `sql` step whose statement is in order, and for each
+ * purge whose condition reads its own table.
+ */
 export async function checkSql(plan: WrittenPlan, yaml: YamlSource): Promise<SqlCheck> {
   const result: SqlCheck = { findings: [], warnings: [], facts: new Map() }
   for (const place of listSteps(plan)) await checkStepSql(place, yaml, result)

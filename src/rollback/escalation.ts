@@ -30,7 +30,7 @@ export function escalationsOf(
   const common = callingOf(run.escalate)
   const raised: Raised[] = []
   if (options.trouble !== null)
-    raised.push({ key: "trouble", facts: { ...common, ...options.trouble, stepId: null, ...standingOf(view) } })
+    raised.push({ key: "trouble", facts: { ...common, ...options.trouble, stepId: null, ...wholeStanding(view) } })
   const runs = latestRuns(view)
   for (const step of view.components.flatMap((component) => component.steps)) {
     const stepRun = runs.get(step.id)
@@ -114,7 +114,7 @@ function evidenceOf(view: RollbackView, step: StepView, result: StepResult): str
 }
 
 /** Where a rollback as a whole stands, and what of it is still to be done: for calls that are about no single step. */
-export function standingOf(view: RollbackView): { evidence: string[]; byHand: string | null } {
+export function wholeStanding(view: RollbackView): { evidence: string[]; byHand: string | null } {
   const runs = latestRuns(view)
   const steps = view.components.flatMap((component) => component.steps)
   const settled = (step: StepView) => ["succeeded", "skipped"].includes(runs.get(step.id)?.result?.outcome ?? "")

@@ -45,11 +45,18 @@ export async function countTable(client: PoolClient, family: Family): Promise<nu
   return (rows[0] as { rows: number }).rows
 }
 
-/** Why a condition that reads its own table cannot be evaluated once for all of it. `pages`: null before they are known. */
-export function wholeProblem(step: PurgeStep, family: Family, pages: readonly number[] | null): string | null {
+/**
+ * Why a condition that reads its own table cannot be evaluated once for all of it. `pages`: null before they are known;
+ * rows without pages are those of a server that cannot be asked for a range of them.
+ */
+export function wholeProblem(
+  step: PurgeStep,
+  family: Family,
+  { pages, rows }: { pages: readonly number[] | null; rows: number },
+): string | null {
   if (step.whole === undefined) return null
-  if (family.leaves.length === 1 && pages?.[0] !== 0) return null
-  const why = family.leaves.length > 1 ? "it is partitioned" : "it is empty, or the server is older than version 14"
+  if (family.leaves.length === 1 && (pages?.[0] !== 0 || rows === 0)) return null
+  const why = family.leaves.length > 1 ? "it is partitioned" : "the server is older than version 14"
   return `the condition reads ${family.root.table.name} itself and cannot be evaluated once, since ${why}: use a "sql" step with a DELETE`
 }
 

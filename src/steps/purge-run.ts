@@ -58,7 +58,7 @@ export async function runPurge(step: PurgeStep, context: RunContext): Promise<St
   const matched = progress.rows() + counts.rows
   const problem =
     schemaProblem(family, context, beginning) ??
-    wholeProblem(step, family, beginning.pages) ??
+    wholeProblem(step, family, { pages: beginning.pages, rows: counts.rows }) ??
     family.problems[0] ??
     counts.unlisted ??
     capProblem(step, matched, total)

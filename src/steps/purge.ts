@@ -56,7 +56,10 @@ async function look(client: PoolClient, step: PurgeStep, context: StepContext): 
   const counts = await countFamily(client, family, step, values)
   const total = await countTable(client, family)
   const problem =
-    family.problems[0] ?? wholeProblem(step, family, null) ?? counts.unlisted ?? capProblem(step, counts.rows, total)
+    family.problems[0] ??
+    wholeProblem(step, family, { pages: null, rows: counts.rows }) ??
+    counts.unlisted ??
+    capProblem(step, counts.rows, total)
   const triggers = listedKin(family).flatMap((kin) =>
     kin.table.triggers.map((trigger) => `trigger ${trigger} on ${kin.table.name} fires`),
   )

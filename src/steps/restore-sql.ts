@@ -77,18 +77,18 @@ export async function childrenProblem(
   client: PoolClient,
   table: TableFacts,
   going: readonly Going[],
-  locking: boolean,
+  /** The key by which the rows are locked first: who wants to refer to one of them waits from then on. Null: only looking. */
+  lockBy: readonly string[] | null,
 ): Promise<string | null> {
   const gone = going.flatMap((row) => (row.base === null && row.now !== null ? [row.now.row] : []))
   if (gone.length === 0) return null
   if (table.heirs.length > 0)
     return `${table.heirs.join(", ")} inherits from ${table.name}: its rows would lose columns that cannot be kept`
-  if (table.children.length > 0 && locking)
-    // Who wants to refer to one of them waits from here on.
+  if (table.children.length > 0 && lockBy !== null)
     await statement(
       client,
       `with o as (select u.r::${table.relation} as r from unnest($1::text[]) u (r))
-       select 1 from ${table.relation} stepback_t join o on ${onKey(table.primaryKey)} for update of stepback_t`,
+       select 1 from ${table.relation} stepback_t join o on ${onKey(lockBy)} for update of stepback_t`,
       [gone],
     )
   for (const child of table.children) {

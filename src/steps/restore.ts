@@ -74,7 +74,7 @@ async function look(client: PoolClient, step: RestoreStep, context: StepContext)
   const { going } = judged
   const showing = showingOf(opened, context)
   const changes = going.slice(0, mostListed).flatMap((row) => changesOf(row, showing))
-  const problem = tooMany(going, changes, step) ?? (await childrenProblem(client, opened.table, going, false))
+  const problem = tooMany(going, changes, step) ?? (await childrenProblem(client, opened.table, going, null))
   const left = [...owned.keys.values()].filter(
     ({ key }) => opened.keys.has(key.join("/")) && (step.keys?.includes(key.join("/")) ?? true),
   )
@@ -161,7 +161,7 @@ async function act(
   kept.push(opened.table)
   const judged = judge({ ...opened.snapshots, now: await readNow(client, opened), keys: step.keys, left: new Set() })
   const { going, conflicts, unseen } = compareWithShown(judged, shown)
-  const problem = await childrenProblem(client, opened.table, going, true)
+  const problem = await childrenProblem(client, opened.table, going, opened.key)
   if (problem) return refuse("children", problem)
   const done = await applyGoing(client, going, { ...opened, rollbackId: context.rollbackId, stepId: step.id })
   const rows = done.updated + done.removed + done.inserted

@@ -173,17 +173,18 @@ async function takeBack(
   part: Part,
   context: RunContext,
 ): Promise<{ done: number; wanted: number; altered: number }> {
-  const differing = async () =>
+  const judgeNow = async () => (await judge(client, step, [part]))[0] as { summary: Summary }
+  const differing = async (judged?: { summary: Summary }) =>
     part.differs === null
-      ? ((await judge(client, step, [part]))[0]?.summary.conflicts ?? 0)
+      ? (judged ?? (await judgeNow())).summary.conflicts
       : ((await statement(client, part.differs, [])).rows[0] as { rows: number }).rows
   const guarded = part.table.triggers.length > 0 && part.did !== "removed"
-  const wanted = (await judge(client, step, [part]))[0]?.summary.wanted ?? 0
-  const before = guarded ? await differing() : 0
+  const judged = await judgeNow()
+  const before = guarded ? await differing(judged) : 0
   const own = [part.table.relation, context.rollbackId, step.id]
   const values = part.operation === "archive" ? own : [step.ofRollback, step.ofStep, ...own]
   const done = (await statement(client, part.undo, values)).rowCount ?? 0
-  return { done, wanted, altered: guarded ? (await differing()) - before : 0 }
+  return { done, wanted: judged.summary.wanted, altered: guarded ? (await differing()) - before : 0 }
 }
 
 /** Rows that somebody has added since and that would go with what is taken back. */

@@ -1,9 +1,9 @@
 import { randomUUID } from "node:crypto"
 import fc from "fast-check"
 import { afterAll, beforeAll, expect, it } from "vitest"
-import type { PlanStep, UndoStep } from "../../src/plans/plan.ts"
+import type { PlanStep } from "../../src/plans/plan.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
-import { contextOf, freshTarget, stepOf, type TargetFixture } from "./steps-fixture.ts"
+import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
 
 /** PROPERTY_SEED and PROPERTY_PATH, as a failure prints them, play it again. */
 const seed = Number(process.env["PROPERTY_SEED"] ?? Math.floor(Math.random() * 2 ** 31))
@@ -155,20 +155,6 @@ async function stepFor(action: Action, world: World, n: number): Promise<PlanSte
   }
 }
 
-const undoOf = (rollbackId: string, step: PlanStep): UndoStep => ({
-  kind: "undo",
-  id: `undo-${step.id}`,
-  title: "Undo",
-  effect: "transactional",
-  timeoutMs: 60_000,
-  retries: 0,
-  needs: [],
-  onFailure: "stop",
-  irreversible: null,
-  ofRollback: rollbackId,
-  ofStep: step.id,
-})
-
 let target: TargetFixture
 
 beforeAll(async () => {
@@ -221,7 +207,7 @@ async function thereAndBack(world: World, plan: Action[]): Promise<void> {
   for (const one of done.reverse()) {
     states.pop()
     if (one.result.rows === 0) continue
-    const undone = await go(undoOf(rollbackId, one.step), undoId)
+    const undone = await go(undoStepOf(rollbackId, one.step.id), undoId)
     expect(undone.result).toMatchObject({ outcome: "succeeded", failure: null, issues: [] })
     expect(await checksums(world)).toEqual(states.at(-1))
   }

@@ -5,10 +5,10 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import type { Pool } from "pg"
 import { afterAll, beforeAll, expect, it, vi } from "vitest"
-import type { PlanStep, UndoStep } from "../../src/plans/plan.ts"
+import type { PlanStep } from "../../src/plans/plan.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
 import type { Store } from "../../src/store/store.ts"
-import { contextOf, freshTarget, stepOf, type TargetFixture } from "./steps-fixture.ts"
+import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
 import { freshState, running } from "./store-fixture.ts"
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
@@ -81,19 +81,7 @@ async function go(step: PlanStep, ended = true) {
   return { id, step, rehearsal, result }
 }
 
-const undoOf = ({ id, step }: { id: string; step: PlanStep }): UndoStep => ({
-  kind: "undo",
-  id: `undo-${step.id}`,
-  title: "Undo",
-  effect: "transactional",
-  timeoutMs: 60_000,
-  retries: 0,
-  needs: [],
-  onFailure: "stop",
-  irreversible: null,
-  ofRollback: id,
-  ofStep: step.id,
-})
+const undoOf = ({ id, step }: { id: string; step: PlanStep }) => undoStepOf(id, step.id)
 
 const purge = `- { id: p, purge: { table: people, where: "kind = 'bad'", cascade: [letters, calls], at_most: 1000, max_share: 100% }, expect: { rows: rehearsed } }`
 const update = `- { id: u, sql: "update people set kind = 'seen' where kind = 'good'", expect: { rows: rehearsed } }`

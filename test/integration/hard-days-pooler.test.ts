@@ -1,9 +1,8 @@
 import { randomUUID } from "node:crypto"
 import pg, { type Pool, type PoolClient } from "pg"
 import { afterAll, beforeAll, expect, it } from "vitest"
-import type { UndoStep } from "../../src/plans/plan.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
-import { contextOf, freshTarget, stepsOf, type TargetFixture } from "./steps-fixture.ts"
+import { contextOf, freshTarget, stepsOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
 
 let target: TargetFixture
 let pooler: Awaited<ReturnType<typeof startPooler>>
@@ -78,20 +77,6 @@ async function startPooler(connectionString: string) {
   return { pool, servers, used, stop: () => Promise.all(servers.map((server) => server.end())) }
 }
 
-const undoOf = (rollbackId: string, ofStep: string): UndoStep => ({
-  kind: "undo",
-  id: `undo-${ofStep}`,
-  title: "Undo",
-  effect: "transactional",
-  timeoutMs: 60_000,
-  retries: 0,
-  needs: [],
-  onFailure: "stop",
-  irreversible: null,
-  ofRollback: rollbackId,
-  ofStep,
-})
-
 it("behind a pooler in transaction mode two rollbacks side by side do what they do elsewhere, and leave nothing on its sessions", async () => {
   const before = (await pooler.servers[0]?.query("show timezone"))?.rows
   const rollback = async (half: number, name: string) => {
@@ -106,7 +91,10 @@ it("behind a pooler in transaction mode two rollbacks side by side do what they 
     }
     const undone = await contextOf({ pool: pooler.pool })
     for (const id of ["p", "u"])
-      expect(await runStep(undoOf(context.rollbackId, id), undone)).toMatchObject({ outcome: "succeeded", issues: [] })
+      expect(await runStep(undoStepOf(context.rollbackId, id), undone)).toMatchObject({
+        outcome: "succeeded",
+        issues: [],
+      })
   }
   await Promise.all([rollback(0, "engine"), rollback(10, "other")])
   const { rows } = await target.admin.query(

@@ -7,9 +7,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest"
 import { findFreePort, startPostgres } from "../../playground/postgres.ts"
 import { prepareRun } from "../../src/jobs/rehearse.ts"
 import { checkPlanSource } from "../../src/plans/load.ts"
-import type { UndoStep } from "../../src/plans/plan.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
-import { contextOf, freshTarget, stepOf, type TargetFixture } from "./steps-fixture.ts"
+import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
 import { log } from "./store-fixture.ts"
 
 const schema = `
@@ -63,20 +62,6 @@ async function go(yaml: string) {
   const rehearsal = await rehearseStep(step, context)
   return { step, context, rehearsal, run: () => runStep(step, { ...context, rehearsed: rehearsal }) }
 }
-
-const undoOf = (rollbackId: string, id: string): UndoStep => ({
-  kind: "undo",
-  id: `undo-${id}`,
-  title: "Undo",
-  effect: "transactional",
-  timeoutMs: 60_000,
-  retries: 0,
-  needs: [],
-  onFailure: "stop",
-  irreversible: null,
-  ofRollback: rollbackId,
-  ofStep: id,
-})
 
 const count = async (sql: string) =>
   (await target.admin.query<{ n: number }>(`select count(*)::int as n from ${sql}`)).rows[0]?.n
@@ -246,7 +231,7 @@ describe("during the run", () => {
     const { run, context } = await go(purge)
     expect(await run()).toMatchObject({ outcome: "succeeded", rows: 50 })
     await target.admin.query("insert into quotes (kind) values ('new')")
-    const undo = undoOf(context.rollbackId, "p")
+    const undo = undoStepOf(context.rollbackId, "p")
     const undone = await contextOf({ pool: target.pools.get(target.url) })
     expect(await runStep(undo, undone)).toMatchObject({ outcome: "succeeded", rows: 100 })
     const { rows } = await target.admin.query("insert into quotes (kind) values ('newer') returning id, twice")
@@ -263,7 +248,7 @@ describe("during the run", () => {
       failure: { code: "ledger_lost", message: expect.stringContaining("restored or replaced meanwhile") },
     })
     expect(await count("quotes")).toBe(500)
-    const undo = undoOf(context.rollbackId, step.id)
+    const undo = undoStepOf(context.rollbackId, step.id)
     const looked = await contextOf({ pool: target.pools.get(target.url) })
     expect(await rehearseStep(undo, looked)).toMatchObject({
       outcome: "unknown",
@@ -279,7 +264,7 @@ describe("during the run", () => {
     const second = await go(purge)
     expect(await second.run()).toMatchObject({ outcome: "succeeded", rows: 7 })
     const undone = await contextOf({ pool: target.pools.get(target.url) })
-    expect(await runStep(undoOf(second.context.rollbackId, "p"), undone)).toMatchObject({
+    expect(await runStep(undoStepOf(second.context.rollbackId, "p"), undone)).toMatchObject({
       outcome: "succeeded",
       rows: 7,
     })

@@ -21,6 +21,8 @@ const schema = `
   create table config (key text primary key, value jsonb, secret text, updated_at timestamptz not null default now());
   create table named (id integer generated always as identity primary key, name text not null unique, n integer);
   create table uses (name text references named (name) on delete cascade);
+  create table keyless (name text not null unique, n integer);
+  create table keyless_uses (name text references keyless (name) on delete cascade);
   create table bare (n integer);`
 
 const everything = `insert into everything values
@@ -39,7 +41,7 @@ beforeAll(async () => {
 })
 afterAll(() => target.stop())
 beforeEach(() =>
-  target.admin.query(`truncate everything, config, named, uses, bare; ${everything};
+  target.admin.query(`truncate everything, config, named, uses, keyless, keyless_uses, bare; ${everything};
     insert into config (key, value, secret, updated_at) select k, to_jsonb('v1'::text), 's-' || k, '2025-01-01' from unnest('{a,b,c,d}'::text[]) k;
     insert into named (name, n) values ('one', 1), ('two', 2)`),
 )
@@ -157,6 +159,16 @@ describe("rows that go back", () => {
     ])
     await undo(context.rollbackId, step)
     expect(await textOf("named")).toEqual(damaged)
+  })
+
+  it("of a table without a primary key go by the baseline's, also where others refer to them", async () => {
+    const kept = snapshots(target, [{ table: "keyless", key: ["name"], ignore: [] }])
+    await set("insert into keyless values ('one', 1)")
+    await kept.capture()
+    await set("insert into keyless values ('two', 2)")
+    const step = restoreStepOf({ table: "keyless", irreversible: "it has no key" })
+    expect((await restore(step, kept)).result).toMatchObject({ outcome: "succeeded", rows: 1 })
+    expect(await textOf("keyless")).toEqual(["(one,1)"])
   })
 
   it("do not take rows of other tables along", async () => {

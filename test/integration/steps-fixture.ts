@@ -4,7 +4,7 @@ import pg from "pg"
 import { inject } from "vitest"
 import { connectPostgres } from "../../playground/postgres.ts"
 import { checkPlanSource } from "../../src/plans/load.ts"
-import type { PlanStep } from "../../src/plans/plan.ts"
+import type { PlanStep, UndoStep } from "../../src/plans/plan.ts"
 import { initLedger, raiseFence, type RunKey } from "../../src/steps/ledger.ts"
 import { createSecrets } from "../../src/steps/secrets.ts"
 import type { RunContext } from "../../src/steps/step.ts"
@@ -47,6 +47,23 @@ export async function stepOf(yaml: string): Promise<PlanStep> {
   const [step] = await stepsOf(yaml)
   if (step === undefined) throw new Error("no step")
   return step
+}
+
+/** The step that gives back what a step of that rollback replaced, as an undo would have it. */
+export function undoStepOf(ofRollback: string, ofStep: string): UndoStep {
+  return {
+    kind: "undo",
+    id: `undo-${ofStep}`,
+    title: "Undo",
+    effect: "transactional",
+    timeoutMs: 60_000,
+    retries: 0,
+    needs: [],
+    onFailure: "stop",
+    irreversible: null,
+    ofRollback,
+    ofStep,
+  }
 }
 
 export type TargetFixture = {

@@ -1,9 +1,9 @@
 import { afterEach, describe, expect, it } from "vitest"
 import { until } from "../../playground/faults/until.ts"
-import type { PlanStep, UndoStep } from "../../src/plans/plan.ts"
+import type { PlanStep } from "../../src/plans/plan.ts"
 import { findTable } from "../../src/steps/catalog.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
-import { contextOf, freshTarget, stepOf, type TargetFixture } from "./steps-fixture.ts"
+import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
 
 /** Tables of a kind by which rows were removed that nothing keeps, or came back as other rows. */
 let target: TargetFixture
@@ -19,27 +19,13 @@ async function look(step: PlanStep, redact: string[] = []) {
   return { context, rehearsal, run: () => runStep(step, { ...context, rehearsed: rehearsal }) }
 }
 
-const undoOf = (rollbackId: string, { id }: PlanStep): UndoStep => ({
-  kind: "undo",
-  id: `undo-${id}`,
-  title: "Undo",
-  effect: "transactional",
-  timeoutMs: 30_000,
-  retries: 0,
-  needs: [],
-  onFailure: "stop",
-  irreversible: null,
-  ofRollback: rollbackId,
-  ofStep: id,
-})
-
 /** Runs the step, which succeeds, lets something happen, and looks at its undo. */
 async function thenUndo(yaml: string, meanwhile = "select 1", redact: string[] = []) {
   const step = await stepOf(yaml)
   const { context, run } = await look(step, redact)
   expect(await run()).toMatchObject({ outcome: "succeeded" })
   await sql(meanwhile)
-  return look(undoOf(context.rollbackId, step), redact)
+  return look(undoStepOf(context.rollbackId, step.id), redact)
 }
 
 describe("a DELETE", () => {
@@ -145,9 +131,11 @@ describe("a purge", () => {
     expect(await list("select min(id), max(id), count(*) from quotes")).toEqual(["1 290 290"])
     // As the worker does that takes over when the first died before it could report.
     expect(await run()).toMatchObject(done)
-    const undo = await look(undoOf(context.rollbackId, newest))
+    const undo = await look(undoStepOf(context.rollbackId, newest.id))
     expect(await undo.run()).toMatchObject({ outcome: "succeeded", rows: 10 })
     expect(await list("select count(*) from quotes")).toEqual(["300"])
+    await sql("truncate quotes")
+    expect(await (await look(newest)).run()).toMatchObject({ outcome: "succeeded", rows: 0 })
   })
 
   it("cuts loose by a default or by some of the key's columns, and its undo ties again", async () => {
@@ -161,7 +149,7 @@ describe("a purge", () => {
     expect(await list("select order_id from calls union all select order_id from notes")).toEqual(["", "", "0", "0"])
     // One was tied to another order since.
     await sql("update calls set order_id = 0 where id = 2")
-    const undo = await look(undoOf(context.rollbackId, purge))
+    const undo = await look(undoStepOf(context.rollbackId, purge.id))
     expect(await undo.run()).toMatchObject({ outcome: "succeeded", issues: [expect.stringContaining("calls.2")] })
     expect(await list("select order_id from calls order by id")).toEqual(["5", "0"])
     expect(await list("select order_id from notes order by id")).toEqual(["5", "6"])

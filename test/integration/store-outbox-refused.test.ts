@@ -76,17 +76,20 @@ describe("what Slack refuses", () => {
     expect(said).toEqual(["post card C1", "post it/1 C1"])
   })
 
-  it("as a card of a request is no wait for nobody: the request ends, and who asked hears why", async () => {
-    const { id, environment } = await created(store)
-    const { said, sender } = slackThat({ post: (key) => (key.endsWith("/card") ? refused("not_in_channel") : null) })
-    await serve(id, sender)
-    expect(said[0]).toBe("post no-card U1ALICE")
-    expect(await store.rollbacks.get(id)).toMatchObject({
-      state: "cancelled",
-      end_reason: expect.stringContaining("not_in_channel"),
-    })
-    expect(await store.rollbacks.findLive(environment)).toBeNull()
-  })
+  it.each(["rollback", "rehearsal"] as const)(
+    "as a card of a %s is no wait for nobody: it ends, and who asked hears why",
+    async (kind) => {
+      const { id, environment } = await created(store, { kind })
+      const { said, sender } = slackThat({ post: (key) => (key.endsWith("/card") ? refused("not_in_channel") : null) })
+      await serve(id, sender)
+      expect(said[0]).toBe("post no-card U1ALICE")
+      expect(await store.rollbacks.get(id)).toMatchObject({
+        state: "cancelled",
+        end_reason: expect.stringContaining("not_in_channel"),
+      })
+      expect(await store.rollbacks.findLive(environment)).toBeNull()
+    },
+  )
 
   it("as an edit of a card that somebody deleted is posted anew, so that it can be decided", async () => {
     const { id } = await awaiting(store)

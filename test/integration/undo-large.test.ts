@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, expect, it } from "vitest"
-import type { UndoStep } from "../../src/plans/plan.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
-import { contextOf, freshTarget, stepOf, type TargetFixture } from "./steps-fixture.ts"
+import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
 
 /** STORM=1: as many rows as a bad day has. The types are the same. */
 const rows = process.env["STORM"] === "1" ? 100_000 : 5_000
@@ -71,19 +70,7 @@ it(
       expect(result.affected.find(({ table }) => table === child.table)?.rows, child.table).toBe(child.rows)
     const after = await checksums()
     for (const table of Object.keys(before)) expect(after[table], table).not.toBe(before[table])
-    const undo: UndoStep = {
-      kind: "undo",
-      id: "undo-p",
-      title: "Undo",
-      effect: "transactional",
-      timeoutMs: 240_000,
-      retries: 0,
-      needs: [],
-      onFailure: "stop",
-      irreversible: null,
-      ofRollback: context.rollbackId,
-      ofStep: step.id,
-    }
+    const undo = { ...undoStepOf(context.rollbackId, step.id), timeoutMs: 240_000 }
     const back = await contextOf({ pool: target.pools.get(target.url) })
     expect(await runStep(undo, back)).toMatchObject({ outcome: "succeeded", failure: null, issues: [] })
     expect(await checksums()).toEqual(before)

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest"
-import type { PlanStep, UndoStep } from "../../src/plans/plan.ts"
+import type { PlanStep } from "../../src/plans/plan.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
-import { contextOf, freshTarget, stepOf, type TargetFixture } from "./steps-fixture.ts"
+import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
 
 /** Every type by which a row is easily spoiled; some have names that need quotes. */
 const schema = `
@@ -68,19 +68,7 @@ async function go(step: PlanStep, on = target) {
   return { rollbackId: context.rollbackId, step, rehearsal, result }
 }
 
-const undoOf = ({ rollbackId, step }: { rollbackId: string; step: PlanStep }): UndoStep => ({
-  kind: "undo",
-  id: `undo-${step.id}`,
-  title: "Undo",
-  effect: "transactional",
-  timeoutMs: 60_000,
-  retries: 0,
-  needs: [],
-  onFailure: "stop",
-  irreversible: null,
-  ofRollback: rollbackId,
-  ofStep: step.id,
-})
+const undoOf = ({ rollbackId, step }: { rollbackId: string; step: PlanStep }) => undoStepOf(rollbackId, step.id)
 
 const steps: Record<string, string> = {
   "a purge with two levels of cascades and set null": `- { id: p, purge: { table: stock, where: "kind = 'bad'", cascade: [Lines, parts, calls], at_most: 1000, batch: 100 }, expect: { rows: rehearsed } }`,
