@@ -5,12 +5,16 @@ import { findMachine } from "./scripts/machine.ts"
 
 const machine = findMachine(process.env)
 
-type Project = { name: string; timeout: number; sequential?: boolean; postgres?: boolean }
+const cores = Math.max(2, availableParallelism())
+/** Files that wait for servers and messages more than they compute: with one for each core a third of them stands idle. */
+const waiting = cores + 1
+
+type Project = { name: string; timeout: number; workers?: number; postgres?: boolean }
 
 /** Projects run one after the other: on two cores, timing tests beside busy neighbours would measure the neighbours. */
 function project(
   order: number,
-  { name, timeout, sequential = false, postgres = false }: Project,
+  { name, timeout, workers = cores, postgres = false }: Project,
 ): TestProjectInlineConfiguration {
   return {
     test: {
@@ -19,7 +23,7 @@ function project(
       pool: "forks",
       testTimeout: timeout,
       hookTimeout: timeout,
-      fileParallelism: !sequential,
+      maxWorkers: workers,
       globalSetup: postgres ? ["test/postgres-setup.ts"] : [],
       sequence: { groupOrder: order },
       env: {
@@ -33,15 +37,13 @@ function project(
 
 const projects: Project[] = [
   { name: "unit", timeout: 30_000 },
-  { name: "lint", timeout: 60_000, sequential: true },
-  { name: "integration", timeout: 30_000, postgres: true },
-  { name: "e2e", timeout: 60_000, postgres: true },
-  { name: "page", timeout: 60_000, sequential: true },
-  { name: "chaos", timeout: 120_000, sequential: true },
+  { name: "lint", timeout: 60_000, workers: 1 },
+  { name: "integration", timeout: 30_000, workers: waiting, postgres: true },
+  { name: "e2e", timeout: 60_000, workers: waiting, postgres: true },
+  { name: "page", timeout: 60_000, workers: 1 },
+  { name: "chaos", timeout: 300_000 },
+  { name: "storm", timeout: 300_000, workers: 1 },
 ]
 
-/** Vitest leaves one core free, which of two is half: files wait for servers and messages more than they compute. */
-const maxWorkers = Math.max(2, availableParallelism() - 1)
-
 // Vitest asks for a default export.
-export default defineConfig({ test: { maxWorkers, projects: projects.map((each, order) => project(order, each)) } })
+export default defineConfig({ test: { projects: projects.map((each, order) => project(order, each)) } })

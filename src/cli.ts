@@ -27,7 +27,7 @@ for the people who write plans and run the bot. Nothing here approves.
 
   options: [--only a,b] [--with c] [name=value…], as behind /rollback
   Plans are read from the folder that STEPBACK_PLANS names, "plans" otherwise.
-  Exit codes: 0 good, 1 not good, 78 something is missing in the environment.`
+  Exit codes: 0 good, 1 not good.`
 
 // Loaded when they are asked for: `plan check` need not wait for database and Slack clients.
 const commands: Record<string, () => Promise<Command>> = {

@@ -2,18 +2,12 @@
 export class StepbackError extends Error {
   readonly code: string
   readonly retryable: boolean
-  readonly facts: Record<string, unknown>
 
-  constructor(
-    code: string,
-    message: string,
-    options: { retryable?: boolean; cause?: unknown; facts?: Record<string, unknown> } = {},
-  ) {
+  constructor(code: string, message: string, options: { retryable?: boolean; cause?: unknown } = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.name = "StepbackError"
     this.code = code
     this.retryable = options.retryable ?? false
-    this.facts = options.facts ?? {}
   }
 }
 
@@ -62,9 +56,16 @@ export function isPassing(error: unknown): boolean {
   const code = errorCode(error)
   if (code.startsWith("08") || connectionCodes.has(code)) return true
   if (error instanceof AggregateError) return error.errors.some(isPassing)
-  return /connection terminated|not queryable|client was closed|timeout exceeded when trying to connect|query read timeout|socket/i.test(
+  // What the server or we ourselves say may quote any name: only a driver's own words are read.
+  if (error instanceof StepbackError || isFromServer(error)) return false
+  return /connection terminated|not queryable|client was closed|timeout exceeded when trying to connect|query read timeout|socket (is |was |has been )?(hang up|disconnected|closed|ended)/i.test(
     errorMessage(error),
   )
+}
+
+/** Whether Postgres said it: an answer, not a broken link. */
+function isFromServer(error: unknown): boolean {
+  return error instanceof Error && "severity" in error && /^[0-9A-Z]{5}$/.test(errorCode(error))
 }
 
 /** Disk or memory of the server are used up: nothing of what was asked for happened, and it passes when there is room. */

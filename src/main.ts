@@ -70,6 +70,7 @@ async function start(config: Config, environment: Record<string, string | undefi
   const store = createStore(pool)
   const counted = createCounted()
   const slack = createSlack(config, log, counted.slackFailed)
+  const concurrency = config.workerConcurrency
   const bellOptions = { redisUrl: config.redisUrl, databaseUrl: config.databaseUrl, log, migrate: mayMigrate }
   const bell = createBell(bellOptions)
   const plans = createPlanFolder(config.plansFolder)
@@ -90,10 +91,9 @@ async function start(config: Config, environment: Record<string, string | undefi
   const turns = workshop ? workerTurns(workDeps, slack.sender) : noTurns
   const draw: DeliveryDeps["draw"] = (message, view, extras) => drawMessage(message, view, extras, new Date())
   const delivery = createDelivery({ store, sender: slack.sender, draw, document: documentOf, newId: randomUUID, log })
-  const loops = startLoops({ ...deps, ...turns, workshop, delivery, worker, role: config.role, log })
+  const loops = startLoops({ ...deps, ...turns, workshop, concurrency, delivery, worker, role: config.role, log })
   wakeOutbox = loops.wakeOutbox
-  const answering =
-    workshop && answerBell({ ...bellOptions, concurrency: config.workerConcurrency }, (id) => workshop.work(id))
+  const answering = workshop && answerBell({ ...bellOptions, concurrency }, (id) => workshop.work(id))
   const bot = config.role === "worker" ? null : createBot({ config, deps, slack, log })
   const http = await startHttpServer({
     port: config.port,

@@ -74,12 +74,12 @@ export function hasButton(message: Message, action: string): boolean {
   return findButton(message, action) !== undefined
 }
 
-/** All that a message shows, for looking words up. */
 /** What stands in a card's thread, but for the heads of the audit. */
 export function repliesOf({ slack }: Pick<Stage, "slack">, ts: string): Message[] {
   return slack.replies("staging", ts).filter(({ text }) => !text.startsWith("Audit head"))
 }
 
+/** All that a message shows, for looking words up. */
 export function wordsOf(message: Message): string {
   return `${message.text}\n${textsIn(message.blocks).join(" ")}`
 }

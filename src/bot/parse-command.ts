@@ -6,7 +6,8 @@ export type Typed =
   | { kind: "request" | "rehearse"; environment: string; selection: Selection; reason: string }
   | { kind: "status" | "history"; environment: string | null }
   | { kind: "plan"; environment: string }
-  | { kind: "cancel" | "stop" | "analysis" | "undo"; rollback: string }
+  | { kind: "cancel" | "stop" | "analysis"; rollback: string }
+  | { kind: "undo"; rollback: string; reason: string }
   | { kind: "note"; rollback: string; text: string }
   | { kind: "baseline"; environment: string; what: "capture" | "diff" | null; name: string }
   | { kind: "record"; environment: string; text: string }
@@ -20,7 +21,7 @@ export const usage = {
   cancel: "/rollback cancel R-17",
   stop: "/rollback stop R-17",
   analysis: "/rollback analysis R-17",
-  undo: "/rollback undo R-17",
+  undo: "/rollback undo R-17 [reason]",
   note: "/rollback note R-17 what happened",
   record: "/rollback record <environment> what was done by hand",
   baseline: "/rollback baseline <environment> [capture|diff] [--as after]",
@@ -67,8 +68,11 @@ export function parseCommand(text: string, parametersOf: (environment: string) =
     case "cancel":
     case "stop":
     case "analysis":
-    case "undo":
       return rest[0] === undefined ? { kind: "incomplete", usage: usage[verb] } : { kind: verb, rollback: rest[0] }
+    case "undo":
+      return rest[0] === undefined
+        ? { kind: "incomplete", usage: usage.undo }
+        : { kind: "undo", rollback: rest[0], reason: rest.slice(1).join(" ") }
     case "note":
       return rest.length < 2
         ? { kind: "incomplete", usage: usage.note }

@@ -82,7 +82,7 @@ type Written = {
 export function keepAndWrite(environment: string, step: Write, values: Values, orFewer: boolean): string[] {
   const written = step.kind === "purge" ? purged(step) : changed(step)
   if (written === null) {
-    const statement = step.kind === "purge" ? "" : closed(pasteable(step.sql, step.params, values))
+    const statement = step.kind === "purge" ? "" : pasteable(step.sql, step.params, values)
     return step.kind === "sql" && step.facts.verb === "insert"
       ? [statement]
       : ["-- the rows as they were cannot be kept", statement]
@@ -103,7 +103,7 @@ export function keepAndWrite(environment: string, step: Write, values: Values, o
       ? ["-- a rehearsal says how many rows it should be: look before you commit"]
       : []),
     `call ${byHandSchema}.guard(${sqlLiteral(kept)}, ${sqlLiteral(table)}, ${bounds}, ${written.deletes}, ${cascade});`,
-    closed(pasteable(written.statement, step.params, values)),
+    pasteable(written.statement, step.params, values),
   ]
 }
 
@@ -144,10 +144,4 @@ function keptName(environment: string, stepId: string): string {
   const name = `${environment}_${stepId}`
   if (name.length <= longestName) return name
   return `${name.slice(0, longestName - 9)}_${createHash("sha256").update(name).digest("hex").slice(0, 8)}`
-}
-
-/** A line comment at the end of a statement would swallow its semicolon. */
-export function closed(statement: string): string {
-  const last = statement.slice(statement.lastIndexOf("\n") + 1)
-  return last.includes("--") ? `${statement.slice(0, -1)}\n;` : statement
 }

@@ -1,9 +1,9 @@
 import type { CheckStep, Plan, PlanComponent, PlanStep } from "../plans/plan.ts"
+import { commandLine, curlLine, workflowLine } from "../plans/shell-line.ts"
 import { pasteable, sqlLiteral } from "../plans/step-view.ts"
 import type { Values } from "../plans/values.ts"
 import { qualified } from "../steps/catalog.ts"
-import { closed, guardProcedure, keepAndWrite, type Write } from "./by-hand-sql.ts"
-import { commandLine, curlLine, workflowLine } from "./by-hand-shell.ts"
+import { guardProcedure, keepAndWrite, type Write } from "./by-hand-sql.ts"
 import { expectation } from "./expectation.ts"
 
 export type ByHand = { plan: Plan; components: PlanComponent[]; parameters: Values; digest: string }
@@ -142,7 +142,7 @@ function captured(capture: Record<string, string>): string[] {
 function checkLines(step: CheckStep, values: Values): string[] {
   const statement = pasteable(step.sql, step.params, values)
   const names = Object.entries(step.capture)
-  if (names.length === 0) return [closed(statement)]
+  if (names.length === 0) return [statement]
   const columns = names.map(([name, column]) => `captured.${qualified(null, column)} as ${qualified(null, name)}`)
   return [
     `select ${columns.join(", ")} from (`,

@@ -43,7 +43,7 @@ async function checkDatabase(plan: Plan, address: string, { env, redact, log }: 
     ]
     if (standby)
       findings.push(bad(`${name}: the target is a standby and takes no writes`, "point the plan at the primary"))
-    findings.push(...(await checkLedger(pool, name)))
+    findings.push(...(await checkLedger(pool, plan)))
     for (const table of await tablesOf(plan.components)) findings.push(...(await checkTable(pool, name, table)))
     return findings
   } catch (error) {

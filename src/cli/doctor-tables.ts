@@ -1,3 +1,4 @@
+import type { Plan } from "../plans/plan.ts"
 import { findTable, outside } from "../steps/catalog.ts"
 import { ledgerBytes } from "../steps/kept-sizes.ts"
 import { withClient, type TargetPools } from "../steps/target.ts"
@@ -7,33 +8,54 @@ import type { TableUse } from "./tables.ts"
 
 type Pool = ReturnType<TargetPools["get"]>
 
+/** What a run does there, as `ledgerGrants` of target-init.ts has it. To update some columns is enough. */
+const ledgerQuery = `select need.name, need.privilege, c.oid is not null as present,
+    case need.privilege when 'update' then has_any_column_privilege(c.oid, 'update')
+      else has_table_privilege(c.oid, need.privilege) end as held
+  from (values ('fence', 'select'), ('fence', 'insert'), ('fence', 'update'), ('entries', 'select'), ('entries', 'insert'),
+      ('before_images', 'select'), ('before_images', 'insert'), ('before_images', 'update'), ('before_images', 'delete'),
+      ('archives', 'select'), ('archives', 'insert'), ('archives', 'delete')) need (name, privilege)
+    left join (pg_class c join pg_namespace n on n.oid = c.relnamespace and n.nspname = 'stepback_ledger')
+      on c.relname = need.name`
+
+/** One row, and none where there is no ledger. */
+const schemaQuery = `select has_schema_privilege(oid, 'usage') as used, has_schema_privilege(oid, 'create') as filled
+  from pg_namespace where nspname = 'stepback_ledger'`
+
 /** Ledger and archive: there, or this role can create them at the first run. */
-export async function checkLedger(pool: Pool, environment: string): Promise<Finding[]> {
-  const { rows } = await pool.query<{
-    present: boolean
-    usable: boolean | null
-    removes: boolean | null
-    creates: boolean
-  }>(
-    `select count(*) = 4 as present, has_database_privilege(current_database(), 'create') as creates,
-       bool_and(has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'insert')) as usable,
-       bool_and(has_table_privilege(c.oid, 'delete')) filter (where c.relname in ('before_images', 'archives')) as removes
-     from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where n.nspname = 'stepback_ledger' and c.relname in ('fence', 'entries', 'before_images', 'archives')`,
+export async function checkLedger(pool: Pool, { environment, components }: Plan): Promise<Finding[]> {
+  const { rows: needs } = await pool.query<{ name: string; privilege: string; present: boolean; held: boolean }>(
+    ledgerQuery,
   )
-  const row = rows[0]
+  const { rows: schemas } = await pool.query<{ used: boolean; filled: boolean }>(schemaQuery)
   const init = `let an owner run what \`stepback target init ${environment} --print\` prints`
-  if (row?.present === true && row.usable !== true)
-    return [bad(`${environment}: the role may not write to the ledger`, init)]
-  if (row?.present === true && row.removes !== true)
+  if (needs.some(({ present }) => !present)) return [await checkCreation(pool, environment, init)]
+  const [schema] = schemas
+  const purges = components.some(({ steps }) => steps.some(({ kind }) => kind === "purge"))
+  const lacking = needs.filter(({ held }) => !held)
+  const missing = [
+    ...(schema?.used === true ? [] : ["usage on its schema"]),
+    // A purge archives into tables of its own.
+    ...(purges && schema?.filled !== true ? ["create on its schema"] : []),
+    ...lacking
+      .filter(({ privilege }) => privilege !== "delete")
+      .map(({ name, privilege }) => `${privilege} on ${name}`),
+  ]
+  if (missing.length > 0)
+    return [bad(`${environment}: the role may not write to the ledger: it lacks ${missing.join(", ")}`, init)]
+  if (lacking.length > 0)
     return [bad(`${environment}: the role may not remove what was kept when its time is over`, init)]
-  if (row?.present === true) {
-    const size = bytesInWords(await sizeOf(pool))
-    return [good(`${environment}: ledger and archive are there (${size}; \`archive list\` says of what)`)]
-  }
-  return row?.creates === true
-    ? [good(`${environment}: ledger and archive are created at the first run; the role may`)]
-    : [bad(`${environment}: there is no ledger, and the role may not create it`, init)]
+  const size = bytesInWords(await sizeOf(pool))
+  return [good(`${environment}: ledger and archive are there (${size}; \`archive list\` says of what)`)]
+}
+
+async function checkCreation(pool: Pool, environment: string, init: string): Promise<Finding> {
+  const { rows } = await pool.query<{ creates: boolean }>(
+    "select has_database_privilege(current_database(), 'create') as creates",
+  )
+  return rows[0]?.creates === true
+    ? good(`${environment}: ledger and archive are created at the first run; the role may`)
+    : bad(`${environment}: there is no ledger, and the role may not create it`, init)
 }
 
 async function sizeOf(pool: Pool): Promise<number> {

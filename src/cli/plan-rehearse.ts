@@ -7,9 +7,12 @@ import { createPlanFolder } from "../plans/plan-folder.ts"
 import { componentViews } from "../plans/step-view.ts"
 import type { RollbackView } from "../rollback/facts.ts"
 import { createTargetPools } from "../steps/target.ts"
+import { createPool } from "../store/database.ts"
+import { createStore } from "../store/store.ts"
 import { readPlanArguments } from "./arguments.ts"
 import { getPlan, plansFolder, resolvePlan } from "./plans.ts"
 import { createRedactor, missingVariables } from "./secrets.ts"
+import { getDatabaseUrl } from "./state.ts"
 import { CommandError, exitCodes, forTerminal, type Command } from "./terminal.ts"
 
 const usage = "stepback plan rehearse ENV [--only a,b] [--with c] [name=value…]"
@@ -24,6 +27,8 @@ export const planRehearse: Command = async ({ words, env, out }) => {
   const redact = createRedactor(env, loaded.plan)
   const log = createLogger({ level: "silent", role: "worker" })
   const targets = createTargetPools(log)
+  // Snapshots are in the state database: where it is named, the look compares with them as a request's does.
+  const state = env["DATABASE_URL"]?.trim() ? createPool(getDatabaseUrl(env), { log, max: 2 }) : null
   const stop = new AbortController()
   process.once("SIGINT", () => stop.abort())
   try {
@@ -33,13 +38,14 @@ export const planRehearse: Command = async ({ words, env, out }) => {
       targets,
       environment: env,
       log,
+      ...(state === null ? {} : { store: createStore(state) }),
     })
     out(forTerminal(cardText(run)))
     return run.rehearsal.problems.length === 0 ? exitCodes.good : exitCodes.bad
   } catch (error) {
     throw new CommandError(redact(error instanceof Error ? error.message : String(error)))
   } finally {
-    await targets.close()
+    await Promise.all([targets.close(), state?.end()])
   }
 }
 

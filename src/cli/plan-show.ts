@@ -75,7 +75,7 @@ function describePlan(
       ],
       ...(plan.escalate.hook === null ? [] : [["beside Slack", hookText(plan.escalate.hook)]]),
     ]),
-    ...planViews(components, parameters).flatMap((view, index) =>
+    ...planViews({ components, target: plan.target }, parameters).flatMap((view, index) =>
       describeComponent(components[index] as PlanComponent, view.steps, parameters),
     ),
     ...section(

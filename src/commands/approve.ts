@@ -1,7 +1,7 @@
 import { planFingerprint, whatMoved } from "../plans/moved.ts"
 import { refuse, type Refusal, type Refused } from "../rollback/refusals.ts"
 import type { StoredRollback } from "../store/rows.ts"
-import { mayAct, type Actor, type Deps } from "./ports.ts"
+import { askersOf, mayAct, type Actor, type Deps } from "./ports.ts"
 import { readRun } from "./view.ts"
 
 export type ApproveOutcome =
@@ -17,8 +17,7 @@ export async function approve(click: { token: string; actor: Actor }, deps: Deps
   const closed = notOpen(rollback, card.current)
   if (closed) return closed
   const { userId, teamId } = click.actor
-  const asked = [rollback.requester_id, ...Object.values(rollback.skips).map(({ by }) => by)]
-  if (asked.includes(userId)) return refuse("approve", { reason: "requester_cannot_approve" })
+  if (askersOf(rollback).includes(userId)) return refuse("approve", { reason: "requester_cannot_approve" })
   const run = readRun(rollback)
   if (!run) return refuse("approve", { reason: "not_ready" })
   const [notAllowed, moved, left] = await Promise.all([

@@ -19,7 +19,7 @@ export async function decideFailure(
   const may = await mayDecideFailure(confirmationId, answer, actor, deps)
   if (may.kind === "refuse") return may
   const reason = answer === "skip" ? tidy(decided.reason ?? "") : null
-  if (reason === "") return refuse(verb, { reason: "missing_text", usage: "a reason for leaving the step out" })
+  if (reason === "") return refuse(verb, { reason: "missing_reason" })
   const counted = await deps.store.confirmations.answer(confirmationId, actor.userId, answer, reason)
   if (!counted) return { kind: "late", answer: (await deps.store.confirmations.find(confirmationId))?.answer ?? null }
   deps.ring("run", may.asked.rollbackId)

@@ -91,11 +91,17 @@ export async function mayUse(people: People, channelId: string): Promise<Refusal
   }
 }
 
-/** The answer to a second request while one is under way: where the first is. */
-export function busyWith(rollback: StoredRollback): Refusal {
+/** Who asked for what is to be approved: with a rollback, or with a Skip in it. They cannot approve it. */
+export function askersOf({ requester_id: requester, skips }: StoredRollback): string[] {
+  return [...new Set([requester, ...Object.values(skips).map(({ by }) => by)])]
+}
+
+/** The answer to a second request while one is under way, here or on the same database: where the first is. */
+export function busyWith(rollback: StoredRollback, asked: string): Refusal {
   return {
     reason: "environment_busy",
     environment: rollback.environment,
+    asked: asked === rollback.environment ? null : asked,
     number: rollback.number ?? 0,
     state: rollback.state,
     permalink: rollback.permalink,

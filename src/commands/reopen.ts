@@ -1,7 +1,7 @@
 import { refuse, type Refused } from "../rollback/refusals.ts"
 import { latestRuns } from "../rollback/analysis.ts"
 import type { StoredRollback } from "../store/rows.ts"
-import { mayRequest, tidy, type Actor, type Deps } from "./ports.ts"
+import { busyWith, mayRequest, tidy, type Actor, type Deps } from "./ports.ts"
 import { readRun } from "./view.ts"
 
 type Reopened = { kind: "reopened" } | Refused
@@ -34,19 +34,18 @@ async function settled(
     skips,
   })
   if (moved.kind === "busy") {
-    const live = await deps.store.rollbacks.findLive(rollback.environment)
-    return refuse(verb, {
-      reason: "environment_busy",
-      environment: rollback.environment,
-      number: live?.number ?? 0,
-      state: live?.state ?? "running",
-      permalink: live?.permalink ?? null,
-    })
+    const holder = await deps.store.rollbacks.findHolder(rollback.id)
+    // It ended in between: pressed once more, it goes on.
+    if (holder === null) return refuse(verb, { reason: "unexpected" })
+    return refuse(verb, busyWith(holder, rollback.environment))
   }
   if (moved.kind === "not_moved") {
     const now = moved.rollback ?? rollback
     if (now.left_by !== null && now.left_at !== null)
       return refuse(verb, { reason: "left", number: now.number, by: now.left_by, at: now.left_at })
+    const later = await deps.store.rollbacks.findLater(rollback.id)
+    const { number, environment } = rollback
+    if (later !== null) return refuse(verb, { reason: "overtaken", number, environment, by: later.number })
     return refuse(verb, { reason: "not_in_state", number: now.number, state: now.state, can: "status" })
   }
   deps.ring(skips === null ? "run" : "rehearse", rollback.id)
@@ -76,7 +75,7 @@ export async function maySkip(
   const refused = await mayReopen("skip", rollback, actor, deps)
   if (refused) return refused
   const step = await failedStep(rollback, deps)
-  return step ? { kind: "may", step } : refuse("skip", { reason: "nothing_selected" })
+  return step ? { kind: "may", step } : refuse("skip", { reason: "no_failed_step", number: rollback.number })
 }
 
 /** Leaves a failed step out. That changes what was approved, so a second person is asked again. */
@@ -84,7 +83,7 @@ export async function skip(rollback: StoredRollback, reason: string, actor: Acto
   const may = await maySkip(rollback, actor, deps)
   if (may.kind === "refuse") return may
   const clean = tidy(reason)
-  if (clean === "") return refuse("skip", { reason: "missing_text", usage: "a reason for leaving the step out" })
+  if (clean === "") return refuse("skip", { reason: "missing_reason" })
   return settled(
     "skip",
     rollback,

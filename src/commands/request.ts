@@ -51,7 +51,7 @@ export async function requestRollback(
     undoOf: null,
   })
   if (created.kind === "repeated") return created
-  if (created.kind === "busy") return refuse("request", busyWith(created.rollback))
+  if (created.kind === "busy") return refuse("request", busyWith(created.rollback, plan.environment))
   deps.ring("rehearse", created.rollback.id)
   deps.wakeOutbox()
   return { kind: "requested", rollback: created.rollback }

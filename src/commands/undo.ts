@@ -1,26 +1,29 @@
 import { refuse, type Refused } from "../rollback/refusals.ts"
 import { isLive } from "../rollback/states.ts"
 import type { StoredRollback } from "../store/rows.ts"
-import { busyWith, mayRequest, mayUse, type Actor, type Deps } from "./ports.ts"
+import { busyWith, mayRequest, mayUse, tidy, type Actor, type Deps } from "./ports.ts"
 import { readRun } from "./view.ts"
 
 /** Asks for taking a rollback back: a rollback like any other, with a card and a second person of its own. */
 export async function requestUndo(
   rollback: StoredRollback,
-  request: { channelId: string; actor: Actor },
+  request: { channelId: string; reason?: string; actor: Actor },
   deps: Deps,
 ): Promise<{ kind: "requested"; rollback: StoredRollback } | { kind: "repeated" } | Refused> {
   const run = readRun(rollback)
   const ended = !isLive(rollback.state)
-  const { number, state } = rollback
-  if (!ended || !run) return refuse("undo", { reason: "not_in_state", number, state, can: "status" })
+  const { number, state, environment } = rollback
+  if (rollback.kind === "record") return refuse("undo", { reason: "done_by_hand", number, environment })
+  if (!ended)
+    return refuse("undo", { reason: "not_in_state", number, state, can: state === "running" ? "stop" : "status" })
+  if (!run) return refuse("undo", { reason: "nothing_to_undo", number })
   const done = await deps.store.runs.listSteps(rollback.id)
   if (
     !done.some(
       ({ result }) => result && (["succeeded", "unknown"].includes(result.outcome) || result.affected.length > 0),
     )
   )
-    return refuse("undo", { reason: "nothing_selected" })
+    return refuse("undo", { reason: "nothing_to_undo", number })
   const [notAllowed, channel] = await Promise.all([
     mayRequest(deps.people, request.actor.userId, run),
     mayUse(deps.people, request.channelId),
@@ -38,14 +41,14 @@ export async function requestUndo(
     requesterId: request.actor.userId,
     teamId: request.actor.teamId,
     channelId: request.channelId,
-    reason: `take back R-${number ?? "?"}`,
+    reason: tidy(request.reason ?? "") || `take back R-${number ?? "?"}`,
     selection: { only: null, with: [], parameters: {} },
     requestKey: request.actor.requestKey,
     targetReference: run.target.postgres ?? run.target.http,
     undoOf: rollback.id,
   })
   if (created.kind === "repeated") return created
-  if (created.kind === "busy") return refuse("undo", busyWith(created.rollback))
+  if (created.kind === "busy") return refuse("undo", busyWith(created.rollback, rollback.environment))
   deps.ring("rehearse", created.rollback.id)
   deps.wakeOutbox()
   return { kind: "requested", rollback: created.rollback }

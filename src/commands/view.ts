@@ -4,6 +4,7 @@ import type { RollbackView, StepRun } from "../rollback/facts.ts"
 import { forecastOf, type Forecast } from "../rollback/forecast.ts"
 import type { Store } from "../store/store.ts"
 import type { StoredRollback } from "../store/rows.ts"
+import { askersOf } from "./ports.ts"
 
 /** States in which people are shown how long it will take. */
 const forecastStates = new Set(["preparing", "awaiting_approval"])
@@ -30,8 +31,10 @@ export async function loadView(
     title: rollback.title,
     state: rollback.state,
     requesterId: rollback.requester_id,
+    askedToo: askersOf(rollback).slice(1),
     channelId: rollback.channel_id,
     reason: rollback.reason,
+    selection: rollback.selection,
     planNotes: run?.notes ?? null,
     createdAt: rollback.created_at,
     rehearsedAt: rollback.rehearsed_at,

@@ -86,6 +86,7 @@ export async function sendRow(rollback: StoredRollback, row: OutboxRow, lane: La
   const log = deps.log.child({ rollbackId: rollback.id })
   if (row.body.kind === "audit" && (row.ts !== null || (await store.outbox.hasNewerHead(rollback.id, row.seq))))
     return passOver(rollback, row, deps)
+  if (row.body.kind === "nudge" && rollback.state !== "awaiting_approval") return passOver(rollback, row, deps)
   const view = await loadView(store, rollback)
   const escalation = row.body.kind === "escalation" ? await store.records.findEscalation(row.body.escalationId) : null
   const analysis =
@@ -121,7 +122,10 @@ export async function sendRow(rollback: StoredRollback, row: OutboxRow, lane: La
   return sent
 }
 
-/** A head that stands in the thread is never edited, and one that a newer one follows at once is not posted. */
+/**
+ * A head that stands in the thread is never edited, and one that a newer one follows at once is not posted; nor is a call
+ * to approvers that waited, while Slack was away, until there was nothing left to approve.
+ */
 async function passOver(rollback: StoredRollback, row: OutboxRow, { store }: DeliveryDeps): Promise<Sent> {
   const { channel, ts, revision } = row
   await store.outbox.markSent(rollback.id, row.seq, { channel, ts, revision })

@@ -21,10 +21,9 @@ export async function forgetOverdue(deps: WorkDeps): Promise<void> {
     try {
       const { pool } = openTarget(run.target, createSecrets(deps.environment), deps.targets)
       const rows = pool === null ? 0 : await forgetRun(pool, id)
-      const days = Math.round(run.keepMs / 86_400_000)
       await deps.store.archives.markRemoved(
         id,
-        `What this run kept (${rows} rows) was removed after ${days} days: it cannot be taken back any more`,
+        `What this run kept (${rows} rows) was removed after ${keptFor(run.keepMs)}: it cannot be taken back any more`,
       )
       deps.wakeOutbox()
     } catch (error) {
@@ -34,4 +33,12 @@ export async function forgetOverdue(deps: WorkDeps): Promise<void> {
       else deps.log.warn({ err: error, rollbackId: id }, "archive could not be removed")
     }
   }
+}
+
+const hourMs = 3_600_000
+
+/** "30 days"; of what is kept for less than two, "6 hours". */
+function keptFor(ms: number): string {
+  const [count, unit] = ms < 48 * hourMs ? [Math.round(ms / hourMs), "hour"] : [Math.round(ms / (24 * hourMs)), "day"]
+  return `${count} ${unit}${count === 1 ? "" : "s"}`
 }

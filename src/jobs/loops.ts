@@ -1,3 +1,4 @@
+import type { Plans } from "../commands/ports.ts"
 import type { Logger } from "../log.ts"
 import type { Store } from "../store/store.ts"
 import type { Delivery } from "./deliver.ts"
@@ -43,7 +44,7 @@ function createLoop(everyMs: number, work: () => Promise<boolean | void>, log: L
   }
 }
 
-/** An idle worker takes an unclaimed rollback straight from Postgres after this: no queue, still a rollback. */
+/** A worker that has room takes an unclaimed rollback straight from Postgres after this: no queue, still a rollback. */
 const takeAfterMs = 3_000
 const lostAfterMs = 30_000
 /** Approvers are called again once, after this. */
@@ -56,7 +57,10 @@ export type Loops = { wakeOutbox(): void; close(): Promise<void> }
 /** Everything that must go on although the queue is gone: these live on Postgres alone. */
 export function startLoops(options: {
   store: Store
+  plans: Plans
   workshop: Workshop | null
+  /** Rollbacks that this worker has in hand side by side, beside what BullMQ, which counts its own alone, has brought. */
+  concurrency: number
   delivery: Delivery
   /** Probes one ended rollback that is watched; null in a process without secrets of targets. */
   watch: (() => Promise<boolean>) | null
@@ -79,7 +83,7 @@ export function startLoops(options: {
     () => (workshop?.size() ?? 0) > 0,
   )
   const wakeOutbox = outbox.wake
-  const tell = telling({ store, newId: options.newId, log })
+  const tell = telling({ store, plans: options.plans, newId: options.newId, log })
 
   const loops = [
     createLoop(
@@ -108,7 +112,7 @@ export function startLoops(options: {
   if (callHook) for (let lane = 0; lane < hookLanes; lane++) loops.push(createLoop(1_000, callHook, log))
   if (forget) loops.push(createLoop(600_000, forget, log))
   if (baselines) loops.push(createLoop(1_000, baselines, log))
-  if (workshop) loops.push(createLoop(1_000, () => sweep(store, workshop, options.ring, log), log))
+  if (workshop) loops.push(createLoop(1_000, () => sweep({ ...options, workshop }), log))
   return {
     wakeOutbox,
     close: async () => {
@@ -146,19 +150,21 @@ function gather(wake: () => void, busy: () => boolean): { wake(): void; close():
   }
 }
 
-/** Rings again for what nobody works on, and takes it when ringing does not help. */
-async function sweep(
-  store: Store,
-  workshop: Workshop,
-  ring: (kind: "rehearse" | "run", id: string) => void,
-  log: Logger,
-): Promise<void> {
+type Sweep = Pick<Parameters<typeof startLoops>[0], "store" | "concurrency" | "ring" | "log"> & { workshop: Workshop }
+
+/**
+ * Rings again for what nobody works on, and takes it when ringing does not help, as far as there is room. A run that waits
+ * for a person keeps its place, here as with BullMQ: what a worker full of these cannot take is for another, or waits.
+ */
+async function sweep({ store, workshop, concurrency, ring, log }: Sweep): Promise<void> {
+  let room = concurrency - workshop.size()
   for (const waiting of await store.runs.listUnclaimed(50)) {
     // What another has let go of was rung for already: ringing once more would only cost time.
-    if (waiting.lapsed || waiting.waitingMs > takeAfterMs)
-      workshop
-        .work(waiting.id)
-        .catch((err: unknown) => log.warn({ err, rollbackId: waiting.id }, "a waiting rollback could not be taken"))
-    else if (waiting.waitingMs > 500) ring(waiting.state === "preparing" ? "rehearse" : "run", waiting.id)
+    if (waiting.lapsed || waiting.waitingMs > takeAfterMs) {
+      if (room-- > 0)
+        workshop
+          .work(waiting.id)
+          .catch((err: unknown) => log.warn({ err, rollbackId: waiting.id }, "a waiting rollback could not be taken"))
+    } else if (waiting.waitingMs > 500) ring(waiting.state === "preparing" ? "rehearse" : "run", waiting.id)
   }
 }

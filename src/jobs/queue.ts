@@ -1,5 +1,6 @@
 import { createPostgresBackend, Queue, runMigrations, withBackend, Worker, type Job } from "bullmq"
 import { Client } from "pg"
+import { errorMessage } from "../errors.ts"
 import type { Logger } from "../log.ts"
 import { keyPrefix, openRedis, type RedisConnection } from "./redis.ts"
 import { within } from "./within.ts"
@@ -70,14 +71,18 @@ function openQueue({ redisUrl, databaseUrl, log, prefix, migrate = true }: BellO
 export function createBell(options: BellOptions): Bell {
   const { queue, connection } = openQueue(options)
   queue.on("error", (error) => options.log.debug({ err: error }, "queue unreachable"))
-  let connecting = connection !== null
-  connection?.once("ready", () => {
-    connecting = false
-  })
+  /** Asked while Redis is away, the client would keep each question until it is back. */
+  const away = () =>
+    connection === null || connection.status === "ready" ? null : `Redis is not connected (${connection.status})`
+  async function waiting(): Promise<number> {
+    const trouble = away()
+    if (trouble !== null) throw new Error(trouble)
+    return within(1_000, queue.getWaitingCount())
+  }
   return {
     ring(kind, rollbackId) {
-      // While Redis is away nothing is piled up for it: the sweep rings later.
-      if (connection && connection.status !== "ready" && !connecting) return
+      // The sweep rings later.
+      if (away() !== null) return
       // Not awaited: it hangs while Redis is gone.
       queue
         .add(kind, { rollbackId })
@@ -85,13 +90,13 @@ export function createBell(options: BellOptions): Bell {
     },
     async trouble() {
       try {
-        await within(1_000, queue.getWaitingCount())
+        await waiting()
         return null
       } catch (error) {
-        return error instanceof Error ? error.message : String(error)
+        return errorMessage(error)
       }
     },
-    waiting: () => within(1_000, queue.getWaitingCount()),
+    waiting,
     async close() {
       await within(2_000, queue.close()).catch(() => undefined)
       connection?.disconnect()

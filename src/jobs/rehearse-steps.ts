@@ -1,9 +1,9 @@
 import { noUndoGiven } from "../plans/normalise-step.ts"
+import { namesOf } from "../plans/names.ts"
 import type { PlanComponent, PlanStep } from "../plans/plan.ts"
 import type { RehearsedStep } from "../rollback/facts.ts"
 import { rehearseStep } from "../steps/definitions.ts"
-import { namesOf } from "../steps/names.ts"
-import { rehearsed, type StepContext } from "../steps/step.ts"
+import { describeRange, rehearsed, type StepContext } from "../steps/step.ts"
 
 /** Database steps one after the other; requests and programs meanwhile, side by side. */
 export async function rehearseSteps(
@@ -22,13 +22,22 @@ export async function rehearseSteps(
             outcome: "not_tried",
             note: `uses ${unknown.map((name) => `$${name}`).join(", ")}, which the run itself gives`,
           })
-        : await rehearseStep(step, context),
+        : foreseen(step, await rehearseStep(step, context)),
     )
   }
   const outside = steps.filter((step) => step.kind === "http" || step.kind === "command").map(look)
   for (const step of steps) if (step.kind !== "http" && step.kind !== "command") await look(step)
   await Promise.all(outside)
   return steps.map((step) => found.get(step.id) as RehearsedStep)
+}
+
+/** Rows that are not as many as the plan expects end the run at this step, unless a step before it changes them. */
+function foreseen(step: PlanStep, seen: RehearsedStep): RehearsedStep {
+  if ((step.kind !== "sql" && step.kind !== "purge") || step.expectRows.kind !== "range") return seen
+  const { min, max } = step.expectRows
+  if (seen.outcome !== "looked" || seen.rows === null || (seen.rows >= min && seen.rows <= max)) return seen
+  const warning = `${seen.rows} rows match and the plan expects ${describeRange({ min, max })}: as things stand, the run stops there`
+  return { ...seen, warnings: [...seen.warnings, warning] }
 }
 
 /** Why this is riskier than its components say. */

@@ -1,12 +1,12 @@
 import { errorCode, errorMessage, isPassing, LostLeaseError, StepbackError } from "../errors.ts"
 import { canonicalJson, freeze, sha256, stepsOf, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
 import { planFingerprint } from "../plans/moved.ts"
+import { namesOf } from "../plans/names.ts"
 import type { Plan, PlanComponent, PlanStep } from "../plans/plan.ts"
 import { resolveParameters, selectComponents } from "../plans/select.ts"
 import type { Values } from "../plans/values.ts"
 import type { RehearsedStep } from "../rollback/facts.ts"
 import { overallRisk } from "../rollback/risk.ts"
-import { namesOf } from "../steps/names.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import type { StepContext } from "../steps/step.ts"
 import { identify, type Target } from "../steps/target.ts"
@@ -49,7 +49,6 @@ export async function rehearseRollback(rollback: StoredRollback, signal: AbortSi
         risk: run.policy.risk,
         approvalsNeeded: run.policy.count,
         expiresMs: run.policy.expiresMs,
-        steps: run.rehearsal.steps,
       },
       rollback.kind === "rehearsal",
     )

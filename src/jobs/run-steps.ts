@@ -1,12 +1,12 @@
 import { setTimeout as pause } from "node:timers/promises"
 import { errorMessage, isOutOfRoom, isPassing, LostLeaseError } from "../errors.ts"
 import { canonicalJson } from "../plans/frozen.ts"
+import { namesOf } from "../plans/names.ts"
 import type { PlanComponent, PlanStep } from "../plans/plan.ts"
 import type { StepResult, StepRun } from "../rollback/facts.ts"
 import { endLeftover } from "../steps/command.ts"
 import { askAfterFailure } from "../steps/manual.ts"
 import { runStep } from "../steps/definitions.ts"
-import { namesOf } from "../steps/names.ts"
 import { failure, stepResult } from "../steps/step.ts"
 import { goesToApprovers } from "./conclude.ts"
 import { escalate } from "./escalate.ts"
@@ -146,11 +146,12 @@ async function tryPatiently(
   state: RunState,
   deps: WorkDeps,
 ): Promise<StepResult> {
+  let attempts = 0
   for (let tried = 1; ; tried++) {
     const result = await tryStep(step, before, attempt, state, deps)
+    attempts += result.attempts
     const again = result.outcome === "failed" && curable.has(result.failure?.code ?? "") && tried <= step.retries
-    if (!again || state.lease.signal.aborted || state.closing())
-      return tried === 1 ? result : { ...result, attempts: tried }
+    if (!again || state.lease.signal.aborted || state.closing()) return { ...result, attempts }
     await pause(retryEveryMs)
   }
 }

@@ -86,7 +86,7 @@ export async function lookAgain(rollbackId: string, { store, sender, log }: Deli
   const twins = kept !== undefined && standing.includes(kept) ? standing.filter((ts) => ts !== kept) : []
   let done = found.kind !== "unknown"
   // Heads of the audit chain are evidence: a second one does no harm, one that is gone would.
-  for (const ts of key.includes("/audit/") ? [] : twins) {
+  for (const ts of /\/audit\/\d+$/.test(key) ? [] : twins) {
     log.info({ rollbackId, key }, "a message stands twice, one is taken back")
     done = (await sender.remove({ channel, ts })) && done
   }

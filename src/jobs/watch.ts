@@ -15,9 +15,12 @@ import type { WorkDeps } from "./work.ts"
 
 /** A worker that takes a watch has it for this long; when it dies, another goes on. */
 const holdMs = 60_000
+/** What all of its probes have, side by side: one that is still at it when another worker takes the watch is a second one. */
+const probesMs = holdMs * 0.75
 
 /** Probes one ended rollback; false when none is due. */
 export async function watchOnce(deps: WorkDeps): Promise<boolean> {
+  if ((await deps.store.watches.endOvertaken()) > 0) deps.wakeOutbox()
   const due = await deps.store.watches.take(holdMs)
   if (!due) return false
   const rollback = await deps.store.rollbacks.get(due.rollbackId)
@@ -74,33 +77,34 @@ async function probeAll(
   const target = openTarget(run.target, secrets, deps.targets)
   const rules = { failures: run.watch?.failures ?? 1, slowerThan: run.watch?.slowerThan ?? null }
   const seen = { ...due.seen }
-  for (const step of steps) {
-    const began = performance.now()
-    const values = { ...captures, ...run.parameters, ...run.commits[step.id] }
-    const probe = await rehearseStep(step, {
-      rollbackId: rollback.id,
-      environment: run.environment,
-      values,
-      secrets,
-      target,
-      redact: run.redact,
-      signal: AbortSignal.timeout(holdMs / 2),
-      log: deps.log,
-    })
-    const ms = probe.ms > 0 ? probe.ms : Math.round(performance.now() - began)
+  const signal = AbortSignal.timeout(probesMs)
+  const probes = await Promise.all(
+    steps.map(async (step) => {
+      const began = performance.now()
+      const values = { ...captures, ...run.parameters, ...run.commits[step.id] }
+      const probe = await rehearseStep(
+        { ...step, timeoutMs: Math.min(step.timeoutMs, probesMs) },
+        {
+          rollbackId: rollback.id,
+          environment: run.environment,
+          values,
+          secrets,
+          target,
+          redact: run.redact,
+          signal,
+          patient: true,
+          log: deps.log,
+        },
+      )
+      const ms = probe.ms > 0 ? probe.ms : Math.round(performance.now() - began)
+      return { step, values, held: probe.holds === true, ms, note: probe.note ?? "no answer" }
+    }),
+  )
+  for (const { step, values, ...probe } of probes) {
     const measure = measures.get(step.id) ?? { heldBefore: null, ms: null }
-    const judged = judgeProbe(
-      seen[step.id],
-      { held: probe.holds === true, ms, note: probe.note ?? "no answer" },
-      measure,
-      rules,
-    )
+    const judged = judgeProbe(seen[step.id], probe, measure, rules)
     seen[step.id] = judged.seen
-    await tellVerdict(
-      { step, values, probe: { ms, note: probe.note ?? "no answer" }, judged, measure },
-      { rollback, run },
-      deps,
-    )
+    await tellVerdict({ step, values, probe, judged, measure }, { rollback, run }, deps)
   }
   return seen
 }
@@ -137,7 +141,7 @@ async function tellVerdict(
             ? ["it worked before the rollback"]
             : []),
       ],
-      byHand: byHand(stepView(step, values)),
+      byHand: byHand(stepView(step, values, run.target.http)),
       ...callingOf(run.escalate),
     })
   if (verdict === "recovered") {

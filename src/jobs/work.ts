@@ -6,6 +6,7 @@ import type { TargetPools } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import type { Store } from "../store/store.ts"
 import { holdLease, leaseMs, type Lease } from "./lease.ts"
+import { raiseWhole } from "./raise-whole.ts"
 import { rehearseRollback } from "./rehearse.ts"
 import { watchRto } from "./rto.ts"
 import { runRollback } from "./run.ts"
@@ -54,7 +55,7 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
       if (error instanceof LostLeaseError || lease.lost()) log.info("rollback handed over")
       else {
         log.error({ err: error }, "work on a rollback was interrupted")
-        await giveUp(claimed, error)
+        await giveUp(claimed, error, deps)
       }
     } finally {
       lease.end()
@@ -63,17 +64,6 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
       await deps.store.runs.release(rollbackId, claimed.epoch).catch(() => undefined)
       settle()
     }
-  }
-
-  /** What fails in the same way each time it is taken up is ended, with its reason, instead of taken up for good. */
-  async function giveUp(claimed: StoredRollback, error: unknown): Promise<void> {
-    if (isPassing(error) || isOutOfRoom(error) || claimed.epoch < takenUpAtMost) return
-    const to = claimed.state === "preparing" ? "cancelled" : "failed"
-    const reason = `it could not be worked on: ${errorMessage(error)}`.slice(0, 500)
-    await deps.store.rollbacks
-      .move(claimed.id, to, { actor: "stepback", reason, epoch: claimed.epoch })
-      .catch(() => undefined)
-    deps.wakeOutbox()
   }
 
   return {
@@ -94,6 +84,21 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
       clearTimeout(timer)
     },
   }
+}
+
+/** What fails in the same way each time it is taken up is ended, with its reason, instead of taken up for good. */
+async function giveUp(claimed: StoredRollback, error: unknown, deps: WorkDeps): Promise<void> {
+  const preparing = claimed.state === "preparing"
+  // A run that is begun waits for its target however long that is away; a look that fails so often is asked for anew.
+  if (claimed.epoch < takenUpAtMost || (!preparing && (isPassing(error) || isOutOfRoom(error)))) return
+  const reason = `it could not be worked on: ${errorMessage(error)}`.slice(0, 500)
+  const facts = { actor: "stepback", reason, epoch: claimed.epoch }
+  const moved = await deps.store.rollbacks.move(claimed.id, preparing ? "cancelled" : "failed", facts).catch(() => null)
+  if (moved?.kind === "moved" && !preparing) {
+    const trouble = { key: "trouble", trigger: "step_failed", headline: () => reason } as const
+    await raiseWhole(claimed.id, trouble, deps).catch((err: unknown) => deps.log.warn({ err }, "call not raised"))
+  }
+  deps.wakeOutbox()
 }
 
 export type Workshop = ReturnType<typeof createWorkshop>

@@ -21,7 +21,7 @@ export function checkEnvironment(written: unknown): Finding[] {
     if (!isPlace) {
       const name = names.find((candidate) => NAME.test(candidate))
       if (name === undefined) return []
-      return [{ path, message: `\${${name}} is not read here: only in target, cwd, headers, token and hook` }]
+      return [{ path, message: `\${${name}} is not read here: only in target, cwd, headers, token, api and hook` }]
     }
     const odd = names.find((name) => !NAME.test(name))
     if (odd !== undefined || /\$\{[^}]*$/.test(text))

@@ -108,7 +108,9 @@ function listUses({ step, path }: StepPlace): { name: string; path: Path }[] {
       listReferences(item.text).map((name) => ({ name, path: item.path })),
     ),
   )
-  const isOwn = (name: string, at: Path) => name === "deployed" && "deployed" in step && at[path.length] === "undo"
+  // An undo has what its step read and took.
+  const own = [...listCaptures(step), ...("deployed" in step ? ["deployed"] : [])]
+  const isOwn = (name: string, at: Path) => own.includes(name) && at[path.length] === "undo"
   return [...bound, ...written.filter((use) => !isOwn(use.name, use.path)), ...listExpectedReferences(step, path)]
 }
 
@@ -135,7 +137,7 @@ function listFields(step: WrittenStep): [Path, unknown][] {
       [["workflow", "inputs"], step.workflow.inputs],
       [["undo"], step.undo],
     ]
-  return []
+  return "manual" in step ? [[["manual"], step.manual]] : []
 }
 
 function listExpectedReferences(step: WrittenStep, path: Path): { name: string; path: Path }[] {

@@ -143,7 +143,7 @@ async function claim(file: string) {
 function findEnvironment(value: unknown): string | null {
   if (typeof value !== "object" || value === null || !("environment" in value)) return null
   const { environment } = value
-  return typeof environment === "string" && /^[a-z0-9-]{1,40}$/.test(environment) ? environment : null
+  return typeof environment === "string" && /^[a-z0-9_-]{1,40}$/.test(environment) ? environment : null
 }
 
 async function readPlanFile(file: string): Promise<{ source: string } | { problem: Problem }> {

@@ -68,7 +68,7 @@ function idle(step: unknown, number: number): Node {
   const { id, capture } = isNode(step) ? step : {}
   const captures = isNode(capture) ? Object.keys(capture) : []
   return {
-    id: typeof id === "string" && /^[a-z0-9][a-z0-9-]*$/.test(id) ? id : `step-${number + 1}`,
+    id: typeof id === "string" && /^[A-Za-z0-9][A-Za-z0-9_-]*$/.test(id) ? id : `step-${number + 1}`,
     check: "select 1 as one",
     ...(captures.length > 0 ? { capture: Object.fromEntries(captures.map((name) => [name, "one"])) } : {}),
   }

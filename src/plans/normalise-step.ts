@@ -111,7 +111,8 @@ function normalisePurge(step: Written<"purge">, whole: boolean): PlanStep {
     ...common(step),
     kind: "purge",
     table,
-    where,
+    // It is put in parentheses: a line comment at its end would swallow the one that closes.
+    where: where.slice(where.lastIndexOf("\n") + 1).includes("--") ? `${where}\n` : where,
     params: step.params ?? [],
     cascade,
     atMost,

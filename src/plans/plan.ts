@@ -99,7 +99,7 @@ type StepCommon = {
   irreversible: string | null
 }
 
-/** `exact`: n to n. `rehearsed`: what the rehearsal counted, give or take `tolerance` (fraction) or 10 rows, whichever is larger. */
+/** `rehearsed`: what the rehearsal counted, give or take `tolerance` (fraction); null: 2 % or 10 rows, whichever is larger. */
 export type RowExpectation =
   | { kind: "range"; min: number; max: number }
   | { kind: "rehearsed"; tolerance: number | null }

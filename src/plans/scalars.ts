@@ -138,8 +138,8 @@ function toExpected(written: unknown): Expected {
 }
 
 export const identifier = matching(
-  /^[a-z0-9][a-z0-9-]{0,59}$/,
-  "an id of lower-case letters, digits and hyphens that begins with a letter or a digit",
+  /^[A-Za-z0-9][A-Za-z0-9_-]{0,59}$/,
+  "an id of letters, digits, hyphens and underscores that begins with a letter or a digit",
 )
 export const name = matching(/^[A-Za-z_][A-Za-z0-9_]{0,59}$/, "a name of letters, digits and underscores")
 export const column = z.string({ error: "expected a column name" }).min(1, { error: "expected a column name" })
@@ -147,9 +147,9 @@ export const table = matching(
   /^[A-Za-z_][A-Za-z0-9_$]*(?:\.[A-Za-z_][A-Za-z0-9_$]*)?$/,
   "a table name such as profiles or public.profiles",
 )
-export const pointer = matching(/^\/(?:[^~]|~[01])*$/, 'a JSON pointer, which begins with "/"')
+export const pointer = matching(/^(?:\/(?:[^~]|~[01])*)?$/, 'a JSON pointer, which begins with "/"')
 
-const member = matching(/^[UWS][A-Z0-9]{2,20}$/, "the id of a user (U… or W…) or of a user group (S…), not a name")
+const member = matching(/^[UWS][A-Z0-9]{1,20}$/, "the id of a user (U… or W…) or of a user group (S…), not a name")
 export const members = listOf(member, "user and user-group ids")
 
 const AUDIENCE = "expected anyone, or a list of user ids (U…, W…) and user-group ids (S…) that is not empty"
@@ -157,4 +157,4 @@ const AUDIENCE = "expected anyone, or a list of user ids (U…, W…) and user-g
 export const audience = z.union([z.literal("anyone", { error: AUDIENCE }), members.min(1, { error: AUDIENCE })], {
   error: AUDIENCE,
 })
-export const channel = matching(/^[CG][A-Z0-9]{2,20}$/, "the id of a channel (C…), not its name")
+export const channel = matching(/^[CG][A-Z0-9]{1,20}$/, "the id of a channel (C…), not its name")

@@ -77,7 +77,7 @@ export const planSchema = v
   .strict({
     version: z.literal(1, { error: "expected 1" }).meta({ description: "The version of the plan language." }),
     environment: v
-      .matching(/^[a-z0-9-]{1,40}$/, "a name of lower-case letters, digits and hyphens, at most 40")
+      .matching(/^[a-z0-9_-]{1,40}$/, "a name of lower-case letters, digits, hyphens and underscores, at most 40")
       .meta({ description: "What is typed after /rollback." }),
     title: v.text().meta({ description: "What the rollback does, in a few words." }),
     notes: v.text().optional().meta({ description: "What people should know; shown on the card." }),

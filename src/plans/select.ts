@@ -1,6 +1,7 @@
 import { closest, distance } from "fastest-levenshtein"
 import type { Refusal } from "../rollback/refusals.ts"
-import type { Plan, PlanComponent, PlanParam } from "./plan.ts"
+import { readValue } from "./param-value.ts"
+import type { Plan, PlanComponent } from "./plan.ts"
 
 /** What a person narrowed, widened or set on the command line. */
 export type Selection = { only: string[] | null; with: string[]; parameters: Record<string, string> }
@@ -54,20 +55,6 @@ function inOrder(components: PlanComponent[]): PlanComponent[] {
   return ordered
 }
 
-const patterns: Record<PlanParam["type"], { pattern: RegExp; expected: string }> = {
-  string: { pattern: /^[^\u0000]{1,500}$/s, expected: "text" },
-  integer: { pattern: /^-?\d{1,18}$/, expected: "a whole number" },
-  number: { pattern: /^-?\d+(\.\d+)?$/, expected: "a number" },
-  boolean: { pattern: /^(true|false)$/, expected: "true or false" },
-  timestamp: {
-    pattern: /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}(:?\d{2})?)$/,
-    expected: "a time with its zone, like 2026-10-01T09:30:00Z",
-  },
-  uuid: { pattern: /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/i, expected: "a uuid" },
-  // No leading dash: git would take it for an option.
-  git_ref: { pattern: /^(?!-)[A-Za-z0-9._/@-]{1,200}$/, expected: "a commit, tag or branch" },
-}
-
 /** Values of the plan's parameters for one run, or why not. */
 export function resolveParameters(
   plan: Plan,
@@ -80,27 +67,9 @@ export function resolveParameters(
   const parameters: Record<string, string> = {}
   for (const [name, param] of Object.entries(plan.params)) {
     const value = given[name] ?? param.default
-    const { pattern, expected } = patterns[param.type]
-    const fits = value !== null && pattern.test(value)
-    const taken = fits && param.type === "timestamp" ? inUtc(value) : fits ? value : null
-    if (taken === null) return { refusal: { reason: "bad_parameter", name, given: value ?? "nothing", expected } }
-    parameters[name] = taken
+    const read = readValue(param.type, value)
+    if ("expected" in read) return { refusal: { reason: "bad_parameter", name, given: value ?? "nothing", ...read } }
+    parameters[name] = read.value
   }
   return { parameters }
-}
-
-/**
- * A column without a zone drops the offset of what it is compared with: in UTC there is none to lose. Null for a day or
- * a time that does not exist.
- */
-function inUtc(value: string): string | null {
-  const [, day = "", time = "", fraction = "", zone = ""] =
-    /^([\d-]+)[T ](\d{2}:\d{2}(?::\d{2})?)(\.\d+)?(.+)$/.exec(value) ?? []
-  const written = new Date(`${day}T${time.length === 5 ? `${time}:00` : time}Z`)
-  if (Number.isNaN(written.getTime()) || !written.toISOString().startsWith(day)) return null
-  const [, sign = "+", hours = "0", minutes = "0"] = /^([+-])(\d{2}):?(\d{2})?$/.exec(zone) ?? []
-  const offsetMs = (Number(hours) * 60 + Number(minutes)) * 60_000 * (sign === "-" ? -1 : 1)
-  // As it was written, where that is UTC already: what was approved under it stays what it is.
-  if (offsetMs === 0) return value
-  return `${new Date(written.getTime() - offsetMs).toISOString().slice(0, 19)}${fraction}Z`
 }

@@ -36,15 +36,24 @@ function loadParser(): Promise<void> {
   return loadModule()
 }
 
-/** The statements of a text, read by Postgres's own grammar. */
-export async function parseStatements(sql: string): Promise<{ statements: SqlNode[] } | StatementError> {
+/** The statements of a text, read by Postgres's own grammar. `rest`: what follows the semicolon of the last, a comment. */
+export async function parseStatements(sql: string): Promise<{ statements: SqlNode[]; rest: string } | StatementError> {
   if (sql.length > LONGEST) return { error: `the statement is longer than ${LONGEST} characters`, position: null }
   if (sql.includes("\0")) return { error: "the statement contains a zero byte", position: sql.indexOf("\0") }
   loading ??= loadParser()
   await loading
   try {
-    const statements = (parseSync(sql).stmts ?? []).flatMap((raw) => raw.stmt ?? [])
-    return { statements }
+    const all = parseSync(sql).stmts ?? []
+    const { stmt_location: start = 0, stmt_len: length = 0 } = all.at(-1) ?? {}
+    // Counted in bytes; a length only where a semicolon ends it.
+    const rest =
+      length === 0
+        ? ""
+        : Buffer.from(sql)
+            .subarray(start + length + 1)
+            .toString()
+            .trim()
+    return { statements: all.flatMap((raw) => raw.stmt ?? []), rest }
   } catch (error) {
     return describeError(error)
   }

@@ -28,6 +28,9 @@ export async function describeStatement(
   }
   const error = findHole(statement) ?? (use === "sql" ? findWriteError(statement) : findQueryError(statement))
   if (error !== null) return { error, position: null }
+  // The statement becomes a part of another one that keeps its rows.
+  if (use === "sql" && parsed.rest !== "")
+    return { error: "something follows its semicolon: leave it out, or put the comment in front", position: null }
   return describe(statement, sql)
 }
 
@@ -40,6 +43,9 @@ export async function describeCondition(
   const before = `delete from ${quoted.join(".")} where `
   const described = await describeStatement(`${before}${where}`, "sql")
   if (!("error" in described)) {
+    // It is evaluated in parentheses.
+    if ("error" in (await parseStatements(`${before}(${where}\n)`)))
+      return { error: "the condition is more than a condition: leave out the semicolon behind it", position: null }
     const tail = described.obstacles[0]
     if (tail) return { error: `the condition is more than a condition: ${tail}`, position: null }
     return { ...described, readsItself: await readsTable(`${before}${where}`, table) }
@@ -99,14 +105,23 @@ function findWriteError(statement: SqlNode): string | null {
   if (table && isSystemTable(table)) return `${table.relname} belongs to Postgres itself: a plan cannot write to it`
   const call = findSessionCall(statement)
   if (call) return `${call}() does something to the session or the server: leave the call out`
-  if ("InsertStmt" in statement) return null
-  const [verb, where] =
-    "UpdateStmt" in statement
-      ? (["UPDATE", statement.UpdateStmt.whereClause] as const)
-      : (["DELETE", statement.DeleteStmt.whereClause] as const)
-  if (!where) return `${verb} without WHERE touches every row: say which rows`
-  if ("CurrentOfExpr" in where) return "WHERE CURRENT OF needs a cursor, and a step has none: name the rows by a column"
-  return isTrivial(where) ? `the WHERE of this ${verb} holds for every row or for none: name rows by a column` : null
+  if (listWrites(statement).includes("MERGE")) return "a MERGE cannot be part of a step: write INSERT, UPDATE or DELETE"
+  return findBoundlessWrite(statement)
+}
+
+/** Each UPDATE and DELETE says which rows, those in a WITH too. */
+function findBoundlessWrite(statement: SqlNode): string | null {
+  for (const [verb, key] of [
+    ["UPDATE", "UpdateStmt"],
+    ["DELETE", "DeleteStmt"],
+  ] as const)
+    for (const { whereClause: where } of collect(statement, key) as { whereClause?: SqlNode }[]) {
+      if (!where) return `${verb} without WHERE touches every row: say which rows`
+      if ("CurrentOfExpr" in where)
+        return "WHERE CURRENT OF needs a cursor, and a step has none: name the rows by a column"
+      if (isTrivial(where)) return `the WHERE of this ${verb} holds for every row or for none: name rows by a column`
+    }
+  return null
 }
 
 function describe(statement: SqlNode, sql: string): DescribedStatement {

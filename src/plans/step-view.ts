@@ -1,24 +1,34 @@
 import { knownLater, type ComponentView, type StepView } from "../rollback/facts.ts"
 import type { FrozenRun } from "./frozen.ts"
-import type { PlanComponent, PlanStep } from "./plan.ts"
+import type { PlanComponent, PlanStep, PurgeStep } from "./plan.ts"
+import { commandLine, curlLine, workflowLine } from "./shell-line.ts"
+import { replaceParameters } from "./sql-tokens.ts"
 import { namesIn, type Values } from "./values.ts"
 
 /** Steps as people read them. `${NAME}` stays a name: no secret is resolved here. */
-export function componentViews(run: Pick<FrozenRun, "components" | "parameters" | "commits">): ComponentView[] {
+export function componentViews(
+  run: Pick<FrozenRun, "components" | "parameters" | "commits"> & { target: { http: string | null } },
+): ComponentView[] {
   return run.components.map((component) => ({
     id: component.id,
     title: component.title,
     risk: component.risk,
     rtoMs: component.rtoMs,
-    steps: component.steps.map((step) => stepView(step, { ...run.parameters, ...run.commits[step.id] })),
+    steps: component.steps.map((step) =>
+      stepView(step, { ...run.parameters, ...run.commits[step.id] }, run.target.http),
+    ),
   }))
 }
 
-export function planViews(components: PlanComponent[], parameters: Values): ComponentView[] {
-  return componentViews({ components, parameters: { ...parameters }, commits: {} })
+export function planViews(
+  { components, target }: { components: PlanComponent[]; target: { http: string | null } },
+  parameters: Values,
+): ComponentView[] {
+  return componentViews({ components, parameters: { ...parameters }, commits: {}, target })
 }
 
-export function stepView(step: PlanStep, values: Values): StepView {
+/** `http` is where the requests of its plan go. */
+export function stepView(step: PlanStep, values: Values, http: string | null): StepView {
   return {
     id: step.id,
     title: step.title,
@@ -27,7 +37,7 @@ export function stepView(step: PlanStep, values: Values): StepView {
     irreversible: step.irreversible,
     script: scriptOf(step),
     bindings: bindingsOf(step, values),
-    paste: pasteOf(step, values),
+    paste: pasteOf(step, values, http),
     count: countOf(step, values),
     asks: step.onFailure === "ask",
     informative:
@@ -77,16 +87,48 @@ function bindingsOf(step: PlanStep, values: Values): string[] {
   return [...new Set(namesIn(scriptOf(step)))].map((name) => `$${name} = ${show(name)}`)
 }
 
-function pasteOf(step: PlanStep, values: Values): string | null {
-  if (step.kind === "sql" || step.kind === "check") return pasteable(step.sql, step.params, values)
-  if (step.kind !== "purge") return null
-  const rows = pasteable(`from ${step.table} where ${step.where}`, step.params, values)
+/** What a person does in the step's place: statements for psql, a line for a shell. */
+function pasteOf(step: PlanStep, values: Values, http: string | null): string | null {
+  switch (step.kind) {
+    case "sql":
+    case "check":
+      return pasteable(step.sql, step.params, values)
+    case "purge":
+      return purgeByHand(step, values)
+    case "http":
+      return curlLine(step, http, values)
+    case "command":
+      return commandLine(step, values)
+    case "workflow":
+      return workflowLine(step, values)
+    default:
+      return null
+  }
+}
+
+/**
+ * The rows are kept and removed in one transaction in which nobody else writes, and nothing happens when they are more
+ * than the plan allows or when others would go along. What keeps those too is longer: `plan show --sql` has it.
+ */
+function purgeByHand(step: PurgeStep, values: Values): string {
+  const elsewhere = "stepback plan show ENVIRONMENT --sql prints what keeps them too"
+  if (step.cascade.length > 0)
+    return `-- rows of ${step.cascade.join(", ")} go along: ${elsewhere}; this only counts\n${countOf(step, values) ?? ""}`
   const kept = `stepback_by_hand_${step.id.replaceAll("-", "_")}`
-  const lost =
-    step.cascade.length === 0
-      ? ""
-      : `-- rows of ${step.cascade.join(", ")} go along and are not kept by this: plan show --sql prints what keeps them\n`
-  return `${lost}create table ${kept} as select * ${rows}\ndelete ${rows}`
+  const table = sqlLiteral(step.table)
+  const raise = (text: string) => `raise exception ${sqlLiteral(`${text}: nothing is changed`)};`
+  return [
+    "begin;",
+    `lock table ${step.table} in share row exclusive mode;`,
+    pasteable(`create table ${kept} as select * from ${step.table} where ${step.where}`, step.params, values),
+    [
+      `do $$ begin if (select count(*) from ${kept}) > ${step.atMost} then ${raise(`more than ${step.atMost} rows match`)} end if;`,
+      `if exists (select from pg_constraint where contype = 'f' and confrelid = ${table}::regclass and confdeltype in ('c', 'n', 'd'))`,
+      `then ${raise(`rows of other tables would go along, and ${elsewhere}`)} end if; end $$;`,
+    ].join(" "),
+    pasteable(`delete from ${step.table} where ${step.where}`, step.params, values),
+    "commit;",
+  ].join("\n")
 }
 
 /** What tells how many rows a step would meet now, for looking before anything is decided. */
@@ -106,15 +148,11 @@ export function sqlLiteral(value: string): string {
 
 /** The statement with its parameters as literals: for pasting, never for running from here. */
 export function pasteable(sql: string, params: readonly string[], values: Values): string {
-  const token = /[eE]'(?:\\.|''|[^'\\])*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(\d+)/g
-  const text = sql
-    .trim()
-    .replace(/;\s*$/, "")
-    .replace(token, (whole, number: string | undefined) => {
-      if (number === undefined) return whole
-      const name = params[Number(number) - 1] ?? ""
-      const value = values[name]
-      return value === undefined ? `:'${name}'` : sqlLiteral(value)
-    })
-  return `${text};`
+  const text = replaceParameters(sql.trim().replace(/;\s*$/, ""), (number) => {
+    const name = params[number - 1] ?? ""
+    const value = values[name]
+    return value === undefined ? `:'${name}'` : sqlLiteral(value)
+  })
+  // A line comment at its end would swallow the semicolon.
+  return text.slice(text.lastIndexOf("\n") + 1).includes("--") ? `${text}\n;` : `${text};`
 }

@@ -1,6 +1,8 @@
 import type { StepResult, StepRun } from "../rollback/facts.ts"
 import type { FrozenRun } from "./frozen.ts"
+import { namesOf } from "./names.ts"
 import type { PlanComponent, PlanStep } from "./plan.ts"
+import { missing } from "./values.ts"
 
 /** What taking a run back is made of: its steps backwards, each with the values that it needs. */
 export type UndoDraft = {
@@ -29,11 +31,16 @@ export function draftUndo(run: FrozenRun, done: readonly StepRun[]): UndoDraft {
         without.push(`${step.title}: ${step.irreversible ?? "nothing to go back to is known"}`)
         return []
       }
-      values[back.id] = {
-        ...run.commits[step.id],
-        ...captures,
-        ...(deployed === null ? {} : { deployed }),
+      // What an undo was given to go back to is not what ran before it.
+      const { deployed: _given, ...commits } = run.commits[step.id] ?? {}
+      const known = { ...commits, ...captures, ...(deployed === null ? {} : { deployed }) }
+      const unknown = missing(namesOf(back), { ...run.parameters, ...known })
+      // Nothing in the undo gives it later: it would fail in the middle.
+      if (unknown.length > 0) {
+        without.push(`${step.title}: nothing to go back to is known ($${unknown.join(", $")} has no value)`)
+        return []
       }
+      values[back.id] = known
       return [back]
     })
     return steps.length === 0 ? [] : [{ ...component, optional: false, parallel: false, needs: [], steps }]

@@ -80,7 +80,7 @@ function issues(view: RollbackView): string[] {
     if (run.skippedBy !== null) found.push(`${title}: skipped (${run.skipReason ?? "no reason given"})`)
     else if (result?.failure) found.push(`${title}: ${namedCode(result.failure.code)}${result.failure.message}`)
     else if (result?.outcome === "unknown") found.push(`${title}: its outcome is not known`)
-    else if (result && result.attempts > run.attempt) found.push(`${title} needed ${result.attempts} attempts`)
+    else if (result && result.attempts > 1) found.push(`${title} needed ${result.attempts} attempts`)
     for (const issue of result?.issues ?? []) found.push(`${title}: ${issue}`)
   }
   if (view.stopRequestedBy !== null && view.state === "stopped") found.push("the rollback was stopped before its end")

@@ -31,20 +31,6 @@ export function auditHash(entry: Pick<AuditEntry, "previous" | "entry" | "at" | 
     .digest("hex")
 }
 
-/** The whole record at once, as an export has it, against the heads that were posted. */
-export function verifyAudit(entries: readonly AuditEntry[], posted: readonly PostedHead[]): AuditVerdict {
-  const chains = Map.groupBy(entries, (entry) => entry.rollbackId)
-  const walk = createAuditWalk(posted)
-  const inOrder = [...chains.values()].sort(
-    ([a], [b]) => (a?.number ?? Number.MAX_SAFE_INTEGER) - (b?.number ?? Number.MAX_SAFE_INTEGER),
-  )
-  for (const chain of inOrder) {
-    const broken = walk.chain(chain[0]?.number ?? null, chain[0]?.rollbackId ?? "", chain, null)
-    if (broken !== null) return walk.broken(broken)
-  }
-  return walk.end()
-}
-
 /** Walks chain after chain, in the order of their numbers; rehearsals, which have none, last. */
 export function createAuditWalk(posted: readonly PostedHead[]) {
   const heads = Map.groupBy(posted, (head) => head.number)

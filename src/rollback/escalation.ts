@@ -74,9 +74,19 @@ function triggerOf(step: StepView, { failure }: StepResult): EscalationTrigger {
 
 const countsDiffer = "row_count"
 const notCounted = "not_rehearsed"
+/** What the bot would not do to these rows, nobody should be handed to paste. */
+const aboutRows = new Set([
+  countsDiffer,
+  notCounted,
+  "refused",
+  "children",
+  "cannot_keep",
+  "schema_changed",
+  "too_many",
+])
 
 function isAboutRows({ failure }: StepResult): boolean {
-  return failure?.code === countsDiffer || failure?.code === notCounted
+  return failure != null && aboutRows.has(failure.code)
 }
 
 const said: Record<string, string> = {
@@ -113,19 +123,23 @@ function evidenceOf(view: RollbackView, step: StepView, result: StepResult): str
   return lines
 }
 
+/** Steps that are settled: done, or left out by a person. */
+export function doneSteps(view: RollbackView): StepView[] {
+  const runs = latestRuns(view)
+  return view.components
+    .flatMap((component) => component.steps)
+    .filter(({ id }) => ["succeeded", "skipped"].includes(runs.get(id)?.result?.outcome ?? ""))
+}
+
 /** Where a rollback as a whole stands, and what of it is still to be done: for calls that are about no single step. */
 export function wholeStanding(view: RollbackView): { evidence: string[]; byHand: string | null } {
-  const runs = latestRuns(view)
   const steps = view.components.flatMap((component) => component.steps)
-  const settled = (step: StepView) => ["succeeded", "skipped"].includes(runs.get(step.id)?.result?.outcome ?? "")
-  const done = steps.filter(settled)
+  const done = doneSteps(view)
   const asked = `asked for at ${view.createdAt.slice(0, 16).replace("T", " ")} UTC`
-  const how =
-    view.approvedAt === null
-      ? `${view.approvals.length} of ${view.approvalsNeeded} approvals`
-      : `${done.length} of ${steps.length} steps done`
+  const approved = `${view.approvals.length} of ${view.approvalsNeeded} approvals`
+  const how = view.approvedAt !== null || done.length > 0 ? `${done.length} of ${steps.length} steps done` : approved
   const last = done.at(-1)
-  const left = steps.filter((step) => !settled(step) && step.paste != null && step.effect !== "none")
+  const left = steps.filter((step) => !done.includes(step) && step.paste != null && step.effect !== "none")
   return {
     evidence: [
       view.reason.trim() === "" ? asked : `${asked}: "${view.reason.trim()}"`,
@@ -134,8 +148,13 @@ export function wholeStanding(view: RollbackView): { evidence: string[]; byHand:
     byHand:
       left.length === 0
         ? null
-        : left.map((step) => `-- ${step.title.replaceAll(/\s+/g, " ")}\n${step.paste}`).join("\n\n"),
+        : left.map((step) => `${mark(step)} ${step.title.replaceAll(/\s+/g, " ")}\n${step.paste}`).join("\n\n"),
   }
+}
+
+/** What begins a comment where it is pasted: SQL, or a shell. */
+function mark({ kind }: StepView): string {
+  return ["http", "command", "workflow"].includes(kind) ? "#" : "--"
 }
 
 /** The statement as it stands, with its parameters named: for a person, not for a program. */

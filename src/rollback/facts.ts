@@ -1,7 +1,6 @@
 /** What is known about a rollback, as plain data: the language between the parts. Times are ISO 8601, UTC. */
 import type { RehearsedRestore } from "./baseline-facts.ts"
 import type { RollbackState } from "./states.ts"
-
 import type { Forecast } from "./forecast.ts"
 export type { Confirmation, FailureAnswer } from "./confirmation.ts"
 
@@ -39,6 +38,8 @@ export type RehearsedStep = {
   /** Triggers on the table that the step touches, and other things to know. */
   warnings: string[]
   ms: number
+  /** A run would refuse it as things stand: `note` says why. */
+  refused?: true
   /** Why this makes the run riskier than its component says. */
   raises?: string[]
   /** The schema of the tables that it touches, in short. */
@@ -153,8 +154,11 @@ export type RollbackView = {
   title: string
   state: RollbackState
   requesterId: string
+  /** Whose Skip is to be approved: they cannot approve it either. */
+  askedToo?: string[]
   channelId: string
   reason: string
+  selection?: { only: string[] | null; with: string[]; parameters: Record<string, string> }
   planNotes: string | null
   createdAt: string
   rehearsedAt: string | null
@@ -290,7 +294,6 @@ export type Message =
   /** The analysis still waits for people. */
   | { kind: "reminder" }
   | { kind: "escalation"; escalationId: string }
-  /** Asks people to do something by hand. */
   | { kind: "manual"; confirmationId: string }
   | { kind: "analysis" }
   /** The newest head of an ended rollback's audit chain; as it was then, never edited. */

@@ -34,6 +34,12 @@ export type Refusal =
   | { reason: "unknown_component"; given: string; nearest: string | null; known: string[] }
   | { reason: "component_needs"; component: string; needs: string }
   | { reason: "nothing_selected" }
+  | { reason: "nothing_to_undo"; number: number | null }
+  | { reason: "done_by_hand"; number: number | null; environment: string }
+  | { reason: "no_failed_step"; number: number | null }
+  | { reason: "missing_reason" }
+  /** A later rollback has been at work since. */
+  | { reason: "overtaken"; number: number | null; environment: string; by: number | null }
   | { reason: "unknown_parameter"; given: string; nearest: string | null; known: string[] }
   | { reason: "bad_parameter"; name: string; given: string; expected: string }
   | { reason: "bad_option"; given: string; nearest: string | null; usage: string }
@@ -42,13 +48,20 @@ export type Refusal =
   | { reason: "not_a_channel" }
   | { reason: "shared_channel" }
   | { reason: "could_not_check_channel" }
-  | { reason: "environment_busy"; environment: string; number: number; state: RollbackState; permalink: string | null }
+  /** `asked`: the environment that was asked for, when it is another one on the same database. */
+  | {
+      reason: "environment_busy"
+      environment: string
+      asked: string | null
+      number: number
+      state: RollbackState
+      permalink: string | null
+    }
   | { reason: "unknown_rollback"; given: string; newest: number | null }
-  | { reason: "not_in_state"; number: number | null; state: RollbackState; can: string }
+  | { reason: "not_in_state"; number: number | null; state: RollbackState; can: "status" | "stop" | "cancel" }
   | { reason: "left"; number: number | null; by: string; at: string }
   | { reason: "filled_meanwhile"; number: number | null; by: string | null; wrote: string[] }
   | { reason: "unknown_command"; given: string; nearest: string | null }
-  | { reason: "not_yet"; what: string }
   | { reason: "missing_text"; usage: string }
   | { reason: "too_many_requests"; waitSeconds: number }
   | { reason: "state_unreachable" }

@@ -30,6 +30,9 @@ export const transitions = {
   expired: [],
 } as const satisfies Record<RollbackState, readonly RollbackState[]>
 
+/** Why a request expired that never came to its approvers. */
+export const neverLookedAt = "no worker looked at it in time"
+
 /** States in which a rollback holds its environment. */
 export const liveStates = ["preparing", "awaiting_approval", "approved", "running"] as const satisfies RollbackState[]
 

@@ -65,6 +65,7 @@ async function ask(step: CheckStep, context: StepContext, patient: boolean): Pro
         outcome: "failed",
         failure: seen,
         ms: elapsed(started),
+        attempts: attempt,
       })
     }
   }
@@ -80,27 +81,53 @@ const exact: CustomTypesConfig = {
     textual.has(oid) ? String : defaultParser(oid, format)) as CustomTypesConfig["getTypeParser"],
 }
 
-/** Rows that are read at the most; a check that returns more is still counted. */
+type Row = Record<string, unknown>
+/** The first rows, and how many there are in all. */
+type Found = { rows: Row[]; count: number }
+
+/** Rows that are read at the most; the others are counted where they are. */
 const rowsRead = 1_000
+const declaring = "declare stepback_check no scroll cursor for "
+
+async function find(client: PoolClient, step: CheckStep, context: StepContext): Promise<Found> {
+  const values = step.params.map((name) => context.values[name] ?? "")
+  const [, declared, fetched] = await Promise.allSettled([
+    // A cursor is planned for its first rows, and here the others are counted too.
+    client.query("set local cursor_tuple_fraction = 1"),
+    statement(client, `${declaring}${step.sql}`, values),
+    statement(client, `fetch ${rowsRead} from stepback_check`, [], exact),
+  ])
+  if (declared.status === "rejected") throw inStatement(declared.reason)
+  if (fetched.status === "rejected") throw fetched.reason
+  const rows = fetched.value.rows as Row[]
+  if (rows.length < rowsRead) return { rows, count: rows.length }
+  const passed = await client.query("move forward all in stepback_check")
+  return { rows, count: rows.length + (passed.rowCount ?? 0) }
+}
+
+/** The error with its place in the plan's own statement. */
+function inStatement(error: unknown): unknown {
+  const facts = error as { position?: string }
+  if (facts.position !== undefined) facts.position = String(Number(facts.position) - declaring.length)
+  return error
+}
 
 async function read(client: PoolClient, step: CheckStep, context: StepContext): Promise<StepResult> {
-  const values = step.params.map((name) => context.values[name] ?? "")
-  const result = await statement(client, step.sql, values, exact)
-  const rows = result.rows as Record<string, unknown>[]
-  const first = rows[0]
-  const wrong = complaints(step, rows, context)
+  const found = await find(client, step, context)
+  const first = found.rows[0]
+  const wrong = complaints(step, found, context)
   const captures: Record<string, string> = {}
   for (const [name, column] of Object.entries(step.capture)) {
     if (first && column in first) captures[name] = textOf(first[column])
     else wrong.push(`there is no ${column} to capture`)
   }
-  const count = rows.length === 1 ? "1 row" : `${rows.length} rows`
+  const count = found.count === 1 ? "1 row" : `${found.count} rows`
   const seen = first === undefined ? "" : `: ${describeRow(first, context)}`
   return stepResult({
     outcome: wrong.length === 0 ? "succeeded" : "failed",
-    rows: rows.length,
+    rows: found.count,
     captures,
-    evidence: [context.secrets.redact(`${count}${seen}${rows.length > 1 ? " …" : ""}`)],
+    evidence: [context.secrets.redact(`${count}${seen}${found.count > 1 ? " …" : ""}`)],
     failure:
       wrong.length === 0
         ? null
@@ -127,13 +154,13 @@ function unrehearsed(step: CheckStep, context: StepContext | RunContext): boolea
   )
 }
 
-function complaints(step: CheckStep, rows: Record<string, unknown>[], context: StepContext): string[] {
+function complaints(step: CheckStep, { rows, count }: Found, context: StepContext): string[] {
   const wrong: string[] = []
   const { expect } = step
   const allowed = rowsAllowed(step, context)
   if (unrehearsed(step, context)) wrong.push("how many rows to expect was not known when this was approved")
-  else if (allowed !== null && (rows.length < allowed.min || rows.length > allowed.max))
-    wrong.push(`${rows.length} rows, ${describeRange(allowed)} expected`)
+  else if (allowed !== null && (count < allowed.min || count > allowed.max))
+    wrong.push(`${count} rows, ${describeRange(allowed)} expected`)
   for (const [column, expected] of Object.entries(expect.values)) {
     const first = rows[0]
     if (!first) wrong.push(`no row, so ${column} is nothing`)
@@ -145,13 +172,13 @@ function complaints(step: CheckStep, rows: Record<string, unknown>[], context: S
   }
   if (expect.matches !== null) {
     const pattern = new RegExp(expect.matches)
-    const found = rows.slice(0, rowsRead).some((row) => pattern.test(Object.values(row).map(textOf).join(" ")))
+    const found = rows.some((row) => pattern.test(Object.values(row).map(textOf).join(" ")))
     if (!found) wrong.push(`no row matches /${expect.matches}/`)
   }
   return wrong
 }
 
-function describeRow(row: Record<string, unknown>, context: StepContext): string {
+function describeRow(row: Row, context: StepContext): string {
   return Object.entries(row)
     .map(
       ([column, value]) =>

@@ -12,7 +12,8 @@ import { elapsed, failure, rehearsed, stepResult, type RunContext, type StepCont
 export const commandStep: StepType<CommandStep> = {
   async rehearse(step, context) {
     if (step.effect === "none") {
-      const result = await runOnce(step, { ...step, timeoutMs: Math.min(step.timeoutMs, probeTimeoutMs) }, context)
+      const timeoutMs = context.patient === true ? step.timeoutMs : Math.min(step.timeoutMs, probeTimeoutMs)
+      const result = await runOnce(step, { ...step, timeoutMs }, context)
       return rehearsed(step.id, {
         holds: result.outcome === "succeeded",
         note: result.failure?.message ?? result.evidence[0] ?? null,

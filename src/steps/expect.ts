@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util"
 import type { Expected } from "../plans/plan.ts"
 import type { Values } from "../plans/values.ts"
 import { shorten } from "./shown.ts"
@@ -26,8 +27,9 @@ export function mismatch(
   return `${name} is ${shown}, expected ${shorten(redact(textOf(wanted)))}`
 }
 
+/** Whatever the order of their keys: jsonb keeps none. */
 function sameJson(a: unknown, b: unknown): boolean {
-  return JSON.stringify(a) === JSON.stringify(b)
+  return isDeepStrictEqual(a, b)
 }
 
 /** Numbers and moments arrive as Postgres's own text, with all their digits: both are compared as what they mean. */
@@ -62,13 +64,13 @@ function microseconds(text: string): bigint | null {
   return Number.isNaN(ms) ? null : BigInt(ms) * 1000n + BigInt(fraction.padEnd(6, "0"))
 }
 
-/** RFC 6901. Undefined when there is nothing. */
+/** RFC 6901: "" is the whole document, "/" its key "". Undefined when there is nothing. */
 export function pointer(document: unknown, path: string): unknown {
-  if (path === "" || path === "/") return document
+  if (path === "") return document
   let at: unknown = document
   for (const raw of path.slice(1).split("/")) {
     const key = raw.replaceAll("~1", "/").replaceAll("~0", "~")
-    if (at === null || typeof at !== "object") return undefined
+    if (at === null || typeof at !== "object" || !Object.hasOwn(at, key)) return undefined
     at = (at as Record<string, unknown>)[key]
   }
   return at

@@ -13,7 +13,8 @@ export const httpStep: StepType<HttpStep> = {
   async rehearse(step, context) {
     if (step.effect !== "none")
       return rehearsed(step.id, { outcome: "not_tried", note: `${step.method} ${step.path} has an effect` })
-    const probe = { ...step, attempts: 1, timeoutMs: Math.min(step.timeoutMs, probeTimeoutMs) }
+    const hasty = { ...step, attempts: 1, timeoutMs: Math.min(step.timeoutMs, probeTimeoutMs) }
+    const probe = context.patient === true ? step : hasty
     const result = await attemptAll(probe, context, null)
     return rehearsed(step.id, {
       holds: result.outcome === "succeeded",
@@ -118,7 +119,9 @@ function prepare(step: HttpStep, context: StepContext, key: string | null): Prep
   )
   if (key !== null) headers.set("idempotency-key", key)
   const body =
-    step.json === undefined || step.json === null ? step.body : JSON.stringify(fillDeep(step.json, context.values))
+    step.json === undefined || step.json === null
+      ? step.body && fill(step.body, context.values)
+      : JSON.stringify(fillDeep(step.json, context.values))
   if (body !== null && !headers.has("content-type")) headers.set("content-type", "application/json")
   return { url, headers, body }
 }
@@ -158,7 +161,13 @@ function judge(step: HttpStep, context: StepContext, answer: Answer): StepResult
     wrong.push(`took ${answer.ms} ms, expected under ${expect.underMs} ms`)
   const document = parse(answer.body)
   for (const [path, expected] of Object.entries(expect.json)) {
-    const complaint = mismatch(path, pointer(document, path), expected, context.values, context.secrets.redact)
+    const complaint = mismatch(
+      path || "the answer",
+      pointer(document, path),
+      expected,
+      context.values,
+      context.secrets.redact,
+    )
     if (complaint && statusHolds) wrong.push(complaint)
   }
   if (expect.matches !== null && !new RegExp(expect.matches).test(answer.body))

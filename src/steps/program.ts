@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process"
 import { readFileSync } from "node:fs"
+import { StringDecoder } from "node:string_decoder"
 import { errorMessage } from "../errors.ts"
 
 export type Ended =
@@ -97,9 +98,11 @@ function keep() {
   let head = ""
   let tail = ""
   let dropped = 0
+  // A character may begin in one chunk and end in the next.
+  const decoder = new StringDecoder("utf8")
   return {
     take: (chunk: Buffer) => {
-      const text = chunk.toString("utf8")
+      const text = decoder.write(chunk)
       if (head.length < keptBytes) head += text
       else {
         tail += text

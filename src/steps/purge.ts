@@ -34,7 +34,7 @@ export const purgeStep: StepType<PurgeStep> = {
   async run(step, context) {
     const started = performance.now()
     try {
-      return { ...(await runPurge(step, context)), ms: elapsed(started), attempts: context.attempt }
+      return { ...(await runPurge(step, context)), ms: elapsed(started) }
     } catch (error) {
       if (error instanceof LostLeaseError) throw error
       const seen = sqlFailure(error, step.where, context)
@@ -77,6 +77,6 @@ async function look(client: PoolClient, step: PurgeStep, context: StepContext): 
       ...(await zonelessColumns(`delete from x where ${step.where}`, family.root.table)),
     ],
     note: problem ?? null,
-    ...(problem ? { outcome: "unknown" as const } : {}),
+    ...(problem ? { outcome: "unknown" as const, refused: true as const } : {}),
   }
 }

@@ -38,7 +38,7 @@ export const restoreStep: StepType<RestoreStep> = {
         return done.result
       }
       const kept: TableFacts[] = []
-      const result = { ...(await act(client, step, context, kept)), attempts: context.attempt, ms: elapsed(started) }
+      const result = { ...(await act(client, step, context, kept)), ms: elapsed(started) }
       if (result.outcome === "succeeded") await closeStep(client, context.key, step.id, result, { kept })
       else await client.query("rollback")
       return result

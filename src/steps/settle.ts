@@ -34,13 +34,13 @@ export async function settleStep(
       }
       const result = await withClient(pool, (client) => work(client, started), deadlineOf(step.timeoutMs))
       if (result.failure?.code === "40001" && attempt <= 5) continue
-      return result
+      return { ...result, attempts: attempt }
     } catch (error) {
       if (error instanceof LostLeaseError) throw error
       // What the statement itself took is not held against the ledger's answer.
       troubled ??= performance.now()
       if (!isPassing(error) || elapsed(troubled) > patienceMs || context.signal.aborted)
-        return failed(error, { sql: step.sql, doubtful }, context, started)
+        return { ...(await failed(error, { sql: step.sql, doubtful }, context, started)), attempts: attempt }
       doubtful = true
       await pause(Math.min(100 * 2 ** attempt, 2_000))
     }
@@ -60,5 +60,5 @@ async function failed(
   // Nobody knows whether it committed: that is for a person to find out.
   const outcome = doubtful || isPassing(error) ? "unknown" : "failed"
   if (["55P03", "08007"].includes(errorCode(error))) seen.detail = await lockHolders(context)
-  return stepResult({ outcome, failure: seen, ms: elapsed(started), attempts: context.attempt })
+  return stepResult({ outcome, failure: seen, ms: elapsed(started) })
 }

@@ -1,5 +1,6 @@
 import { escapeIdentifier } from "pg"
 import type { StatementFacts } from "../plans/plan.ts"
+import { replaceParameters } from "../plans/sql-tokens.ts"
 import type { TableFacts } from "./catalog.ts"
 import { hidden } from "./shown.ts"
 
@@ -138,18 +139,13 @@ export function childrenOf(facts: StatementFacts, child: TableFacts["children"][
   return `${head}select count(*)::int as rows from ${child.relation} c where (${columns}) in (select ${parents} ${facts.matching})`
 }
 
-/** Strings, quoted names and parameters, so that a `$1` inside a string is left alone. */
-const token = /[eE]'(?:\\.|''|[^'\\])*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(\d+)/g
-
 /**
  * Numbers the parameters that a text really uses from 1 on: Postgres refuses one that it never meets, and a part of a
  * statement may not meet them all.
  */
 export function bindUsed(text: string, values: readonly unknown[]): { text: string; values: unknown[] } {
   const used: number[] = []
-  const renumbered = text.replace(token, (whole, number: string | undefined) => {
-    if (number === undefined) return whole
-    const n = Number(number)
+  const renumbered = replaceParameters(text, (n) => {
     if (!used.includes(n)) used.push(n)
     return `$${used.indexOf(n) + 1}`
   })

@@ -49,7 +49,6 @@ export const sqlStep: StepType<SqlStep> = {
       }
       const result = {
         ...(await act(client, step, context, looked.value)),
-        attempts: context.attempt,
         ms: elapsed(started),
       }
       const kept = looked.value ? [looked.value] : []
@@ -113,7 +112,7 @@ async function lookAt(
     children,
     warnings,
     note: children.length > 0 ? "its deletion would take rows of other tables along: use purge" : null,
-    ...(children.length > 0 ? { outcome: "unknown" as const } : {}),
+    ...(children.length > 0 ? { outcome: "unknown" as const, refused: true as const } : {}),
   }
 }
 

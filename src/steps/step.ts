@@ -22,6 +22,8 @@ export type StepContext = {
   /** Aborted by Stop, by a lost lease and by the end of the process. */
   signal: AbortSignal
   log: Logger
+  /** A watch has the time that the run has; a rehearsal does not keep people waiting. */
+  patient?: true
   /** Null where the state database is not looked at. */
   baseline?: BaselineContext | null
 }
@@ -120,6 +122,7 @@ export function stepResult(facts: Partial<StepResult>): StepResult {
     issues: [],
     captures: {},
     failure: null,
+    // Tries within one run of the step; which run it is stands beside the result.
     attempts: 1,
     ms: 0,
     output: null,

@@ -39,7 +39,7 @@ export const undoStep: StepType<UndoStep> = {
         if (!["22P02", "42P01", "3F000"].includes(errorCode(error))) throw error
         throw new StepbackError(schemaChanged, describe(errorCode(error), ""), { cause: error })
       })
-      const result = { ...acted, attempts: context.attempt, ms: elapsed(started) }
+      const result = { ...acted, ms: elapsed(started) }
       if (result.outcome === "succeeded") await closeStep(client, context.key, step.id, result, { kept })
       else await client.query("rollback")
       return result

@@ -8,14 +8,16 @@ export function archiveStore(pool: Pool) {
   return {
     /**
      * Ended runs whose time of keeping is over, in any order: those whose target stays away must not stand before the
-     * others for ever. The plan's own time is in the frozen run, in ms.
+     * others for ever. The plan's own time is in the frozen run, in ms. What a live undo was approved to bring back stays.
      */
     async listOverdue(limit: number): Promise<string[]> {
       const { rows } = await pool.query<{ id: string }>(
-        `select id from stepback.rollbacks
+        `select id from stepback.rollbacks r
          where archive_removed_at is null and started_at is not null
            and state not in ('preparing', 'awaiting_approval', 'approved', 'running') and frozen is not null and ended_at < now() - interval '1 minute'
            and ended_at + (frozen::jsonb ->> 'keepMs')::float8 * interval '1 millisecond' < now()
+           and not exists (select from stepback.rollbacks u where u.undo_of = r.id
+             and u.state in ('preparing', 'awaiting_approval', 'approved', 'running'))
          order by random() limit $1`,
         [limit],
       )
@@ -25,14 +27,18 @@ export function archiveStore(pool: Pool) {
     /** Written after the target's rows are gone: done twice is harmless, forgotten is not possible. */
     async markRemoved(id: string, text: string): Promise<void> {
       await inOneGo(pool, [
-        { text: "update stepback.rollbacks set archive_removed_at = now() where id = $1", values: [id] },
+        {
+          text: "update stepback.rollbacks set archive_removed_at = now() where id = $1 and ended_at is not null",
+          values: [id],
+        },
         {
           text: "select stepback.append_audit($1, 'archive_removed', 'stepback', $2)",
           values: [id, storable({ text })],
         },
         {
-          text: "select stepback.enqueue($1, $2, $3)",
-          values: [id, `${id}/archive`, storable({ kind: "text", text } satisfies Message)],
+          // Once per generation: after Retry it keeps anew.
+          text: "select stepback.enqueue(id, id || '/archive/' || generation, $2) from stepback.rollbacks where id = $1",
+          values: [id, storable({ kind: "text", text } satisfies Message)],
         },
       ])
     },

@@ -134,3 +134,10 @@ export function confirmationStore(pool: Pool) {
       }),
   }
 }
+
+/** Other messages of a rollback are numbered under these names: the reply of a step that is called so is told apart. */
+const takenNames = new Set(["archive", "audit", "nudge", "watch"])
+
+export function stepKey(rollbackId: string, stepId: string, attempt: number): string {
+  return `${rollbackId}/${takenNames.has(stepId) ? `step:${stepId}` : stepId}/${attempt}`
+}

@@ -9,11 +9,16 @@ const texts = [
   { table: "analyses", column: "facts", json: true },
   { table: "analyses", column: "root_cause", json: false },
   { table: "analyses", column: "prevention", json: false },
+  // Those of before migration 009 stand in both.
   { table: "analyses", column: "follow_ups", json: false },
+  { table: "analyses", column: "follow_up_list", json: true },
   { table: "escalations", column: "facts", json: true },
   { table: "outbox", column: "body", json: true },
   { table: "notes", column: "text", json: false },
   { table: "confirmations", column: "instruction", json: false },
+  { table: "confirmations", column: "reason", json: false },
+  { table: "watches", column: "seen", json: true },
+  { table: "baseline_requests", column: "answer", json: true },
 ] as const
 
 type Place = (typeof texts)[number]
@@ -108,9 +113,11 @@ function inJson(word: string): string {
 }
 
 async function findShown(client: PoolClient, { table, column, json }: Place, environment: string, word: string) {
+  // A wish for a baseline belongs to no rollback.
+  const owner = table === "baseline_requests" ? "" : "join stepback.rollbacks r on r.id = t.rollback_id"
   const { rows } = await client.query<Shown>(
-    `select t.ctid::text as place, t.${column} as value from stepback.${table} t join stepback.rollbacks r on r.id = t.rollback_id
-     where r.environment = $1 and position($2 in t.${column}::text) > 0 for update of t`,
+    `select t.ctid::text as place, t.${column} as value from stepback.${table} t ${owner}
+     where environment = $1 and position($2 in t.${column}::text) > 0 for update of t`,
     [environment, json ? inJson(word) : word],
   )
   return rows

@@ -1,7 +1,7 @@
 import type { Pool } from "pg"
 import type { Escalation, Message } from "../rollback/facts.ts"
 import type { Hook } from "../rollback/hook.ts"
-import { inTransaction } from "./database.ts"
+import { inTransaction, type Query } from "./database.ts"
 import { isUuid, storable } from "./rows.ts"
 
 export type EscalationFacts = Pick<
@@ -17,6 +17,26 @@ export type EscalationRow = {
   acknowledged_by: string | null
   acknowledged_at: Date | null
   resolved_at: Date | null
+}
+
+/**
+ * What people were called for is over with the rollback: the calls end in the transaction of the end, or a crash would
+ * leave them being told. That nobody went on with it is over however it ends; a success is the end of what earlier
+ * rollbacks of the environment called for, too.
+ */
+export function endCalls(rollbackId: string, succeeded: boolean): Query {
+  return {
+    text: `with over as (
+        update stepback.escalations e set resolved_at = now(), next_telling_at = null
+        where e.resolved_at is null and (e.rollback_id = $1 and ($2::boolean or starts_with(e.key, $3))
+          or $2::boolean and e.rollback_id in (
+            select o.id from stepback.rollbacks o join stepback.rollbacks r on r.id = $1
+            where o.environment = r.environment and o.number < r.number
+              and o.state not in ('preparing', 'awaiting_approval', 'approved', 'running')))
+        returning e.rollback_id, e.key)
+      select stepback.edit_messages(rollback_id, key || '/') from over`,
+    values: [rollbackId, succeeded, `${rollbackId}/lost/`],
+  }
 }
 
 export const escalationColumns =
@@ -78,7 +98,7 @@ export function recordStore(pool: Pool) {
       return rows.map(parseEscalation)
     },
 
-    /** Whether this person was the first; their message is drawn again in any case. */
+    /** Whether this person was the first: then its messages are drawn again. */
     acknowledge: (id: string, userId: string) =>
       inTransaction(pool, async (client) => {
         const { rows } = await client.query<{ rollback_id: string; key: string }>(

@@ -13,8 +13,8 @@ export async function prepareAgain(
 ): Promise<Moved> {
   const { rows } = await client.query(
     `update stepback.rollbacks set state = 'preparing', token = null, moved = $3, lease_until = null, due_at = now(),
-       approved_at = null, worker = null, generation = generation + 1, ended_at = null, ended_by = null, end_reason = null,
-       stop_requested_at = null, stop_requested_by = null
+       approved_at = null, resumed_at = null, worker = null, generation = generation + 1, ended_at = null, ended_by = null, end_reason = null,
+       stop_requested_at = null, stop_requested_by = null, archive_removed_at = null
      where id = $1 and state = any($2) and ($4::integer is null or epoch = $4) returning ${rollbackColumns}`,
     [id, from, storable(moved), epoch],
   )
@@ -34,7 +34,15 @@ export async function prepareWithout(
   from: RollbackState[],
   { skips, epoch }: { skips: StoredRollback["skips"]; epoch: number | null },
 ): Promise<Moved> {
-  const moved = Object.entries(skips).map(([step, { reason }]) => `step ${step} will be skipped: ${reason}`)
+  const { rows } = await client.query<{ id: string; title: string }>(
+    `select s ->> 'id' as id, s ->> 'title' as title from stepback.rollbacks r,
+       jsonb_array_elements(r.frozen::jsonb -> 'components') c, jsonb_array_elements(c -> 'steps') s where r.id = $1`,
+    [id],
+  )
+  const titles = new Map(rows.map((step) => [step.id, step.title]))
+  const moved = Object.entries(skips).map(
+    ([step, { reason }]) => `step "${titles.get(step) ?? step}" will be skipped: ${reason}`,
+  )
   const again = await prepareAgain(client, id, from, moved, epoch)
   if (again.kind === "moved")
     await client.query("update stepback.rollbacks set skips = $2 where id = $1", [id, storable(skips)])
@@ -67,7 +75,7 @@ export async function reopen(
   const { rows } = await client.query(
     `update stepback.rollbacks set state = 'running', generation = generation + 1, lease_until = null, worker = null, due_at = now(),
        resumed_at = now(), ended_at = null, ended_by = null, end_reason = null, stop_requested_at = null,
-       stop_requested_by = null
+       stop_requested_by = null, archive_removed_at = null
      where id = $1 and state in ('failed', 'stopped') and approved_at is not null returning ${rollbackColumns}`,
     [id],
   )

@@ -37,6 +37,24 @@ export function rollbackStore(pool: Pool) {
         `environment = $1 and kind <> 'rehearsal' and state in ('preparing', 'awaiting_approval', 'approved', 'running')`,
         [environment],
       ),
+    /** Which other rollback has this one's environment or database. */
+    findHolder: (id: string) =>
+      one(
+        pool,
+        `id <> $1 and kind <> 'rehearsal' and state in ('preparing', 'awaiting_approval', 'approved', 'running')
+          and exists (select from stepback.rollbacks o where o.id = $1 and (o.environment = rollbacks.environment
+            or o.target_reference = rollbacks.target_reference or o.target_fingerprint = rollbacks.target_fingerprint))`,
+        [id],
+      ),
+    /** The newest that has been at work in the same environment since. */
+    findLater: (id: string) =>
+      one(
+        pool,
+        `started_at is not null and kind in ('rollback', 'undo') and exists (select from stepback.rollbacks o
+          where o.id = $1 and o.environment = rollbacks.environment and o.number < rollbacks.number)
+          order by number desc limit 1`,
+        [id],
+      ),
     /** What is going on, here or (null) anywhere. */
     async live(environment: string | null): Promise<StoredRollback[]> {
       const { rows } = await pool.query(
@@ -123,12 +141,16 @@ export function rollbackStore(pool: Pool) {
         throw error
       }),
 
-    /** Run times of the last rollbacks that did these components and succeeded, newest first, in ms. */
+    /**
+     * Run times of the last rollbacks that did these components and succeeded, newest first, in ms. One that waited for
+     * people in its middle (Retry, new numbers) says nothing about how long it takes.
+     */
     async runTimes(environment: string, components: string[], limit: number): Promise<number[]> {
       const { rows } = await pool.query<{ ms: number }>(
         `select (extract(epoch from ended_at - started_at) * 1000)::float8 as ms from stepback.rollbacks
          where environment = $1 and state = 'succeeded' and kind = 'rollback' and started_at is not null
            and frozen is not null and (select jsonb_agg(c ->> 'id') from jsonb_array_elements(frozen::jsonb -> 'components') c) = $2::jsonb
+           and (select count(distinct generation) from stepback.step_runs s where s.rollback_id = rollbacks.id) <= 1
          order by number desc limit $3`,
         [environment, JSON.stringify(components), limit],
       )
@@ -136,8 +158,7 @@ export function rollbackStore(pool: Pool) {
     },
 
     /**
-     * Run times of each of these components in the last rollbacks that succeeded, whatever else they did, in ms. One that
-     * waited for people in its middle (Retry, new numbers) says nothing about how long it takes.
+     * Run times of each of these components in the last rollbacks that succeeded, whatever else they did, in ms; likewise.
      */
     async componentTimes(environment: string, components: string[], limit: number): Promise<Map<string, number[]>> {
       const { rows } = await pool.query<{ component: string; ms: number[] }>(
@@ -192,7 +213,7 @@ export async function move(client: PoolClient, id: string, to: RollbackState, fa
   return { kind: "moved", rollback: parseRollback(rows[0]) }
 }
 
-async function create(pool: Pool, request: NewRollback): Promise<Created> {
+async function create(pool: Pool, request: NewRollback, tries = 3): Promise<Created> {
   try {
     return await inTransaction(pool, async (client) => {
       const numbered = request.kind !== "rehearsal"
@@ -248,7 +269,9 @@ async function create(pool: Pool, request: NewRollback): Promise<Created> {
         and (environment = $1 or target_reference = $2)`,
       [request.environment, request.targetReference],
     )
-    // It ended in between: the person asks again and gets through; here, once, for them.
-    return live === null ? create(pool, request) : { kind: "busy", rollback: live }
+    if (live !== null) return { kind: "busy", rollback: live }
+    // It ended in between: the person asks again and gets through; here it is done for them.
+    if (tries > 1) return create(pool, request, tries - 1)
+    throw error
   }
 }

@@ -1,10 +1,11 @@
 import type { Pool } from "pg"
-import type { Message, RehearsedStep, Risk, StepProgress, StepResult, StepRun } from "../rollback/facts.ts"
+import type { Message, Risk, StepProgress, StepResult, StepRun } from "../rollback/facts.ts"
 import type { RollbackState } from "../rollback/states.ts"
 import { errorCode, LostLeaseError } from "../errors.ts"
 import { inOneGo, type Query } from "./database.ts"
-import { questionKey } from "./confirmations.ts"
+import { questionKey, stepKey } from "./confirmations.ts"
 import { parseRollback } from "./find-rollback.ts"
+import { endCalls } from "./records.ts"
 import { rollbackColumns, storable, type StoredRollback } from "./rows.ts"
 
 /** `lapsed`: a worker had it in hand and was not heard of any more. */
@@ -18,7 +19,6 @@ export type RehearsalOutcome = {
   risk: Risk
   approvalsNeeded: number
   expiresMs: number
-  steps: RehearsedStep[]
 }
 
 /** What the worker writes. Everything here is guarded by the epoch: an older worker's writes are refused. */
@@ -176,7 +176,7 @@ export function runStore(pool: Pool) {
 
     /** A long step's reply, before its result: it says how far it has come and becomes the result's. */
     tellProgress: (id: string, epoch: number, step: { id: string; attempt: number; progress: StepProgress }) => {
-      const key = `${id}/${step.id}/${step.attempt}`
+      const key = stepKey(id, step.id, step.attempt)
       const { attempt, progress } = step
       const body = storable({ kind: "step", stepId: step.id, attempt, progress } satisfies Message)
       return guarded(id, epoch, [
@@ -196,7 +196,7 @@ export function runStore(pool: Pool) {
       step: { id: string; attempt: number; result: StepResult; asked?: boolean; long?: boolean },
     ): Promise<{ stop: boolean }> {
       const { result, attempt } = step
-      const key = step.asked === true ? questionKey(id, step.id, attempt) : `${id}/${step.id}/${attempt}`
+      const key = step.asked === true ? questionKey(id, step.id, attempt) : stepKey(id, step.id, attempt)
       const facts = { step: step.id, attempt, outcome: result.outcome, affected: result.affected }
       const message: Message = { kind: "step", stepId: step.id, attempt }
       try {
@@ -262,15 +262,7 @@ export function runStore(pool: Pool) {
               set until = excluded.until, next_at = now(), ended_at = null, seen = '{}', probes = 0`,
           values: [id, end.watchMs ?? null],
         },
-        // What people were called for is over with it: the calls end in the transaction of the end, or a crash would leave
-        // them being told. That nobody went on with it is over however it ends.
-        {
-          text: `with over as (
-              update stepback.escalations set resolved_at = now(), next_telling_at = null
-              where rollback_id = $1 and resolved_at is null and ($2::boolean or starts_with(key, $3)) returning key)
-            select stepback.edit_messages($1, key || '/') from over`,
-          values: [id, end.state === "succeeded", `${id}/lost/`],
-        },
+        endCalls(id, end.state === "succeeded"),
         // Whom nobody waits for any more is not asked any more.
         {
           text: `with closed as (

@@ -1,22 +1,28 @@
 import type { Pool } from "pg"
 import type { Message } from "../rollback/facts.ts"
+import { neverLookedAt } from "../rollback/states.ts"
 import { inTransaction } from "./database.ts"
 import { storable } from "./rows.ts"
 
 /** What time alone brings: requests that nobody decides, runs that nobody goes on with. */
 export function waitingStore(pool: Pool) {
   return {
-    /** Requests whose time is over. One transaction each, so that a click at the last moment is either before or after. */
+    /**
+     * Requests whose time is over, and those that no worker has looked at for an hour. One transaction each, so that a click
+     * at the last moment is either before or after.
+     */
     expire: () =>
       inTransaction(pool, async (client) => {
-        const { rows } = await client.query<{ id: string }>(
-          `select id from stepback.rollbacks where state = 'awaiting_approval' and expires_at <= clock_timestamp()
+        const { rows } = await client.query<{ id: string; state: string }>(
+          `select id, state from stepback.rollbacks
+           where (state = 'awaiting_approval' and expires_at <= clock_timestamp())
+             or (state = 'preparing' and greatest(due_at, lease_until) <= clock_timestamp() - interval '1 hour')
            limit 20 for update skip locked`,
         )
-        for (const { id } of rows) {
+        for (const { id, state } of rows) {
           await client.query(
-            "update stepback.rollbacks set state = 'expired', ended_at = now(), ended_by = 'stepback', end_reason = 'nobody approved in time' where id = $1",
-            [id],
+            "update stepback.rollbacks set state = 'expired', ended_at = now(), ended_by = 'stepback', end_reason = $2 where id = $1",
+            [id, state === "preparing" ? neverLookedAt : "nobody approved in time"],
           )
           await client.query("select stepback.append_audit($1, 'expired', 'stepback', '{}')", [id])
           await client.query("select stepback.redraw_card($1)", [id])
@@ -53,11 +59,11 @@ export function waitingStore(pool: Pool) {
         return rows.length
       }),
 
-    /** Runs whose worker is gone and that nobody has taken over for this long. */
+    /** Runs whose worker is gone and that nobody has taken over for this long, and requests that nobody looks at. */
     async listLost(afterMs: number): Promise<{ id: string; epoch: number }[]> {
       const { rows } = await pool.query<{ id: string; epoch: number }>(
-        `select id, epoch from stepback.rollbacks where state in ('approved', 'running')
-           and greatest(due_at, lease_until) < now() - $1 * interval '1 millisecond' limit 20`,
+        `select id, epoch from stepback.rollbacks where state in ('preparing', 'approved', 'running')
+           and kind <> 'rehearsal' and greatest(due_at, lease_until) < now() - $1 * interval '1 millisecond' limit 20`,
         [afterMs],
       )
       return rows

@@ -1,9 +1,17 @@
-import type { Pool } from "pg"
+import type { Pool, PoolClient } from "pg"
 import type { Message, WatchSeen } from "../rollback/facts.ts"
 import { inTransaction } from "./database.ts"
 import { storable } from "./rows.ts"
 
 export type DueWatch = { rollbackId: string; over: boolean; probes: number; seen: Record<string, WatchSeen> }
+
+/** In the audit, in the thread and in the analysis. */
+async function sayEnd(client: PoolClient, id: string, text: string, generation: number): Promise<void> {
+  await client.query("select stepback.append_audit($1, 'watched', 'stepback', $2)", [id, storable({ text })])
+  const message = storable({ kind: "text", text } satisfies Message)
+  await client.query("select stepback.enqueue($1, $2, $3)", [id, `${id}/watch/${generation}`, message])
+  await client.query("select stepback.edit_messages($1, $2)", [id, `${id}/analysis`])
+}
 
 /** Watches on Postgres alone: they go on wherever a worker lives. */
 export function watchStore(pool: Pool) {
@@ -26,6 +34,21 @@ export function watchStore(pool: Pool) {
       return row ? { rollbackId: row.rollback_id, over: row.over, probes: row.probes, seen: row.seen } : null
     },
 
+    /** What a later rollback changes is no longer what the earlier one is watched for. Returns how many ended so. */
+    endOvertaken: () =>
+      inTransaction(pool, async (client) => {
+        const { rows } = await client.query<{ id: string; generation: number; by: number }>(
+          `update stepback.watches w set ended_at = now() from stepback.rollbacks r
+           where w.ended_at is null and r.id = w.rollback_id and exists (select from stepback.rollbacks l
+             where l.environment = r.environment and l.number > r.number and l.kind in ('rollback', 'undo')
+               and l.started_at is not null)
+           returning r.id, r.generation, (select max(number) from stepback.rollbacks l
+             where l.environment = r.environment and l.kind in ('rollback', 'undo') and l.started_at is not null) as by`,
+        )
+        for (const { id, generation, by } of rows) await sayEnd(client, id, `Watch ended: R-${by} began`, generation)
+        return rows.length
+      }),
+
     async record(rollbackId: string, seen: Record<string, WatchSeen>, nextMs: number): Promise<void> {
       await pool.query(
         `update stepback.watches set probes = probes + 1, seen = $2, next_at = now() + $3 * interval '1 millisecond'
@@ -41,17 +64,7 @@ export function watchStore(pool: Pool) {
           "update stepback.watches set ended_at = now() where rollback_id = $1 and ended_at is null",
           [rollbackId],
         )
-        if (ended.rowCount === 0) return
-        await client.query("select stepback.append_audit($1, 'watched', 'stepback', $2)", [
-          rollbackId,
-          storable({ text }),
-        ])
-        await client.query("select stepback.enqueue($1, $2, $3)", [
-          rollbackId,
-          `${rollbackId}/watch/${generation}`,
-          storable({ kind: "text", text } satisfies Message),
-        ])
-        await client.query("select stepback.edit_messages($1, $2)", [rollbackId, `${rollbackId}/analysis`])
+        if (ended.rowCount !== 0) await sayEnd(client, rollbackId, text, generation)
       }),
 
     async find(

@@ -53,7 +53,7 @@ async function count({ target }: World, what: string): Promise<number> {
 
 it(
   "a worker that dies before Stop is pressed: what it has done is on record, wherever it died",
-  { timeout: every === 1 ? 1_200_000 : 120_000 },
+  { timeout: every === 1 ? 1_200_000 : 300_000 },
   async () => {
     const dry = await tryDeaths(world, [])
     const points = dry.lives[0]?.length ?? 0

@@ -9,7 +9,7 @@ const lanes = Number(process.env["KILLS_LANES"] ?? (storm ? 3 : 1))
 const orders = storm ? 100_000 : 20_000
 const lines = orders / 2
 const rounds = storm ? { purge: 50, workflow: 50, sigterm: 200 } : { purge: 3, workflow: 3, sigterm: 3 }
-const timeout = storm ? 60 * 60_000 : 120_000
+const timeout = storm ? 60 * 60_000 : 300_000
 
 let postgres: Postgres
 let stages: KillStage[]

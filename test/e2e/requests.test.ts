@@ -1,6 +1,9 @@
+import { once } from "node:events"
 import { cp, mkdtemp, rm, writeFile } from "node:fs/promises"
+import { Agent, request, type IncomingMessage } from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { finished } from "node:stream/promises"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { repliesOf, startPlay, wordsOf, type Play } from "../../playground/scenarios/play.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
@@ -78,7 +81,35 @@ describe("requests that are not Slack's", () => {
     expect(status === 200 ? [0, 200, 404] : [status]).toContain(code)
     expect((await fetch(`http://127.0.0.1:${running.port}/healthz`)).status).toBe(200)
   })
+
+  test("what is too long is read away: the connection serves the sender's next request", async () => {
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+    try {
+      const long = await post(agent, `payload=${"x".repeat(5 * 1024 * 1024)}`)
+      const next = await post(agent, "payload=null")
+      expect([long.status, next]).toEqual([413, { status: 400, reused: true }])
+    } finally {
+      agent.destroy()
+    }
+  })
 })
+
+/** A request in time, over the agent's one connection. */
+async function post(agent: Agent, body: string): Promise<{ status: number | undefined; reused: boolean }> {
+  const sent = request({
+    agent,
+    method: "POST",
+    port: running.port,
+    path: "/slack/events",
+    headers: {
+      "content-type": "application/x-www-form-urlencoded",
+      "x-slack-request-timestamp": String(Math.floor(Date.now() / 1000)),
+    },
+  }).end(body)
+  const [answer] = (await once(sent, "response")) as [IncomingMessage]
+  await finished(answer.resume())
+  return { status: answer.statusCode, reused: sent.reusedSocket }
+}
 
 describe("what people type", () => {
   test("a typo of an environment gets the nearest, alone", async () => {

@@ -1,4 +1,4 @@
-import { auditHash, type AuditEntry } from "../../src/rollback/audit.ts"
+import { auditHash, createAuditWalk, type AuditEntry, type PostedHead } from "../../src/rollback/audit.ts"
 
 export const tamperings = ["edit", "drop", "swap", "truncate", "restamp"] as const
 export type Tampering = (typeof tamperings)[number]
@@ -12,6 +12,17 @@ export function seeded(seed: number): () => number {
     mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296
   }
+}
+
+/** Whether the whole record at once, as an export has it, holds against the heads that were posted. */
+export function isIntact(entries: readonly AuditEntry[], posted: readonly PostedHead[]): boolean {
+  const walk = createAuditWalk(posted)
+  const chains = [...Map.groupBy(entries, (entry) => entry.rollbackId).values()].sort(
+    ([a], [b]) => (a?.number ?? Number.MAX_SAFE_INTEGER) - (b?.number ?? Number.MAX_SAFE_INTEGER),
+  )
+  const isBroken = (chain: AuditEntry[]) =>
+    walk.chain(chain[0]?.number ?? null, chain[0]?.rollbackId ?? "", chain, null) !== null
+  return !chains.some(isBroken) && walk.end().intact
 }
 
 /** A copy of the record that was tampered with in one way, by somebody who knows how the hashes are made. */

@@ -126,6 +126,14 @@ describe("from the command line", () => {
     await world.setConfiguration("languages", ["en", "de", "fr"])
   })
 
+  it("is what a rehearsal from the command line compares with, as the one of a request does", async () => {
+    expect((await stepback("plan", "rehearse", "staging")).out).toContain("no baseline has been captured")
+    await stepback("baseline", "capture", "staging")
+    const { out } = await stepback("plan", "rehearse", "staging")
+    expect(out).toMatch(/baseline: .* old, captured \d{4}/)
+    expect(out).not.toContain("no baseline has been captured")
+  })
+
   it("keeps snapshots by name, and refuses with a sentence", async () => {
     expect(await stepback("baseline", "diff", "staging")).toMatchObject({
       code: 1,

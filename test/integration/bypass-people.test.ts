@@ -272,7 +272,7 @@ describe("bypass: questions in the thread", () => {
         expect(refusalOf(await decideFailure(question, { answer, reason: "x" }, as(userId), town.deps))).toBe(reason)
     expect(await confirm(question, "done", as("U0BOB"), town.deps)).toMatchObject({ kind: "late" })
     const blank = { answer: "skip", reason: " \u0000 " } as const
-    expect(refusalOf(await decideFailure(question, blank, as("U0BOB"), town.deps))).toBe("missing_text")
+    expect(refusalOf(await decideFailure(question, blank, as("U0BOB"), town.deps))).toBe("missing_reason")
     for (const id of [card.id, card.token ?? "", "' or true --"])
       expect(refusalOf(await decideFailure(id, { answer: "retry" }, as("U0BOB"), town.deps))).toBe("old_card")
     expect(await get(card)).toMatchObject({ state: "running", skips: {} })

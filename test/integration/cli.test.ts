@@ -79,7 +79,7 @@ describe("stepback", () => {
     [["plan", "show", "staging", "--onyl", "x"], "Did you mean --only?"],
     [["plan", "show", "staging", "--only"], "Usage: stepback plan show"],
     [["plan", "show", "staging", "--only", "db-confg"], 'Did you mean "db-config"?'],
-    [["plan", "show", "staging", "since=yesterday"], "expected a time with its zone"],
+    [["plan", "show", "staging", "since=yesterday"], "expected a timestamp with time and zone"],
     [["plan", "show", "staging", "because"], '"because" is no name=value'],
   ])("refuses %j with a sentence", async (words, sentence) => {
     expect(await stepback(words)).toEqual({ code: 1, out: "", err: expect.stringContaining(sentence) })

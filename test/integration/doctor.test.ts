@@ -13,6 +13,7 @@ import { startRedisCluster } from "../../playground/redis-group.ts"
 import { ask, findRedis, startRedis } from "../../playground/redis.ts"
 import { startLocalSlack, type LocalSlack } from "../../playground/slack/local-slack.ts"
 import { startStagingWorld, type StagingWorld } from "../../playground/staging-world/staging-world.ts"
+import { initLedger } from "../../src/steps/ledger.ts"
 import { freshState } from "./store-fixture.ts"
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
@@ -169,6 +170,30 @@ it("policies that would hide rows from the role", async () => {
 
 it("a ledger that is missing and that the role may not create", async () => {
   finds(await asNarrowRole(), "staging: there is no ledger, and the role may not create it", "--print")
+})
+
+it("a ledger that the role may read and not work with", async () => {
+  const url = await connectPostgres(inject("postgresUrl")).createDatabase(`ledger_${randomUUID().slice(0, 8)}`)
+  const role = `worker_${randomUUID().slice(0, 8)}`
+  const owner = new pg.Pool({ connectionString: url, max: 1 })
+  await initLedger(owner)
+  await owner.query(`create role ${role} login password '${secret}'; grant usage, create on schema stepback_ledger to ${role};
+    grant select, insert, update, delete on all tables in schema stepback_ledger to ${role}`)
+  const checked = () =>
+    doctor({ STAGING_DATABASE_URL: Object.assign(new URL(url), { username: role, password: secret }).href })
+  const there = "✓ staging: ledger and archive are there"
+  expect((await checked()).out).toContain(there)
+  await owner.query(`revoke create on schema stepback_ledger from ${role};
+    revoke update on stepback_ledger.fence, stepback_ledger.before_images from ${role}`)
+  finds(
+    await checked(),
+    "staging: the role may not write to the ledger: it lacks create on its schema, update on fence, update on before_images",
+    "--print",
+  )
+  await owner.query(`grant create on schema stepback_ledger to ${role};
+    grant update (epoch) on stepback_ledger.fence to ${role}; grant update (after_text) on stepback_ledger.before_images to ${role}`)
+  expect((await checked()).out).toContain(there)
+  await owner.end()
 })
 
 it("a trigger that calls out", async () => {

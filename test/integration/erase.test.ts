@@ -158,6 +158,51 @@ it("finds rows that do not fit their table any more", async () => {
   await target.admin.query("alter table people drop column since")
 })
 
+it("takes a person out of follow-ups, of what a watch saw and of the rows of a diff", async () => {
+  const { id } = await go(
+    await stepOf(update.replace("'seen'", "'z'").replace("kind = 'good'", "email = 'p2@example.com'")),
+  )
+  const mail = "p2@example.com"
+  const write = (text: string, ...values: unknown[]) => state.pool.query(text, [id, ...values])
+  await write(
+    `insert into stepback.analyses (rollback_id, facts, follow_ups, follow_up_list) values ($1, '{}', $2, $3)
+     on conflict (rollback_id) do update set follow_ups = excluded.follow_ups, follow_up_list = excluded.follow_up_list`,
+    `call ${mail}`,
+    JSON.stringify([{ text: `call ${mail}`, owner: "U1", due: null }]),
+  )
+  await write(
+    "insert into stepback.watches (rollback_id, until, seen, ended_at) values ($1, now(), $2, now())",
+    JSON.stringify({ look: { probes: 1, last: `answered ${mail}` } }),
+  )
+  await write(
+    `insert into stepback.confirmations (id, rollback_id, step_id, attempt, instruction, expires_at, kind, answer, answered_by, answered_at, reason)
+     values (gen_random_uuid(), $1, 'u', 1, '', now(), 'failure', 'skip', 'U1', now(), $2)`,
+    `${mail} is told`,
+  )
+  await state.pool.query(
+    `insert into stepback.baseline_requests (id, environment, what, name, requester_id, channel_id, state, answer)
+     select gen_random_uuid(), e, 'diff', 'baseline', 'U1', 'C1', 'posted', $1 from unnest(array['shop', 'other']) e`,
+    [JSON.stringify({ kind: "compared", tables: [{ table: "people", changes: [{ before: mail, after: null }] }] })],
+  )
+  expect((await erase("people", `email=${mail}`)).out).toContain("5 records of what steps did and people wrote")
+  expect((await erase("people", `email=${mail}`, "--yes")).code).toBe(0)
+  const { rows } = await write(
+    `select a.follow_ups, a.follow_up_list -> 0 ->> 'text' as follow_up, w.seen #>> '{look,last}' as seen, c.reason,
+       array(select answer #>> '{tables,0,changes,0,before}' from stepback.baseline_requests order by environment) as diffs
+     from stepback.analyses a join stepback.watches w using (rollback_id) join stepback.confirmations c using (rollback_id)
+     where rollback_id = $1`,
+  )
+  expect(rows).toEqual([
+    {
+      follow_ups: "call (erased)",
+      follow_up: "call (erased)",
+      seen: "answered (erased)",
+      reason: "(erased) is told",
+      diffs: [mail, "(erased)"],
+    },
+  ])
+})
+
 it("removes snapshots that nothing needs and names the one that stays", async () => {
   const tables = [
     {

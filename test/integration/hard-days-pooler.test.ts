@@ -48,26 +48,22 @@ async function startPooler(connectionString: string) {
     if (next) next(server)
     else free.push(server)
   }
-  const textOf = (query: unknown) => (typeof query === "string" ? query : (query as { text: string }).text).trim()
   function client(): PoolClient {
     let held: Promise<pg.Client> | null = null
+    let asked = 0
     const query = async (...args: [unknown, unknown?]) => {
-      const text = textOf(args[0])
-      const mine = (held ??= take())
-      const opens = /^begin\b/i.test(text)
-      const closes = /^(commit|rollback)\b/i.test(text) || (opens && /;\s*commit$/i.test(text))
-      const alone = !opens && !closes && !open
-      if (opens) open = true
-      if (closes) open = false
-      if (closes || alone) held = null
-      const server = await mine
+      asked++
+      const server = await (held ??= take())
       try {
         return await (server.query as (...all: unknown[]) => Promise<unknown>)(...args)
       } finally {
-        if (closes || alone) giveBack(server)
+        // What the server says of itself, as a pooler does it: no transaction is open, and nothing is on its way.
+        if (--asked === 0 && server.getTransactionStatus() === "I") {
+          held = null
+          giveBack(server)
+        }
       }
     }
-    let open = false
     return { query, release: () => undefined } as unknown as PoolClient
   }
   const pool = {

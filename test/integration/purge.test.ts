@@ -1,5 +1,6 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest"
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from "vitest"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
+import { forgetRun } from "../../src/steps/forget.ts"
 import { fill, startOrders, type Options } from "./purge-fixture.ts"
 import { contextOf, stepOf } from "./steps-fixture.ts"
 
@@ -125,4 +126,23 @@ describe("a purge is refused, and nothing is deleted,", () => {
     })
     expect(await count("orders")).toBe(2011)
   })
+})
+
+it("what a purge kept is removed, though a statement of that takes longer than a minute", async () => {
+  const { run, context } = await rehearse()
+  await run()
+  const pool = orders.target.pools.get(orders.target.url)
+  const holder = await orders.target.admin.connect()
+  await holder.query("begin; lock table stepback_ledger.before_images")
+  vi.useFakeTimers({ toFake: ["setTimeout"] })
+  try {
+    const forgetting = forgetRun(pool, context.rollbackId).catch((error: unknown) => error)
+    await orders.waitingForLock("before_images")
+    vi.advanceTimersByTime(100_000)
+    await holder.query("rollback")
+    expect(await forgetting).toBe(700)
+  } finally {
+    vi.useRealTimers()
+    holder.release()
+  }
 })

@@ -6,7 +6,9 @@ import { startRedisCluster, startSentinel } from "../../playground/redis-group.t
 import { ask, findRedis, startRedis, type Redis } from "../../playground/redis.ts"
 import { answerBell, createBell, type Bell, type BellOptions } from "../../src/jobs/queue.ts"
 import { redisInfos } from "../../src/jobs/redis.ts"
-import { log } from "./store-fixture.ts"
+import { startLoops } from "../../src/jobs/loops.ts"
+import type { Workshop } from "../../src/jobs/work.ts"
+import { created, freshState, log } from "./store-fixture.ts"
 
 const redisHere = findRedis() !== null
 let redis: Redis | null = null
@@ -29,9 +31,11 @@ const optionsOf = (backend: string): BellOptions => ({
   ...(backend === "redis" ? { prefix: randomUUID() } : {}),
 })
 
-function bell(options: BellOptions): Bell {
+/** One that is connected: it rings to nobody before. */
+async function bell(options: BellOptions): Promise<Bell> {
   const made = createBell(options)
   open.push(made)
+  await until("the link", async () => (await made.trouble()) === null)
   return made
 }
 
@@ -54,7 +58,7 @@ describe.each(["redis", "postgres"])("the bell on %s", (backend) => {
     "is heard by id, whichever worker hears it, and rings that were there before a worker was",
     async () => {
       const options = optionsOf(backend)
-      const door = bell(options)
+      const door = await bell(options)
       const early = randomUUID()
       door.ring("rehearse", early)
       await until("the early ring", async () => (await door.waiting()) === 1)
@@ -75,7 +79,7 @@ describe.each(["redis", "postgres"])("the bell on %s", (backend) => {
 
   it.runIf(needed)("rings for the same rollback as often as it is rung, also after work that failed", async () => {
     const options = optionsOf(backend)
-    const door = bell(options)
+    const door = await bell(options)
     const { heard } = listen(options, () => Promise.reject(new Error("no")))
     const id = randomUUID()
     for (let n = 1; n <= 3; n++) {
@@ -90,7 +94,7 @@ describe.runIf(redisHere)("the bell while Redis is gone", () => {
   it("does not hold up who rings, tells of its trouble, and closes", async () => {
     const gone = await startRedis()
     const options = { redisUrl: gone.url, databaseUrl, log }
-    const door = createBell(options)
+    const door = await bell(options)
     const { answering, hears } = listen(options)
     const id = randomUUID()
     door.ring("run", id)
@@ -108,7 +112,7 @@ describe.runIf(redisHere)("the bell while Redis is gone", () => {
     const restarted = await startRedis()
     try {
       const options = { redisUrl: restarted.url, databaseUrl, log }
-      const door = bell(options)
+      const door = await bell(options)
       const { heard } = listen(options)
       await restarted.restart()
       const id = randomUUID()
@@ -129,11 +133,73 @@ describe.runIf(redisHere)("the bell while Redis is gone", () => {
     }
   })
 
-  it("that was never there is no reason to wait either", async () => {
-    const door = createBell({ redisUrl: "redis://127.0.0.1:1", databaseUrl, log })
-    door.ring("run", randomUUID())
-    expect(await door.trouble()).not.toBeNull()
-    await door.close()
+  it("that was never there is no reason to wait either, and nothing is piled up for its beginning", async () => {
+    const { url, port, stop } = await startRedis()
+    await stop()
+    const door = createBell({ redisUrl: url, databaseUrl, log })
+    open.push(door)
+    for (let n = 0; n < 100; n++) door.ring("run", randomUUID())
+    expect(await door.trouble()).toMatch(/^Redis is not connected/)
+    await expect(door.waiting()).rejects.toThrow("Redis is not connected")
+    const late = await startRedis({ port })
+    try {
+      await until("the link", async () => (await door.trouble()) === null)
+      expect(await door.waiting()).toBe(0)
+      await Promise.all(open.splice(0).map((each) => each.close()))
+    } finally {
+      await late.stop()
+    }
+  })
+})
+
+describe("the sweep", () => {
+  it("takes no more than the worker has room for, and the rest when there is room again", async () => {
+    const { pool, store } = await freshState()
+    for (let n = 0; n < 4; n++) await created(store)
+    await pool.query("update stepback.rollbacks set due_at = now() - interval '1 minute'")
+    const inHand = new Map<string, () => void>()
+    const workshop: Workshop = {
+      async work(id) {
+        if (await store.runs.claim(id, "one", 60_000)) await new Promise<void>((resolve) => inHand.set(id, resolve))
+      },
+      size: () => inHand.size,
+      close: () => Promise.resolve(),
+    }
+    let turns = 0
+    const listUnclaimed = (limit: number) => {
+      turns++
+      return store.runs.listUnclaimed(limit)
+    }
+    const none = { watch: null, baselines: null, forget: null, callHook: null }
+    const loops = startLoops({
+      ...none,
+      store: { ...store, runs: { ...store.runs, listUnclaimed } },
+      plans: { load: async () => ({ plans: new Map(), invalid: [] }) },
+      workshop,
+      concurrency: 3,
+      delivery: { serveOne: async () => false, close: () => undefined },
+      ring: () => undefined,
+      worker: "one",
+      role: "worker",
+      newId: randomUUID,
+      log,
+    })
+    open.push(loops)
+    const isFull = async () => {
+      await until("full hands", () => Promise.resolve(inHand.size >= 3))
+      const then = turns + 2
+      await until("turns of the sweep", () => Promise.resolve(turns >= then))
+      expect(inHand.size).toBe(3)
+    }
+    await isFull()
+    const [first = ""] = inHand.keys()
+    await store.rollbacks.move(first, "cancelled", { actor: "stepback" })
+    inHand.get(first)?.()
+    inHand.delete(first)
+    await isFull()
+    expect(inHand.has(first)).toBe(false)
+    await Promise.all(open.splice(0).map((each) => each.close()))
+    await pool.end()
   })
 })
 
@@ -143,7 +209,7 @@ describe.runIf(redisHere)("the bell on several servers", () => {
     const port = servers[0]?.port ?? 0
     const rings = async (redisUrl: string) => {
       const options = { redisUrl, databaseUrl, log }
-      const door = bell(options)
+      const door = await bell(options)
       const { heard, hears } = listen(options)
       const ids = Array.from({ length: 20 }, () => randomUUID())
       for (const id of ids) door.ring("run", id)
@@ -171,7 +237,7 @@ describe.runIf(redisHere)("the bell on several servers", () => {
     try {
       const sentinels = [{ host: "127.0.0.1", port: group.sentinel.port }]
       const options = { redisUrl: JSON.stringify({ sentinels, name: "queue" }), databaseUrl, log }
-      const door = bell(options)
+      const door = await bell(options)
       const { heard, hears } = listen(options)
       const before = randomUUID()
       door.ring("run", before)

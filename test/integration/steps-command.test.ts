@@ -3,8 +3,11 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { until } from "../../playground/faults/until.ts"
+import type { FrozenRun } from "../../src/plans/frozen.ts"
+import { draftUndo } from "../../src/plans/undo-run.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
 import { endLeftover } from "../../src/steps/command.ts"
+import { result, stepRun } from "../unit/bot/views.ts"
 import { contextOf, stepOf } from "./steps-fixture.ts"
 
 let folder: string
@@ -123,6 +126,14 @@ describe("a command", () => {
     expect(result.evidence.join()).toContain("$(id) `id` 'x'|a b|")
   })
 
+  it("may stop in the middle of a character", async () => {
+    const step = await shell(
+      String.raw`printf '\303'; sleep 0.3; printf '\251t'`,
+      "effect: none, expect: { stdout: /^ét$/ }",
+    )
+    expect(await runStep(step, await context())).toMatchObject({ outcome: "succeeded" })
+  })
+
   it("that is not there, or fails, says so", async () => {
     const missing = await stepOf("- { id: a, command: [no-such-program-here], effect: none }")
     expect(await runStep(missing, await context())).toMatchObject({
@@ -152,6 +163,20 @@ describe("what was deployed before", () => {
     // The first worker died here, before it could write that down.
     const again = await runStep(step, { ...facts, rehearsed: rehearsal, interrupted: true })
     expect(again).toMatchObject({ outcome: "succeeded", deployedBefore: "old", changed: 1 })
+  })
+
+  it("is what an undo goes back to: where it could not be read there is no way back", async () => {
+    const step = await stepOf(deploy)
+    const component = { id: "all", title: "All", risk: "low", rtoMs: null, steps: [step] }
+    const draft = (deployedBefore: string | null, given: Record<string, string> = {}) => {
+      const run = { rollbackId: "r", parameters: { folder }, commits: { a: given }, components: [component] }
+      return draftUndo(run as unknown as FrozenRun, [stepRun("a", result({ deployedBefore }))])
+    }
+    expect(draft("old")).toMatchObject({ values: { "undo-a": { deployed: "old" } }, without: [] })
+    const none = { components: [], values: {}, without: ["A: nothing to go back to is known ($deployed has no value)"] }
+    expect(draft(null)).toEqual(none)
+    // Nor is there one to what an undo was itself given to go back to.
+    expect(draft(null, { deployed: "older" })).toEqual(none)
   })
 })
 

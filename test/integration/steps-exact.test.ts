@@ -1,3 +1,5 @@
+import type { Socket } from "node:net"
+import pg from "pg"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
 import { findTable } from "../../src/steps/catalog.ts"
@@ -31,6 +33,29 @@ describe("a check", () => {
       outcome: "succeeded",
       captures: { big: "9223372036854775807", at: "2026-11-22 20:46:34.209303+00" },
     })
+  })
+
+  it("counts every row and reads the first ones only", async () => {
+    const rows = "select n, repeat('x', 1000) as pad from generate_series($1::int, 20000) n"
+    const step = await stepOf(
+      `- { id: a, check: "${rows}", params: [word], capture: { first: n }, expect: { rows: 20000, matches: /^1000 x/ } }`,
+    )
+    const pool = new pg.Pool({ connectionString: target.url, max: 1 })
+    try {
+      const asked = await contextOf({ pool, values: { word: "1" } })
+      expect(await runStep(step, asked)).toMatchObject({ outcome: "succeeded", rows: 20_000, captures: { first: "1" } })
+      const client = await pool.connect()
+      const { stream } = (client as unknown as { connection: { stream: Socket } }).connection
+      client.release()
+      expect(stream.bytesRead).toBeLessThan(2_000_000)
+    } finally {
+      await pool.end()
+    }
+  })
+
+  it("tells the place of an error in its own statement", async () => {
+    const step = await stepOf(`- { id: a, check: "select nothing from people where id = 1", expect: { rows: 1 } }`)
+    expect(await runStep(step, await context())).toMatchObject({ failure: { code: "42703", position: 8 } })
   })
 
   it("holds the rows against those of its rehearsal", async () => {

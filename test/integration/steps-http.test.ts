@@ -86,6 +86,19 @@ describe("a request", () => {
     expect(seen).toHaveLength(6)
   })
 
+  it("names parts of the answer by JSON pointers: / is the key of no letters, and nothing is the whole", async () => {
+    const ask = (json: string) => run(`- { id: a, http: { path: / }, expect: { json: ${json} } }`)
+    answers = [say(200, { "": "mine", toString: 1 })]
+    expect(await ask("{ /: mine, /toString: 1 }")).toMatchObject({ outcome: "succeeded" })
+    expect(await ask("{ /: mine, /constructor: x }")).toMatchObject({
+      failure: { message: "/constructor is null, expected x" },
+    })
+    answers = [say(200, "ok")]
+    expect(await ask('{ "": ok }')).toMatchObject({ outcome: "succeeded" })
+    expect(await ask('{ "": other }')).toMatchObject({ failure: { message: "the answer is ok, expected other" } })
+    expect(await ask("{ /: ok }")).toMatchObject({ outcome: "failed" })
+  })
+
   it("follows no redirect", async () => {
     answers = [say(302, {}, { location: "http://127.0.0.1:1/" })]
     expect(await run("- { id: a, http: { path: / } }")).toMatchObject({

@@ -227,6 +227,12 @@ describe("the ledger", () => {
     expect((await target.admin.query("select n from items where id = 1")).rows).toEqual([{ n: 2 }])
   })
 
+  it("counts as tries those of this attempt, whatever its number", async () => {
+    const step = await stepOf(`- { id: a, sql: "update items set n = n + 1 where id = 1", expect: { rows: 1 } }`)
+    const context = await contextOf({ pool: target.pools.get(target.url), attempt: 3 })
+    expect(await runStep(step, context)).toMatchObject({ outcome: "succeeded", attempts: 1 })
+  })
+
   it("refuses an older worker", async () => {
     const { step, context } = await both(
       `- { id: b, sql: "update items set n = n + 1 where id = 1", expect: { rows: 1 } }`,

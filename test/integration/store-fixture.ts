@@ -61,14 +61,8 @@ export async function awaiting(
     token: randomUUID(),
     fingerprint: null,
     risk: "low",
-    steps: [],
   } as const
-  await store.runs.saveRehearsal(
-    id,
-    claimed.epoch,
-    { ...rehearsal, steps: [], approvalsNeeded: approvals, expiresMs },
-    false,
-  )
+  await store.runs.saveRehearsal(id, claimed.epoch, { ...rehearsal, approvalsNeeded: approvals, expiresMs }, false)
   return store.rollbacks.get(id)
 }
 

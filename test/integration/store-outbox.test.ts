@@ -289,6 +289,31 @@ describe("delivery", () => {
     expect(await store.outbox.listUnsent(id)).toEqual([])
   })
 
+  it("calls no approvers for what was decided while Slack was away", async () => {
+    const said: string[] = []
+    const sender = {
+      post: async ({ key, channel, drawn }) => {
+        said.push(drawn.text)
+        return { kind: "sent", channel, ts: key }
+      },
+      permalink: async () => null,
+    } as Partial<Sender> as Sender
+    const delivery = deliveryOf(sender)
+    for (const decided of [false, true]) {
+      await quiet()
+      const { id } = await created(store)
+      await pool.query(
+        "update stepback.rollbacks set state = 'awaiting_approval', rehearsed_at = now() - interval '1 hour' where id = $1",
+        [id],
+      )
+      expect(await store.waiting.nudge(1_000)).toBe(1)
+      if (decided) await store.rollbacks.move(id, "denied", { actor: "U2BOB" })
+      await delivery.serveOne()
+      expect(await store.outbox.listUnsent(id)).toEqual([])
+    }
+    expect(said).toEqual(["card", "nudge", "card", "audit"])
+  })
+
   it("has no step's messages taken for those of the analysis, whatever the step is called", async () => {
     const { id, epoch } = await running(store)
     await store.runs.finish(id, epoch, { state: "succeeded", reason: null, by: "stepback", analysis: {}, remindMs: 1 })

@@ -90,6 +90,14 @@ describe("requests", () => {
     expect((await store.rollbacks.create(twice)).kind).toBe("created")
     expect((await store.rollbacks.create({ ...twice, id: randomUUID() })).kind).toBe("repeated")
   })
+
+  it("whose number is taken, as after a counter of another day, are an error and no endless loop", async () => {
+    const { pool: own, store: other } = await freshState()
+    await created(other)
+    await own.query("update stepback.counters set value = 0 where name = 'rollback'")
+    await expect(other.rollbacks.create(request())).rejects.toThrow("rollbacks_number_key")
+    await own.end()
+  })
 })
 
 describe("claims", () => {

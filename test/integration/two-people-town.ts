@@ -11,8 +11,9 @@ import pg from "pg"
 
 import { connectPostgres } from "../../playground/postgres.ts"
 import type { Actor, ChannelLookup, Deps, People } from "../../src/commands/ports.ts"
+import { approve } from "../../src/commands/approve.ts"
 import { requestRollback } from "../../src/commands/request.ts"
-import { createWorkshop } from "../../src/jobs/work.ts"
+import { createWorkshop, type WorkDeps } from "../../src/jobs/work.ts"
 import { createLogger } from "../../src/log.ts"
 import { checkPlanSource } from "../../src/plans/load.ts"
 import type { Person } from "../../src/rollback/eligibility.ts"
@@ -127,7 +128,31 @@ export async function startTown(postgresUrl: string) {
     const answers = await Promise.all(userIds.map((userId) => mayAct(deps.people, userId, from)))
     return answers.every((answer) => answer === null)
   }
-  const workshop = createWorkshop({ ...deps, targets, environment, log, stillAllowed }, "worker")
+  const workDeps: WorkDeps = { ...deps, targets, environment, log, stillAllowed }
+  const workshop = createWorkshop(workDeps, "worker")
+  /** A rollback with its card: asked for, rehearsed, waiting. */
+  async function card(
+    words: { with?: string[]; parameters?: Record<string, string>; reason?: string; by?: string } = {},
+  ): Promise<StoredRollback> {
+    const asked = await requestRollback(
+      {
+        environment: "shop",
+        selection: { only: null, with: words.with ?? [], parameters: words.parameters ?? {} },
+        reason: words.reason ?? "prices are off",
+        channelId: "C0SHOP",
+        actor: as(words.by ?? "U0ALICE"),
+        rehearsalOnly: false,
+      },
+      deps,
+    )
+    if (asked.kind !== "requested") throw new Error(JSON.stringify(asked))
+    await workshop.work(asked.rollback.id)
+    return store.rollbacks.get(asked.rollback.id)
+  }
+  async function press(waiting: StoredRollback): Promise<void> {
+    const outcome = await approve({ token: waiting.token ?? "", actor: as("U0BOB") }, deps)
+    if (outcome.kind !== "approved") throw new Error(JSON.stringify(outcome))
+  }
   return {
     state,
     stateUrl: stateUrl as string,
@@ -140,6 +165,7 @@ export async function startTown(postgresUrl: string) {
     site,
     repo,
     otherUrl: otherUrl as string,
+    workDeps,
     work: (id: string) => workshop.work(id),
     git: (...parts: string[]) => git(repo, parts),
     /** What the target's configuration says: "2" until a rollback ran. */
@@ -159,24 +185,16 @@ export async function startTown(postgresUrl: string) {
         "update stepback.rollbacks set state = 'expired' where state in ('preparing', 'awaiting_approval', 'approved', 'running')",
       )
     },
-    /** A rollback with its card: asked for, rehearsed, waiting. */
-    async card(
-      words: { with?: string[]; parameters?: Record<string, string>; reason?: string; by?: string } = {},
-    ): Promise<StoredRollback> {
-      const asked = await requestRollback(
-        {
-          environment: "shop",
-          selection: { only: null, with: words.with ?? [], parameters: words.parameters ?? {} },
-          reason: words.reason ?? "prices are off",
-          channelId: "C0SHOP",
-          actor: as(words.by ?? "U0ALICE"),
-          rehearsalOnly: false,
-        },
-        deps,
-      )
-      if (asked.kind !== "requested") throw new Error(JSON.stringify(asked))
-      await workshop.work(asked.rollback.id)
-      return store.rollbacks.get(asked.rollback.id)
+    card,
+    /** Bob presses Approve, and one approval is enough. */
+    press,
+    get: ({ id }: { id: string }) => store.rollbacks.get(id),
+    /** Asked for, approved, worked on to its end. */
+    async ran(): Promise<StoredRollback> {
+      const waiting = await card()
+      await press(waiting)
+      await workshop.work(waiting.id)
+      return store.rollbacks.get(waiting.id)
     },
     async stop() {
       await workshop.close(0)
@@ -243,9 +261,10 @@ const fine = JSON.stringify({ label: "1" })
 async function startSite() {
   const answer = { status: 200, body: fine, headers: {} as Record<string, string> }
   const seen: { url: string; headers: Record<string, unknown> }[] = []
+  let failing = 0
   const server = createServer((request, response) => {
     seen.push({ url: request.url ?? "", headers: request.headers })
-    response.writeHead(answer.status, answer.headers).end(answer.body)
+    response.writeHead(failing-- > 0 ? 500 : answer.status, answer.headers).end(answer.body)
   })
   server.listen(0, "127.0.0.1")
   await once(server, "listening")
@@ -253,7 +272,9 @@ async function startSite() {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     answer,
     seen,
+    failNext: (times: number) => void (failing = times),
     reset: () => {
+      failing = 0
       Object.assign(answer, { status: 200, body: fine, headers: {} })
       seen.length = 0
     },

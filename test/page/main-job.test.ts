@@ -46,7 +46,7 @@ test("the main job, by typing and clicking, as two people", async () => {
   await alice.getByRole("combobox", { name: "Act as" }).selectOption({ label: "bob" })
   await alice.getByText("Only visible to you").waitFor({ state: "detached" })
   await card.getByRole("button", { name: "Approve" }).click()
-  const done = alice.getByRole("article").filter({ hasText: "staging is back" })
+  const done = alice.getByRole("article").filter({ hasText: "staging is back · R-1" })
   await done.waitFor()
   expect(await done.getByRole("button", { name: "Approve" }).count()).toBe(0)
 
@@ -78,7 +78,7 @@ test("on a phone it shows the same, and nothing is wider than the screen", async
   expect(inside).toBeLessThanOrEqual(screen)
   await phone
     .getByRole("article")
-    .filter({ hasText: "staging is back" })
+    .filter({ hasText: "staging is back · R-1" })
     .getByRole("button", { name: /repl/ })
     .first()
     .click()

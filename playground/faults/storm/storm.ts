@@ -12,8 +12,8 @@ export type StormOptions = {
   kinds: readonly FaultKind[]
   /** A line now and then. */
   tell(line: string): void
-  /** For who wants to see that what is wrong is counted. */
-  beforeCount?(stage: StormStage): Promise<void>
+  /** For who wants to see that what is wrong is counted: does wrong, and all is counted once more. */
+  doWrong?(stage: StormStage): Promise<void>
   /** Ends the storm early; what was thrown is counted all the same. */
   signal?: AbortSignal
 }
@@ -26,6 +26,8 @@ export type Report = {
   /** What people were answered, and how often. */
   answers: Record<string, number>
   count: Count
+  /** After `doWrong`. */
+  recount: Count | null
   stuck: string[]
   crashes: string[]
   takeovers: number[]
@@ -65,8 +67,9 @@ export async function runStorm(options: StormOptions): Promise<Report> {
     people.finish()
     await Promise.race([people.ended, pause(calmMs, undefined, { ref: false })])
     const left = await settled(stage)
-    await options.beforeCount?.(stage)
     const count = await countAll(stage)
+    await options.doWrong?.(stage)
+    const recount = options.doWrong ? await countAll(stage) : null
     const clocks = stage.crew.startedWithOtherClock()
     return {
       thrown: { ...thrower.thrown, ...(clocks === 0 ? {} : { "started with another clock": clocks }) },
@@ -74,6 +77,7 @@ export async function runStorm(options: StormOptions): Promise<Report> {
       deeds: people.done,
       answers: answersIn(stage),
       count,
+      recount,
       stuck: [...watch.stuck, ...left],
       crashes: stage.crew.crashes,
       takeovers: watch.takeovers,

@@ -39,13 +39,19 @@ export function timesText(view: RollbackView, analysis: Analysis): string {
 }
 
 /** "scoring_config 1 changed · profiles 37 removed (archived) · kept for undo until 2025-12-22" */
-export function affectedText({ affected, keptUntil }: Analysis): string {
+export function affectedText({ kind }: RollbackView, { affected, keptUntil }: Analysis): string {
+  if (kind === "record") return "not known: it was done by hand"
   if (affected.length === 0) return "none"
   const tables = affected.map(({ table, did, rows, archived = 0 }) => {
     const kept = archived === 0 ? "" : archived === rows ? " (archived)" : `, ${number(archived)} of them archived`
     return `${table} ${number(rows)} ${did}${kept}`
   })
   return [...tables, ...(keptUntil === null ? [] : [`kept for undo until ${keptUntil.slice(0, 10)}`])].join(" · ")
+}
+
+/** In place of criteria. */
+export function noCriteria({ kind }: RollbackView): string {
+  return kind === "record" ? "Not checked: it was done by hand." : "The plan names none."
 }
 
 const eventWords: Record<string, string> = {

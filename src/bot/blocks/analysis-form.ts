@@ -23,8 +23,9 @@ export function analysisForm(view: RollbackView, analysis: Analysis): ModalView 
     submit: plain("Save"),
     close: plain("Close"),
     blocks: [
-      field("root_cause", "Root cause of the original failure", longText("root_cause", analysis.rootCause)),
-      field("prevention", "How it is prevented next time", longText("prevention", analysis.prevention)),
+      // Who knows one of them saves that one: the analysis goes on asking for the other.
+      input("root_cause", "Root cause of the original failure", longText("root_cause", analysis.rootCause)),
+      input("prevention", "How it is prevented next time", longText("prevention", analysis.prevention)),
       ...Array.from({ length: rows }, (_, row) => rowBlocks(row, analysis.followUps[row])).flat(),
     ],
   }
@@ -74,10 +75,8 @@ function blockId(name: keyof WrittenFollowUp, row: number): string {
 }
 
 function rowBlocks(row: number, known: FollowUp | undefined): KnownBlock[] {
-  const optional = (name: keyof WrittenFollowUp, label: string, element: Element): InputBlock => ({
-    ...field(blockId(name, row), label, element),
-    optional: true,
-  })
+  const optional = (name: keyof WrittenFollowUp, label: string, element: Element) =>
+    input(blockId(name, row), label, element)
   const text = known?.text ?? ""
   return [
     { type: "divider" },
@@ -100,8 +99,8 @@ function rowBlocks(row: number, known: FollowUp | undefined): KnownBlock[] {
   ]
 }
 
-function field(id: string, label: string, element: Element): InputBlock {
-  return { type: "input", block_id: id, label: plain(label), element }
+function input(id: string, label: string, element: Element): InputBlock {
+  return { type: "input", block_id: id, label: plain(label), element, optional: true }
 }
 
 function longText(id: string, value: string | null): Element {

@@ -7,6 +7,7 @@ import {
   eventOf,
   filledIn,
   issuesOf,
+  noCriteria,
   timesText,
 } from "./analysis-facts.ts"
 import { clean, oneLine } from "./escape.ts"
@@ -28,11 +29,11 @@ export function analysisMarkdown(view: RollbackView, analysis: Analysis): string
     bullets(analysis.components.map(componentText)),
     bullets(analysis.approvals.map(({ userId, afterMs }) => `approved by ${userId}${approvalText(afterMs)}`)),
     `## 2. Issues encountered\n\n${bullets(issuesOf(view, analysis)) || "None."}`,
-    `## 3. Data affected\n\n${inline(affectedText(analysis))}`,
+    `## 3. Data affected\n\n${inline(affectedText(view, analysis))}`,
     `## 4. Root cause\n\n${block(analysis.rootCause)}`,
     `## 5. Prevention\n\n${block(analysis.prevention)}`,
     analysis.followUps.length === 0 ? "" : `## Follow-ups\n\n${followUps(analysis)}`,
-    `## Success criteria\n\n${analysis.criteria.map(criterion).join("\n") || "The plan names none."}`,
+    `## Success criteria\n\n${analysis.criteria.map(criterion).join("\n") || noCriteria(view)}`,
     analysis.watch === null ? "" : `## Watch\n\n${inline(analysis.watch)}`,
     analysis.timeline.length === 0 ? "" : `## Timeline\n\n${timeline(analysis)}`,
     `Audit head \`${analysis.auditHead.replace(/[^\w:-]/g, "")}\`, entry ${number(analysis.auditEntries)}.`,

@@ -9,9 +9,11 @@ import {
   filledIn,
   issuesOf,
   missingOf,
+  noCriteria,
   timesText,
 } from "./analysis-facts.ts"
 import { nameOf, number } from "./format.ts"
+import { resultOf } from "./naming.ts"
 import { buttons, footer, headline, joined, list, listOf, mention, type Line, type Part } from "./parts.ts"
 
 export { analysisMarkdown } from "./analysis-markdown.ts"
@@ -28,7 +30,8 @@ export function drawAnalysis(view: RollbackView, analysis: Analysis): Drawn {
   const waiting = missing.length === 0 ? null : [`waiting for: ${missing.join(", ")}`]
   const filled = analysis.filledBy === null ? null : ["filled in by ", mention(analysis.filledBy)]
   return draw([
-    headline(title(view), waiting, filled),
+    // This message is what the channel hears of it.
+    headline(title(view), [{ bold: resultOf(view) }], waiting, filled),
     list(
       [{ bold: "1 Timestamp and duration" }, `: ${timesText(view, analysis)}`],
       [...componentLines(analysis), ...approvalLines(analysis)],
@@ -38,13 +41,13 @@ export function drawAnalysis(view: RollbackView, analysis: Analysis): Drawn {
       issuesOf(view, analysis).map((issue): Line => [issue]),
       "none",
     ),
-    list([{ bold: "3 Data affected" }, `: ${affectedText(analysis)}`], []),
+    list([{ bold: "3 Data affected" }, `: ${affectedText(view, analysis)}`], []),
     given("4 Root cause", analysis.rootCause),
     given("5 Prevention", analysis.prevention),
     ...listOf("Follow-ups", analysis.followUps.map(followUpLine)),
     list(
       "Success criteria",
-      analysis.criteria.length === 0 ? [["The plan names none."]] : analysis.criteria.map(criterionLine),
+      analysis.criteria.length === 0 ? [[noCriteria(view)]] : analysis.criteria.map(criterionLine),
     ),
     ...(analysis.watch === null ? [] : [list([{ bold: "Watch" }, `: ${analysis.watch}`], [])]),
     ...listOf("Timeline", analysis.timeline.map(eventLine)),

@@ -1,5 +1,6 @@
 import { analysisFacts } from "../../rollback/analysis.ts"
 import type { RollbackView, StepRun } from "../../rollback/facts.ts"
+import { neverLookedAt } from "../../rollback/states.ts"
 import { criterionMarks } from "./analysis-facts.ts"
 import { approvedBy, componentLine } from "./card-running.ts"
 import { digest, whoAsks } from "./card-waiting.ts"
@@ -82,6 +83,7 @@ function closedFact(view: RollbackView): Line {
   const why = view.endReason === null || view.endReason.trim() === "" ? "" : `: "${view.endReason.trim()}"`
   if (view.state === "denied") return [{ bold: "denied" }, ...by, why === "" ? ", without a reason" : why]
   if (view.state === "cancelled") return [{ bold: "cancelled" }, ...by, why]
+  if (view.endReason === neverLookedAt) return [{ bold: "expired" }, `: ${neverLookedAt}`]
   const waited = between(view.createdAt, view.expiresAt ?? view.endedAt)
   return [{ bold: "expired" }, `: nobody approved it${waited === null ? "" : ` in ${duration(waited)}`}`]
 }

@@ -19,7 +19,7 @@ export function runningParts(view: RollbackView, now: Date): Part[] {
   return [
     headline(nameDuring(view), clockFact(view, now), stepFact(view), approvedBy(view)),
     list(null, shown),
-    ...listOf(null, askLines(view)),
+    ...listOf(null, [...waitLines(view), ...askLines(view)]),
     ...stopLine(view),
     ...stopButton(view),
     whoAsks(view),
@@ -69,6 +69,13 @@ function stepFact(view: RollbackView): Line | null {
   const words = steps.map((step) => standingOf(latestRun(view, step.id)).word)
   const settled = words.filter((word) => word === "done" || word === "skipped").length
   return [`${settled} of ${plural(steps.length, "step")} done`]
+}
+
+/** The clock runs, and it is a person that it waits for. */
+function waitLines(view: RollbackView): Line[] {
+  return stepsOf(view)
+    .filter((step) => step.kind === "manual" && standingOf(latestRun(view, step.id)).word === "running")
+    .map((step): Line => ["? ", { bold: step.title }, " waits for a person: the thread asks for it"])
 }
 
 /** A step that failed and asks: the answer is given in the thread. */

@@ -1,5 +1,6 @@
 import type { Audience, RollbackView } from "../../rollback/facts.ts"
-import { deadline, duration, plural, shortDigest } from "./format.ts"
+import { cut } from "./escape.ts"
+import { deadline, duration, exactTime, plural, shortDigest } from "./format.ts"
 import { nameBefore, subtitleOf } from "./naming.ts"
 import { buttons, footer, headline, joined, list, listOf, mention, mentions, type Line, type Part } from "./parts.ts"
 import { latestRun, standingOf, stepsOf } from "./progress.ts"
@@ -9,7 +10,15 @@ import { rehearsalFacts } from "./rehearsal-facts.ts"
 export function preparingParts(view: RollbackView): Part[] {
   const name = view.number === null ? "" : ` · R-${view.number}`
   const going = view.moved.length > 0 ? "looking again, what was shown has moved" : "nothing changes yet"
-  return [headline(`Looking at ${view.environment}…${name}`, [going]), ...movedPart(view), whoAsks(view)]
+  return [
+    headline(`Looking at ${view.environment}…${name}`, [going]),
+    ...movedPart(view),
+    whoAsks(view),
+    ...footer(
+      [`asked for at ${exactTime(view.createdAt)}`],
+      view.number === null ? null : [`/rollback cancel R-${view.number} calls it off`],
+    ),
+  ]
 }
 
 export function waitingParts(view: RollbackView, now: Date): Part[] {
@@ -52,7 +61,24 @@ export function whoAsks(view: RollbackView): Part {
   const does = view.kind === "record" ? "did by hand" : "asks"
   const asks: Line = [mention(view.requesterId), reason === "" ? ` ${does}, without a reason` : ` ${does}: "${reason}"`]
   const subtitle = subtitleOf(view)
-  return list(null, [asks, ...(subtitle === null ? [] : [[{ bold: subtitle }]])])
+  const narrowed = selectionLine(view)
+  return list(null, [
+    asks,
+    ...(subtitle === null ? [] : [[{ bold: subtitle }]]),
+    ...(narrowed === null ? [] : [narrowed]),
+  ])
+}
+
+/** "only: db-config · with: config-restore · since = 2025-11-21T16:00:00Z" */
+function selectionLine({ selection }: RollbackView): Line | null {
+  if (selection === undefined) return null
+  const set = Object.entries(selection.parameters).map(([name, value]) => `${name} = ${cut(value, 120)}`)
+  const line = joined([
+    selection.only === null ? null : [`only: ${selection.only.join(", ")}`],
+    selection.with.length === 0 ? null : [`with: ${selection.with.join(", ")}`],
+    set.length === 0 ? null : [set.join(" · ")],
+  ])
+  return line.length === 0 ? null : line
 }
 
 export function riskFacts(view: RollbackView): Line[] {
@@ -62,7 +88,7 @@ export function riskFacts(view: RollbackView): Line[] {
   ]
 }
 
-/** "a full member of the workspace", "@oncall or @lead" */
+/** "any full member", "@oncall, @lead" */
 export function audienceLine(audience: Audience): Line {
   return audience === "anyone" ? ["any full member"] : mentions(audience)
 }
@@ -104,7 +130,7 @@ function needs(view: RollbackView): Line {
     `Needs ${plural(view.approvalsNeeded, "approval")} from `,
     ...audienceLine(view.approveFrom),
     ", not ",
-    mention(view.requesterId),
+    ...mentions([view.requesterId, ...(view.askedToo ?? [])]),
   ]
 }
 

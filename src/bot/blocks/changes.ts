@@ -91,8 +91,10 @@ export function actionText(step: StepView): string {
 export function stepLines(step: StepView, seen: RehearsedStep | null): Line[] {
   const title: Line = [{ bold: cut(step.title, 120) }]
   if (seen === null) return [[...title, `: ${actionText(step)}, not looked at`]]
-  if (seen.outcome === "unknown")
-    return [[...title, `: could not be looked at${seen.note === null ? "" : `: ${seen.note}`}`]]
+  if (seen.outcome === "unknown") {
+    const what = seen.refused === true ? "would be refused as things stand" : "unknown, it could not be looked at"
+    return [[...title, `: ${what}${seen.note === null ? "" : `: ${seen.note}`}`]]
+  }
   const count = countText(step, seen) ?? (seen.changed === 0 ? "so already: nothing to change" : null)
   const note = seen.note === null ? null : cut(seen.note, 200)
   const [only] = seen.changes

@@ -1,12 +1,12 @@
 import type { Confirmation, RollbackView } from "../../rollback/facts.ts"
 import { cut } from "./escape.ts"
 import { draw, type Drawn } from "./fit.ts"
-import { exactTime, nameOf, timeOfDay } from "./format.ts"
+import { deadline, exactTime, nameOf } from "./format.ts"
 import { buttons, footer, joined, list, mention, mentions, type Line } from "./parts.ts"
 import { titleOf } from "./progress.ts"
 
 /** Asks in the thread for what only a person can do; afterwards the same message says who answered what. */
-export function drawManual(view: RollbackView, asked: Confirmation): Drawn {
+export function drawManual(view: RollbackView, asked: Confirmation, now: Date): Drawn {
   const title: Line = [{ bold: cut(titleOf(view, asked.stepId), 200) }]
   const lines = asked.instruction.split("\n").filter((line) => line.trim() !== "")
   const instruction = list(
@@ -17,7 +17,7 @@ export function drawManual(view: RollbackView, asked: Confirmation): Drawn {
     return draw([list(null, [joined([[...outcomeMark(asked), ...title], outcome(asked)])]), instruction])
   const people = [...new Set([view.requesterId, ...view.approvals.map(({ userId }) => userId)])]
   const until = joined([
-    [`waits until ${timeOfDay(asked.expiresAt)}`],
+    [`waits until ${deadline(asked.expiresAt, now)}`],
     ["any full member of this workspace may answer, the first answer counts"],
   ])
   return draw([

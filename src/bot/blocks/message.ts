@@ -50,20 +50,12 @@ export function drawMessage(message: Message, view: RollbackView, extras: Extras
         throw new Error(`question ${message.confirmationId} was not given to be drawn`)
       return extras.confirmation.kind === "failure"
         ? drawFailureQuestion(view, extras.confirmation, now)
-        : drawManual(view, extras.confirmation)
+        : drawManual(view, extras.confirmation, now)
     case "analysis":
       if (extras.analysis === undefined) throw new Error(`the analysis of ${view.id} was not given to be drawn`)
       return drawAnalysis(view, extras.analysis)
     case "audit":
       return draw(footer([postedHeadText({ number: view.number ?? 0, entry: message.entry, hash: message.head })]))
-  }
-}
-
-/** The same without blocks, for a message whose blocks Slack refused. */
-export function plainForm(drawn: Drawn): { text: string } {
-  const lost = drawn.blocks.some((block) => block.type === "actions")
-  return {
-    text: lost ? `${drawn.text}\n(Slack did not take the buttons of this message: it can only be read.)` : drawn.text,
   }
 }
 

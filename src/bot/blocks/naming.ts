@@ -21,13 +21,16 @@ export function nameDuring(view: RollbackView): string {
 }
 
 export function nameAfter(view: RollbackView): string {
-  const { kind, state, environment } = view
-  if (kind === "rehearsal" || kind === "record") return nameBefore(view)
+  return view.kind === "rehearsal" || view.kind === "record" ? nameBefore(view) : withNumber(view, resultOf(view))
+}
+
+/** Whether it worked, in a few words. */
+export function resultOf({ kind, state, environment }: RollbackView): string {
+  if (kind === "record") return "done by hand"
   if (state === "stopped")
-    return withNumber(view, kind === "undo" ? `Undo on ${environment} stopped` : `Rollback of ${environment} stopped`)
-  if (state === "succeeded")
-    return withNumber(view, kind === "undo" ? `Undone on ${environment}` : `${environment} is back`)
-  return withNumber(view, kind === "undo" ? `NOT undone on ${environment}` : `${environment} is NOT back`)
+    return kind === "undo" ? `Undo on ${environment} stopped` : `Rollback of ${environment} stopped`
+  if (state === "succeeded") return kind === "undo" ? `Undone on ${environment}` : `${environment} is back`
+  return kind === "undo" ? `NOT undone on ${environment}` : `${environment} is NOT back`
 }
 
 /** The plan's title, where the headline does not say it already. */

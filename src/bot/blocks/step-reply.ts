@@ -48,11 +48,11 @@ function because(reason: string | null): string {
   return reason === null || reason.trim() === "" ? "" : `: "${reason.trim()}"`
 }
 
-/** Attempts beyond its runs, unless the evidence counts them already. */
+/** Which run of the step it was, and its tries in it, unless the evidence counts them already. */
 function effort(run: StepRun, result: StepResult): Line | null {
   const attempt = run.attempt > 1 ? `run ${number(run.attempt)} of it` : null
   const counted = result.evidence.some((line) => /\battempts\b/.test(line))
-  const tries = result.attempts > run.attempt && !counted ? plural(result.attempts, "attempt") : null
+  const tries = result.attempts > 1 && !counted ? plural(result.attempts, "attempt") : null
   const words = [attempt, tries].filter((text) => text !== null)
   return words.length === 0 ? null : [words.join(", ")]
 }

@@ -23,6 +23,8 @@ export function refusalWords(refused: Refused): string {
     case "could_not_check_person":
       return personWords(refusal.reason, verb)
     case "not_in_audience":
+      // The plan is invalid, so nobody else is known.
+      if (refusal.audience.length === 0) return `Only who asked for it may ${deeds[verb ?? "request"]}. Ask them.`
       return `Only ${audienceText(refusal.audience)} may ${deeds[verb ?? "request"]}. Ask one of them.`
     case "could_not_check_group":
       return `Slack did not say who is in ${idText(refusal.group)}, so I cannot tell whether you may ${deeds[verb ?? "request"]}. Please try again in a moment.`
@@ -39,7 +41,7 @@ export function refusalWords(refused: Refused): string {
     case "unknown_rollback":
       return `I know no rollback ${quoted(refusal.given)}.${refusal.newest === null ? " There is none yet." : ` The newest is R-${refusal.newest}.`} \`/rollback history\` lists them.`
     case "not_in_state":
-      return `${capital(rollbackText(refusal.number))} is ${stateWords[refusal.state]}, so that is not possible. What you can do: ${safe(refusal.can)}.`
+      return `${capital(rollbackText(refusal.number))} is ${stateWords[refusal.state]}, so that is not possible. What you can do: ${wayText(refusal)}.`
     case "environment_busy":
       return busyWords(refusal)
     case "left":
@@ -65,6 +67,11 @@ type InputRefusal = Extract<
       | "unknown_component"
       | "component_needs"
       | "nothing_selected"
+      | "nothing_to_undo"
+      | "done_by_hand"
+      | "no_failed_step"
+      | "missing_reason"
+      | "overtaken"
       | "unknown_parameter"
       | "bad_parameter"
       | "bad_option"
@@ -74,7 +81,6 @@ type InputRefusal = Extract<
       | "shared_channel"
       | "could_not_check_channel"
       | "unknown_command"
-      | "not_yet"
       | "missing_text"
       | "too_many_requests"
   }
@@ -93,6 +99,16 @@ function inputWords(refusal: InputRefusal): string {
       return `${quoted(refusal.component)} needs ${quoted(refusal.needs)} to run before it. Name both, or leave \`--only\` out.`
     case "nothing_selected":
       return "That selects no component, so there is nothing to run. Leave `--only` out, or name a component."
+    case "nothing_to_undo":
+      return `${capital(rollbackText(refusal.number))} changed nothing, so there is nothing to take back. \`/rollback history\` lists the others.`
+    case "done_by_hand":
+      return `${capital(rollbackText(refusal.number))} was done by hand: I kept nothing of it that could be given back. \`/rollback ${codeText(refusal.environment)}\` asks for a rollback.`
+    case "no_failed_step":
+      return `${capital(rollbackText(refusal.number))} has no failed step to leave out. Press Retry, or ask anew.`
+    case "missing_reason":
+      return "Say why the step may be left out: whoever has to agree reads it. Press Skip again."
+    case "overtaken":
+      return `${refusal.by === null ? "A later rollback" : `R-${refusal.by}`} has been at work since, so ${rollbackText(refusal.number)} is not gone on with. \`/rollback ${codeText(refusal.environment)}\` asks anew.`
     case "unknown_parameter":
       return unknownWords("parameter", refusal)
     case "bad_parameter":
@@ -111,8 +127,6 @@ function inputWords(refusal: InputRefusal): string {
       return "Slack did not say whether I may post here. Nothing was started: please try again in a moment."
     case "unknown_command":
       return `I do not know ${quoted(refusal.given)}.${nearestText(refusal.nearest)} \`/rollback help\` shows what I know.`
-    case "not_yet":
-      return `${capital(safe(refusal.what))} cannot be done yet. \`/rollback help\` shows what can.`
     case "missing_text":
       return `Some words are missing. It goes like this: \`${codeText(refusal.usage)}\``
     case "too_many_requests":
@@ -183,7 +197,15 @@ function busyWords(refusal: Extract<Refusal, { reason: "environment_busy" }>): s
     refusal.state === "preparing" || refusal.state === "awaiting_approval"
       ? way[refusal.state]
       : "Wait until it has ended, or stop it."
-  return `${quoted(refusal.environment)} already has a rollback: ${link} is ${stateWords[refusal.state]}. ${next}`
+  const where =
+    refusal.asked === null
+      ? `${quoted(refusal.environment)} already has a rollback`
+      : `${quoted(refusal.asked)} has the same database as ${quoted(refusal.environment)}, which already has a rollback`
+  return `${where}: ${link} is ${stateWords[refusal.state]}. ${next}`
+}
+
+function wayText({ can, number: of }: Extract<Refusal, { reason: "not_in_state" }>): string {
+  return `\`/rollback ${can}${of === null || can === "status" ? "" : ` R-${of}`}\``
 }
 
 /** What was typed is given back: it took thought. */

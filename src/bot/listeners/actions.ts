@@ -11,6 +11,7 @@ import { maySkip, retry } from "../../commands/reopen.ts"
 import { requestRollback } from "../../commands/request.ts"
 import { requestUndo } from "../../commands/undo.ts"
 import { loadView } from "../../commands/view.ts"
+import { errorMessage } from "../../errors.ts"
 import { refuse, type Refused } from "../../rollback/refusals.ts"
 import { isLive } from "../../rollback/states.ts"
 import type { StoredRollback } from "../../store/rows.ts"
@@ -92,7 +93,8 @@ const presses: Record<string, Press> = {
     onRollback(click, context, async (rollback) => {
       const of = rollback.undo_of === null ? null : await context.deps.store.rollbacks.find(rollback.undo_of)
       if (of) {
-        const again = await requestUndo(of, { channelId: rollback.channel_id, actor: click.actor }, context.deps)
+        const { channel_id: channelId, reason } = rollback
+        const again = await requestUndo(of, { channelId, reason, actor: click.actor }, context.deps)
         return again.kind === "refuse" ? again : null
       }
       const outcome = await requestRollback(
@@ -198,6 +200,9 @@ async function open(click: Click, context: BotContext, view: () => Promise<Modal
     return null
   } catch (error) {
     context.log.warn({ err: error }, "a form could not be opened")
-    return "The form could not be opened in time. Press the button again."
+    const late = /expired_trigger_id|trigger_exchanged|timeout/i.test(errorMessage(error))
+    return late
+      ? "The form could not be opened in time. Press the button again."
+      : "Slack did not open the form; my log says why. Press the button again; if that does not help, tell whoever runs me."
   }
 }

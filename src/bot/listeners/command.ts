@@ -145,7 +145,7 @@ async function look(typed: LookAt, actor: Actor, channelId: string, context: Bot
         : drawAnalysisAgain(view, analysis)
     }
     case "undo": {
-      const outcome = await requestUndo(rollback, { channelId, actor }, deps)
+      const outcome = await requestUndo(rollback, { channelId, reason: typed.reason, actor }, deps)
       return outcome.kind === "refuse" ? outcome : null
     }
   }
@@ -173,5 +173,5 @@ async function showPlan(environment: string, { deps }: BotContext): Promise<Answ
   if ("kind" in found) return { ...found, verb: null }
   const resolved = resolveParameters(found.plan, {})
   const parameters = "parameters" in resolved ? resolved.parameters : {}
-  return planText(found.plan, planViews(found.plan.components, parameters))
+  return planText(found.plan, planViews(found.plan, parameters))
 }

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest"
 
 import { drawCard } from "../../../src/bot/blocks/card.ts"
 import type { RollbackView } from "../../../src/rollback/facts.ts"
-import { transitions } from "../../../src/rollback/states.ts"
+import { neverLookedAt, transitions } from "../../../src/rollback/states.ts"
 import { buttonsOf, readable } from "./reading.ts"
 import { approved, failed, now, result, running, stepRun, stopped, succeeded, waiting } from "./views.ts"
 
@@ -126,6 +126,47 @@ describe("the waiting card", () => {
     const { text } = read({ ...waiting, moved: ["profiles: 37 → 41 rows"] })
     expect(text.indexOf("profiles: 37 → 41 rows")).toBeGreaterThan(0)
     expect(text.indexOf("profiles: 37 → 41 rows")).toBeLessThan(text.indexOf("What changes"))
+  })
+
+  it("says since when nobody has looked at it, and how to call it off", () => {
+    expectBoth(preparing, "asked for at 14:16:02 UTC", "/rollback cancel R-17 calls it off")
+  })
+
+  it("says what of the plan was asked for, and which values were set", () => {
+    const selection = { only: ["db-config"], with: ["config-restore"], parameters: { good: "v1.1.9" } }
+    for (const view of [preparing, waiting, running, succeeded])
+      expectBoth({ ...view, selection }, "only: db-config · with: config-restore · good = v1.1.9")
+    const plain = { ...waiting, selection: { only: null, with: [], parameters: {} } }
+    expect(read(plain)).toEqual(read(waiting))
+  })
+
+  it("says who else cannot approve: whoever asked for a Skip", () => {
+    expect(read({ ...waiting, askedToo: ["UCAROL"] }).text).toContain("not <@UALICE>, <@UCAROL>")
+  })
+
+  it("tells what would be refused from what could not be looked at", () => {
+    const seen = (facts: object) => {
+      const { rehearsal } = waiting
+      const steps = (rehearsal?.steps ?? []).map((step) =>
+        step.stepId === "remove-profiles" ? { ...step, outcome: "unknown" as const, note: "why", ...facts } : step,
+      )
+      return read({ ...waiting, rehearsal: { lookedAt: "", problems: [], warnings: [], ...rehearsal, steps } }).text
+    }
+    expect(seen({ refused: true })).toContain("would be refused as things stand: why")
+    expect(seen({})).toContain("unknown, it could not be looked at: why")
+  })
+
+  it("says which step waits for a person while it runs", () => {
+    const byHand = (view: RollbackView): RollbackView => ({
+      ...view,
+      components: view.components.map((component) => ({
+        ...component,
+        steps: component.steps.map((step) => ({ ...step, kind: "manual" as const })),
+      })),
+    })
+    const asked = { ...running, stepRuns: [stepRun("set-version", null)] }
+    expectBoth(byHand(asked), "Set results_version waits for a person")
+    expect(read(asked).text).not.toContain("waits for a person")
   })
 
   it("says what could not be looked at, and that the risk was raised for it", () => {
@@ -259,6 +300,9 @@ describe("while and after it runs", () => {
     expect(read(denied).text).toContain("<@UBOB>")
     expectBoth(cancelled, "cancelled", "Nothing was changed")
     expectBoth(expired, "nobody approved it in 1 h", "Nothing was changed")
+    const unseen = { ...expired, endReason: neverLookedAt }
+    expectBoth(unseen, neverLookedAt, "Nothing was changed")
+    expect(read(unseen).text).not.toContain("nobody approved")
   })
 
   it("does not say that nothing was changed when some of it ran before", () => {

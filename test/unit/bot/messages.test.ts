@@ -6,9 +6,10 @@ import { denyForm } from "../../../src/bot/blocks/deny-form.ts"
 import { documentOf } from "../../../src/bot/blocks/document.ts"
 import { drawDetails } from "../../../src/bot/blocks/details.ts"
 import { drawEscalation } from "../../../src/bot/blocks/escalation.ts"
-import { drawMessage, plainForm } from "../../../src/bot/blocks/message.ts"
+import { drawMessage } from "../../../src/bot/blocks/message.ts"
 import { drawStep } from "../../../src/bot/blocks/step-reply.ts"
-import type { Analysis, Message, StepRun } from "../../../src/rollback/facts.ts"
+import { analysisFacts } from "../../../src/rollback/analysis.ts"
+import type { Analysis, Confirmation, Message, StepRun } from "../../../src/rollback/facts.ts"
 import { buttonsOf, readable } from "./reading.ts"
 import {
   analysis,
@@ -71,6 +72,15 @@ describe("a step's reply", () => {
       "Hint: create it",
     ])
       expect(text).toContain(fact)
+  })
+
+  it("counts the tries within one run of the step, which is another number than the run's", () => {
+    const again = (attempts: number) => ({ ...stepRun("set-version", result({ attempts })), attempt: 2 })
+    const needed = (run: StepRun) => analysisFacts({ ...succeeded, stepRuns: [run] }).issues
+    expect(textOf(again(2))).toContain("run 2 of it, 2 attempts")
+    expect(needed(again(2))).toEqual(["Set results_version needed 2 attempts"])
+    expect(textOf(again(1))).not.toContain("attempt")
+    expect(needed(again(1))).toEqual([])
   })
 
   it("shows the evidence of a probe that failed", () => {
@@ -136,12 +146,31 @@ describe("the analysis", () => {
 
   it("says what it waits for until it is given", () => {
     expect(drawAnalysis(succeeded, analysis).text).toMatch(
-      /^Post-rollback analysis · R-17 · staging · waiting for: root cause, prevention/,
+      /^Post-rollback analysis · R-17 · staging · staging is back · waiting for: root cause, prevention/,
     )
     const { text } = drawAnalysis(succeeded, complete)
     expect(text).not.toContain("waiting for")
     expect(text).toContain("a config key was renamed")
     expect(text).toContain("filled in by <@UALICE>")
+  })
+
+  it("says whether it worked, and of what was done by hand what it does not know", () => {
+    expect(drawAnalysis(failed, analysis).text).toMatch(
+      /^Post-rollback analysis · R-17 · staging · staging is NOT back/,
+    )
+    const { text } = drawAnalysis({ ...succeeded, kind: "record" }, { ...analysis, criteria: [] })
+    expect(text).toMatch(/^Post-rollback analysis · R-17 · staging · done by hand/)
+    expect(text).toContain("3 Data affected: not known: it was done by hand")
+    expect(text).toContain("Not checked: it was done by hand.")
+    const document = analysisMarkdown({ ...succeeded, kind: "record" }, { ...analysis, criteria: [] })
+    expect(document).toMatch(/not known: it was done by hand[\s\S]*Not checked: it was done by hand\./)
+  })
+
+  it("takes root cause and prevention one by one", () => {
+    const optional = analysisForm(succeeded, analysis).blocks.flatMap((block) =>
+      block.type === "input" && "optional" in block ? [block.optional] : [],
+    )
+    expect(optional).toEqual(Array.from({ length: 2 + 3 * 3 }, () => true))
   })
 
   it("has the five items and the criteria, each with its own mark", () => {
@@ -241,6 +270,26 @@ describe("messages of the outbox", () => {
     )
   })
 
+  it("says the day of a question that waits until tomorrow", () => {
+    const asked: Confirmation = {
+      id: "c-1",
+      kind: "manual",
+      rollbackId: running.id,
+      stepId: "set-version",
+      attempt: 1,
+      instruction: "press it",
+      askedAt: now.toISOString(),
+      expiresAt: "2025-11-23T14:32:00Z",
+      expired: false,
+      answer: null,
+      reason: null,
+      answeredBy: null,
+      answeredAt: null,
+    }
+    const drawn = drawMessage({ kind: "manual", confirmationId: "c-1" }, running, { confirmation: asked }, now)
+    expect(drawn.text).toContain("waits until 2025-11-23 14:32 UTC")
+  })
+
   it("lets a text mention people of this rollback, and nobody whom somebody typed", () => {
     const text = drawText({
       kind: "text",
@@ -250,12 +299,5 @@ describe("messages of the outbox", () => {
       "<@UALICE> noted: &lt;·!channel&gt; &lt;·@UEVIL&gt; &lt;·!subteam^S0ONCALL&gt; see &lt;https://x|y&gt;",
     )
     expect(drawText({ kind: "text", text: "Post-rollback analysis? not yet" })).not.toMatch(/^Post-rollback analysis/)
-  })
-
-  it("says in the plain form that the buttons are missing", () => {
-    const drawn = drawMessage({ kind: "card" }, waiting, {}, now)
-    expect(plainForm(drawn).text).toContain(drawn.text)
-    expect(plainForm(drawn).text).toContain("buttons")
-    expect(plainForm({ text: "hello", blocks: [] })).toEqual({ text: "hello" })
   })
 })

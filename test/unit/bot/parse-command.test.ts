@@ -94,7 +94,7 @@ describe("what is typed behind /rollback", () => {
   it.each(verbs.filter((verb) => !["help", "status", "history"].includes(verb)))(
     "%s alone never asks for a rollback",
     (verb) => {
-      expect(["incomplete", "not_yet"]).toContain(parse(verb).kind)
+      expect(parse(verb).kind).toBe("incomplete")
     },
   )
 
@@ -105,14 +105,14 @@ describe("what is typed behind /rollback", () => {
     expect(request("staging \u202eevil\u200b").reason).toBe("\u202eevil\u200b")
   })
 
+  const texts = fc.array(fc.string({ unit: "binary" }), { maxLength: 4 }).map((words) => words.join(" "))
+
   it("never throws, and never makes an approval or a rollback of another word than the first", () => {
     fc.assert(
-      fc.property(fc.string({ unit: "binary" }), (text) => {
+      fc.property(texts, (text) => {
         const typed = parse(text)
-        if (typed.kind === "request")
-          expect(text.toLowerCase().replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&")).toContain(
-            typed.environment,
-          )
+        const written = text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&")
+        if (typed.kind === "request") expect(typed.environment).toBe(written.trim().split(/\s+/)[0]?.toLowerCase())
       }),
     )
   })

@@ -57,6 +57,7 @@ const refusals: [refusal: Refusal, ...named: RegExp[]][] = [
     {
       reason: "environment_busy",
       environment: "staging",
+      asked: null,
       number: 17,
       state: "awaiting_approval",
       permalink: "https://team.slack.com/p1",
@@ -65,9 +66,19 @@ const refusals: [refusal: Refusal, ...named: RegExp[]][] = [
     /[Aa]pprove it, deny it/,
   ],
   [{ reason: "unknown_rollback", given: "R-99", newest: 17 }, /R-99/, /newest is R-17/],
-  [{ reason: "not_in_state", number: 17, state: "running", can: "stop it" }, /R-17 is running/, /stop it/],
+  [{ reason: "not_in_state", number: 17, state: "running", can: "stop" }, /R-17 is running/, /`\/rollback stop R-17`/],
+  [{ reason: "nothing_to_undo", number: 17 }, /R-17 changed nothing/, /history/],
+  [{ reason: "done_by_hand", number: 17, environment: "staging" }, /by hand/, /`\/rollback staging`/],
+  [{ reason: "no_failed_step", number: 17 }, /no failed step/, /Retry/],
+  [{ reason: "missing_reason" }, /why/],
+  [{ reason: "overtaken", number: 17, environment: "staging", by: 18 }, /R-18 has been/, /`\/rollback staging`/],
+  [{ reason: "not_in_audience", audience: [] }, /Only who asked/],
+  [
+    { reason: "environment_busy", environment: "prod", asked: "staging", number: 3, state: "running", permalink: null },
+    /"staging" has the same database as "prod"/,
+    /R-3 is running/,
+  ],
   [{ reason: "unknown_command", given: "histroy", nearest: "history" }, /Did you mean "history"\?/],
-  [{ reason: "not_yet", what: "baseline" }, /baseline/i],
   [{ reason: "missing_text", usage: "/rollback note R-7 TEXT" }, /\/rollback note R-7 TEXT/],
   [{ reason: "too_many_requests", waitSeconds: 12 }, /12 seconds/],
   [{ reason: "state_unreachable" }, /Nothing was changed/, /stepback plan show/],
@@ -88,7 +99,8 @@ describe("refusals", () => {
       { reason: "bad_option", given: bad, nearest: bad, usage: bad },
       { reason: "changed", moved: [bad] },
       { reason: "wrong_channel", channel: bad },
-      { reason: "environment_busy", environment: bad, number: 1, state: "running", permalink: bad },
+      { reason: "environment_busy", environment: bad, asked: bad, number: 1, state: "running", permalink: bad },
+      { reason: "overtaken", environment: bad, number: 1, by: null },
       { reason: "not_in_audience", audience: [bad] },
     ]
     for (const refusal of typed) expect(refusalWords(refuse(null, refusal))).not.toContain("<")
@@ -119,7 +131,7 @@ describe("answers to commands", () => {
 
   it("a plan in short says its parameters, their defaults and what they are for", async () => {
     const { plan } = await loadPlans("plans").then(({ plans }) => plans.get("staging") as LoadedPlan)
-    const text = planText(plan, planViews(plan.components, {}))
+    const text = planText(plan, planViews(plan, {}))
     expect(text).toContain("good (string) = v1.2.0 · The version to go back to")
     const bare = { ...plan, params: { day: { type: "timestamp", default: null, description: null } } } as const
     expect(planText(bare, [])).toContain("day (timestamp), must be given")

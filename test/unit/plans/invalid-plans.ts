@@ -31,6 +31,12 @@ export const INVALID: [name: string, source: string, place: string, message: str
   ["tolerance without rehearsed", change("rows: 1 }", "rows: 1, tolerance: 2% }"), "26:28", "rows: rehearsed only"],
   ["unknown parameter", change("params: [good]", "params: [goood]"), "25:18", 'called "goood"; did you mean "good"?'],
   ["unknown reference", change(COMMAND, "command: [./deploy.sh, $nothing]"), "36:32", 'called "nothing"'],
+  [
+    "unknown reference in an instruction",
+    change(COMMAND, "manual: ask for $nothing").replace(/        effect: keyed[\s\S]*?deployed: .*\n/, ""),
+    "36:17",
+    'called "nothing"',
+  ],
   ["deployed outside undo", change(COMMAND, "command: [./deploy.sh, $deployed]"), "36:32", 'called "deployed"'],
   [
     "captured later",
@@ -81,7 +87,7 @@ export const INVALID: [name: string, source: string, place: string, message: str
   ],
   ["irreversible check", change("capture: { seen: value }", "irreversible: because"), "30:9", "nothing to take back"],
   ["step id twice", change("id: answers", "id: deploy"), "41:13", 'step id "deploy" is taken'],
-  ["step id in capitals", change("id: answers", "id: Answers"), "41:13", "expected an id of lower-case letters"],
+  ["step id with a dot", change("id: answers", "id: the.answers"), "41:13", "expected an id of letters, digits"],
   ["unknown component needed", change("needs: [config]", "needs: [confg]"), "33:13", 'did you mean "config"?'],
   [
     "components in a circle",

@@ -32,3 +32,31 @@ test.each(["2026-02-30T09:00:00Z", "2026-10-01T25:00:00Z", "2026-10-01T09:00:00"
     })
   },
 )
+
+// What `plan check` lets through is taken with a request, and the other way round.
+test.each([
+  ["string", '""', ""],
+  ["string", "x".repeat(500), "x".repeat(500)],
+  ["string", "x".repeat(501), null],
+  ["git_ref", '"feature+x#1"', "feature+x#1"],
+  ["git_ref", '"main..next"', null],
+  ["number", '"1e5"', "1e5"],
+  ["number", "1e-7", "1e-7"],
+  ["integer", '"1e5"', null],
+])("a %s is the same as a default and with a request (%#)", async (type, written, value) => {
+  const { plan, problems } = await checkPlanSource(
+    "shop.yaml",
+    change("params:", `params:\n  p: { type: ${type}, default: ${written} }`),
+  )
+  const { plan: bare } = await checkPlanSource("shop.yaml", change("params:", `params:\n  p: { type: ${type} }`))
+  if (bare === null) throw new Error("the fixture is valid")
+  const given = resolveParameters(bare.plan, { p: written.replaceAll('"', "") })
+  if (value === null) {
+    expect(problems).toMatchObject([{ line: 10, message: expect.stringMatching(/^expected /) }])
+    expect(given).toMatchObject({ refusal: { reason: "bad_parameter", name: "p" } })
+    return
+  }
+  expect(problems).toEqual([])
+  for (const resolved of [given, plan && resolveParameters(plan.plan, {})])
+    expect(resolved).toMatchObject({ parameters: { p: value } })
+})

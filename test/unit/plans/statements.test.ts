@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest"
 import { describeCondition, describeStatement } from "../../../src/plans/statements.ts"
+import { pasteable } from "../../../src/plans/step-view.ts"
+import { bindUsed } from "../../../src/steps/sql-text.ts"
 
 async function facts(sql: string, use: "sql" | "check" = "sql") {
   const described = await describeStatement(sql, use)
@@ -107,6 +109,13 @@ describe("facts", () => {
 describe("refusals", () => {
   test.each([
     ["update t set a = 1", "UPDATE without WHERE"],
+    ["with g as (delete from t returning id) update u set a = 1 where id = 2", "DELETE without WHERE"],
+    ["with g as (update t set a = 1 where true returning id) insert into u select id from g", "holds for every row"],
+    [
+      "with g as (merge into t using u on true when matched then delete returning 1) delete from u where id = 1",
+      "MERGE",
+    ],
+    ["delete from t where id = 1; -- done", "follows its semicolon"],
     ["delete from t where true", "holds for every row"],
     ["delete from t where 1 = 1", "holds for every row"],
     ["delete from t where a = 1 or true", "holds for every row"],
@@ -166,10 +175,39 @@ test("a condition is read inside the DELETE that it stands for", async () => {
   })
   expect(await describeCondition("quotes", "a = 1 frob 2")).toMatchObject({ position: 6 })
   expect(await describeCondition("quotes", "a = 1 returning a")).toHaveProperty("error")
+  expect(await describeCondition("quotes", "a = 1;")).toHaveProperty("error")
+  expect(await describeCondition("quotes", "a = 1 -- the first")).not.toHaveProperty("error")
   expect(await describeCondition("quotes", "true")).toHaveProperty("error")
   // Evaluated batch by batch, it would mean something else each time.
   const own = "id in (select max(id) from public.quotes group by k)"
   expect(await describeCondition("quotes", own)).toMatchObject({ readsItself: true })
   const child = "not exists (select from lines l where l.quote_id = quotes.id)"
   expect(await describeCondition("quotes", child)).toMatchObject({ readsItself: false })
+})
+
+describe("parameters in a text", () => {
+  test.each([
+    [
+      "a > $2 -- don't\n and b = $1 and c = 'x'",
+      "a > $1 -- don't\n and b = $2 and c = 'x'",
+      "a > 'two' -- don't\n and b = 'one' and c = 'x';",
+    ],
+    ["/* it's /* nested */ $1 */ a = $2", "/* it's /* nested */ $1 */ a = $1", "/* it's /* nested */ $1 */ a = 'two';"],
+    ["a = $$it's $1$$ and b = $2", "a = $$it's $1$$ and b = $1", "a = $$it's $1$$ and b = 'two';"],
+    ["a = $x$ $$ ' $x$ and b = $2", "a = $x$ $$ ' $x$ and b = $1", "a = $x$ $$ ' $x$ and b = 'two';"],
+    [String.raw`a = E'\' $1' and b = $2`, String.raw`a = E'\' $1' and b = $1`, String.raw`a = E'\' $1' and b = 'two';`],
+    [
+      `"it's" = '/*' and "$1" = 'a''$1' and b$1 = $2`,
+      `"it's" = '/*' and "$1" = 'a''$1' and b$1 = $1`,
+      `"it's" = '/*' and "$1" = 'a''$1' and b$1 = 'two';`,
+    ],
+  ])("%s", (text, bound, pasted) => {
+    expect(bindUsed(text, ["one", "two"]).text).toBe(bound)
+    expect(pasteable(text, ["a", "b"], { a: "one", b: "two" })).toBe(pasted)
+  })
+
+  test("keep the values that they had", () => {
+    const text = "created_at > $2 -- don't\n and version = $1 and kind = 'x'"
+    expect(bindUsed(text, ["v1", "today"]).values).toEqual(["today", "v1"])
+  })
 })

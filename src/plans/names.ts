@@ -1,5 +1,5 @@
-import type { PlanStep } from "../plans/plan.ts"
-import { namesIn } from "../plans/values.ts"
+import type { PlanStep } from "./plan.ts"
+import { namesIn } from "./values.ts"
 
 /** Parameters and captures that a step uses. */
 export function namesOf(step: PlanStep): string[] {

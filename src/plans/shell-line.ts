@@ -1,5 +1,5 @@
-import type { CommandStep, HttpStep, WorkflowStep } from "../plans/plan.ts"
-import type { Values } from "../plans/values.ts"
+import type { CommandStep, HttpStep, WorkflowStep } from "./plan.ts"
+import type { Values } from "./values.ts"
 
 /** A piece of a word: a text as it is, or a variable of the shell. */
 type Piece = { text: string } | { variable: string }

@@ -1,0 +1,84 @@
+import { randomUUID } from "node:crypto"
+import { once } from "node:events"
+import { createServer, type ServerResponse } from "node:http"
+import type { AddressInfo } from "node:net"
+import { afterAll, beforeAll, beforeEach, expect, inject, it } from "vitest"
+
+import { requestUndo } from "../../src/commands/undo.ts"
+import { forgetOverdue } from "../../src/jobs/forget.ts"
+import { watchOnce } from "../../src/jobs/watch.ts"
+import type { StoredRollback } from "../../src/store/rows.ts"
+import { as, plan, startTown, type Town } from "./two-people-town.ts"
+
+let town: Town
+
+beforeAll(async () => {
+  town = await startTown(inject("postgresUrl"))
+})
+beforeEach(() => town.reset())
+afterAll(() => town.stop())
+
+const age = (card: StoredRollback, time: string) =>
+  town.state.query("update stepback.rollbacks set ended_at = now() - $2::interval where id = $1", [card.id, time])
+const removed = async (card: StoredRollback) => {
+  await forgetOverdue(town.workDeps)
+  const rows = await town.store.outbox.listUnsent(card.id)
+  return rows.flatMap(({ body }) => (body.kind === "text" && body.text.includes("removed") ? [body.text] : []))
+}
+
+it("what a run keeps stays while an undo of it is on its way, and is removed after its time", async () => {
+  town.written.source = `${plan}archive: { keep: 6h }\n`
+  const run = await town.ran()
+  expect(run.state).toBe("succeeded")
+  await age(run, "7 hours")
+  const undo = await requestUndo(run, { channelId: "C0SHOP", actor: as("U0ALICE") }, town.deps)
+  if (undo.kind !== "requested") throw new Error(JSON.stringify(undo))
+  await town.work(undo.rollback.id)
+  expect(await removed(run)).toEqual([])
+  await town.press(await town.get(undo.rollback))
+  expect(await removed(run)).toEqual([])
+  await town.work(undo.rollback.id)
+  expect(await town.get(undo.rollback)).toMatchObject({ state: "succeeded" })
+  expect(await town.version()).toBe("2")
+  expect(await removed(run)).toEqual([
+    expect.stringMatching(/^What this run kept \(1 rows\) was removed after 6 hours:/),
+  ])
+})
+
+it("what a run keeps after Retry is removed too", async () => {
+  await town.breakTarget()
+  const run = await town.ran()
+  expect(run.state).toBe("failed")
+  await age(run, "31 days")
+  expect(await removed(run)).toEqual([expect.stringContaining("(0 rows) was removed after 30 days")])
+  await town.mendTarget()
+  const asked = { actor: "U0ALICE", requestKey: randomUUID(), skips: null }
+  expect(await town.store.rollbacks.reopen(run.id, asked)).toMatchObject({ kind: "moved" })
+  await town.work(run.id)
+  expect(await town.get(run)).toMatchObject({ state: "succeeded" })
+  await age(run, "31 days")
+  expect(await removed(run)).toContainEqual(expect.stringContaining("(1 rows) was removed"))
+})
+
+it("the steps of a watch are probed side by side: slow ones do not add up beyond the time that the watch is held", async () => {
+  const held: ServerResponse[] = []
+  let together = 1
+  const server = createServer((_request, response) => {
+    held.push(response)
+    if (held.length >= together) for (const each of held.splice(0)) each.end("{}")
+  }).listen(0, "127.0.0.1")
+  await once(server, "listening")
+  const steps = ["a", "b", "c"].map((id) => `      - { id: ${id}, http: { path: /${id} }, timeout: 2s }`)
+  town.environment["SHOP_URL"] = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  town.written.source = `${plan}  probes:\n    risk: low\n    steps:\n${steps.join("\n")}\nwatch: { for: 10m, every: 30s, steps: [a, b, c] }\n`
+  const run = await town.ran()
+  expect(run.state).toBe("succeeded")
+  together = 3
+  expect(await watchOnce(town.workDeps)).toBe(true)
+  server.closeAllConnections()
+  server.close()
+  const seen = (await town.store.watches.find(run.id))?.seen ?? {}
+  expect(Object.entries(seen).map(([id, { probes, failures }]) => ({ id, probes, failures }))).toEqual(
+    ["a", "b", "c"].map((id) => ({ id, probes: 1, failures: 0 })),
+  )
+})

@@ -1,0 +1,222 @@
+import { afterAll, beforeAll, beforeEach, expect, inject, it } from "vitest"
+
+import { retry, skip } from "../../src/commands/reopen.ts"
+import { requestRollback } from "../../src/commands/request.ts"
+import { requestUndo } from "../../src/commands/undo.ts"
+import { readRun } from "../../src/commands/view.ts"
+import { telling } from "../../src/jobs/telling.ts"
+import { watchOnce } from "../../src/jobs/watch.ts"
+import type { StoredRollback } from "../../src/store/rows.ts"
+import { as, plan, startTown, type Town } from "./two-people-town.ts"
+
+let town: Town
+
+beforeAll(async () => {
+  town = await startTown(inject("postgresUrl"))
+})
+beforeEach(() => town.reset())
+afterAll(() => town.stop())
+
+/** Approved, and worked on to its end. */
+const pressed = async (card: StoredRollback) => {
+  await town.press(card)
+  await town.work(card.id)
+  return town.get(card)
+}
+const asked = async () => {
+  const request = {
+    environment: "shop",
+    selection: { only: null, with: [], parameters: {} },
+    reason: "prices are off",
+    channelId: "C0SHOP",
+    actor: as("U0ALICE"),
+    rehearsalOnly: false,
+  }
+  const outcome = await requestRollback(request, town.deps)
+  if (outcome.kind !== "requested") throw new Error(JSON.stringify(outcome))
+  return outcome.rollback
+}
+const passes = (card: { id: string }, time: string) =>
+  town.state.query(
+    `update stepback.rollbacks set due_at = due_at - $2::interval, expires_at = expires_at - $2::interval where id = $1`,
+    [card.id, time],
+  )
+type Call = {
+  facts: { trigger: string; headline: string; evidence: string[]; mention: string[] }
+  resolved_at: Date | null
+}
+const callsOf = async ({ id }: { id: string }) =>
+  (await town.state.query<Call>("select facts, resolved_at from stepback.escalations where rollback_id = $1", [id]))
+    .rows
+const tell = () => telling({ ...town.deps, log: town.workDeps.log })
+const withMention = `${plan}escalate: { channel: C0OPS, mention: [S0ONCALL] }\n`
+
+it("a request that nobody looks at is said to the people of the plan, and does not hold the environment for good", async () => {
+  town.written.source = withMention
+  const request = await asked()
+  expect(await tell().lostWorkers(30_000)).toBe(0)
+  await passes(request, "31 seconds")
+  expect(await tell().lostWorkers(30_000)).toBe(1)
+  expect(await tell().lostWorkers(30_000)).toBe(0)
+  expect((await callsOf(request))[0]?.facts).toMatchObject({ trigger: "worker_lost", mention: ["S0ONCALL"] })
+  expect(await town.store.waiting.expire()).toEqual([])
+  await passes(request, "1 hour")
+  expect(await town.store.waiting.expire()).toEqual([request.id])
+  expect(await town.get(request)).toMatchObject({ state: "expired", end_reason: "no worker looked at it in time" })
+  expect(await tell().nobodyApproved()).toBe(1)
+  expect((await callsOf(request)).map(({ facts }) => facts.headline)).toContain(
+    "no worker looked at it in time, nothing was changed",
+  )
+  await asked()
+})
+
+it("a run that asked again in its middle and found nobody is not told as one that changed nothing", async () => {
+  const more = "  more: { risk: low, steps: [{ id: probe, http: { path: / }, expect: { status: 204 } }] }\n"
+  town.written.source = withMention.replace(plan, plan + more)
+  const failed = await town.ran()
+  expect(failed).toMatchObject({ state: "failed" })
+  expect(await skip(failed, "it is another team's", as("U0CAROL"), town.deps)).toMatchObject({ kind: "reopened" })
+  await town.work(failed.id)
+  const again = await town.get(failed)
+  expect(again).toMatchObject({
+    state: "awaiting_approval",
+    moved: ['step "Probe" will be skipped: it is another team\'s'],
+  })
+  await passes(again, "2 days")
+  expect(await town.store.waiting.expire()).toEqual([failed.id])
+  expect(await tell().nobodyApproved()).toBe(1)
+  const call = (await callsOf(failed)).find(({ facts }) => facts.trigger === "nobody_approved")
+  expect(call?.facts.headline).toBe("it asked again and nobody approved it in time: it is done in part, and stays so")
+  expect(call?.facts.evidence[1]).toBe("1 of 2 steps done, the last of them: Set")
+})
+
+it("the clock of the RTO begins with the newest approval, not with a Retry before it", async () => {
+  await town.breakTarget()
+  const failed = await town.ran()
+  expect(failed.state).toBe("failed")
+  expect(await retry(failed, as("U0ALICE"), town.deps)).toMatchObject({ kind: "reopened" })
+  await town.work(failed.id)
+  await town.state.query("update stepback.rollbacks set resumed_at = now() - interval '1 hour' where id = $1", [
+    failed.id,
+  ])
+  expect(await skip(await town.get(failed), "by hand", as("U0CAROL"), town.deps)).toMatchObject({ kind: "reopened" })
+  await town.work(failed.id)
+  const card = await town.get(failed)
+  await town.press(card)
+  const claimed = await town.store.runs.claim(failed.id, "other", 60_000)
+  const { runningMs } = await town.store.runs.renew(failed.id, claimed?.epoch ?? 0, 60_000)
+  expect(runningMs).toBeLessThan(60_000)
+})
+
+it("a later rollback ends the watch of the earlier one, its success the calls", async () => {
+  town.written.source = `${withMention.replace("    optional: true\n    steps:\n      - id: ask", "    steps:\n      - id: ask")}watch: { for: 10m, every: 1s, failures: 1, steps: [ask] }\n`
+  const first = await town.ran()
+  expect(first.state).toBe("succeeded")
+  town.site.answer.status = 500
+  expect(await watchOnce(town.workDeps)).toBe(true)
+  expect(await callsOf(first)).toMatchObject([{ facts: { trigger: "functions_failing" }, resolved_at: null }])
+  town.site.answer.status = 200
+  const undo = await requestUndo(
+    first,
+    { channelId: "C0SHOP", reason: "login is broken", actor: as("U0ALICE") },
+    town.deps,
+  )
+  if (undo.kind !== "requested") throw new Error(JSON.stringify(undo))
+  expect(undo.rollback.reason).toBe("login is broken")
+  await town.work(undo.rollback.id)
+  const undone = await pressed(await town.get(undo.rollback))
+  expect(undone.state).toBe("succeeded")
+  await watchOnce(town.workDeps)
+  expect(await town.store.watches.find(first.id)).toMatchObject({ ended: true, probes: 1 })
+  const words = (await town.store.outbox.listUnsent(first.id)).flatMap(({ body }) =>
+    body.kind === "text" ? [body.text] : [],
+  )
+  expect(words).toContain(`Watch ended: R-${undone.number} began`)
+  expect(await callsOf(first)).toMatchObject([{ resolved_at: expect.any(Date) as Date }])
+})
+
+it("the watch asks as often as the run would, before it calls", async () => {
+  town.written.source = `${withMention.replace(
+    /    optional: true\n    steps:\n      - id: ask\n.*\n/,
+    "    steps:\n      - id: ask\n        http: { path: /$good, attempts: 2, every: 1ms }\n",
+  )}watch: { for: 10m, every: 1s, failures: 1, steps: [ask] }\n`
+  const done = await town.ran()
+  expect(done.state).toBe("succeeded")
+  town.site.seen.length = 0
+  town.site.failNext(1)
+  expect(await watchOnce(town.workDeps)).toBe(true)
+  expect(town.site.seen).toHaveLength(2)
+  expect(await callsOf(done)).toEqual([])
+})
+
+it("who cannot go on is told why and what can be done", async () => {
+  await town.breakTarget()
+  const failed = await town.ran()
+  await town.mendTarget()
+  const later = await town.ran()
+  expect(later.state).toBe("succeeded")
+  expect(await retry(failed, as("U0ALICE"), town.deps)).toMatchObject({
+    refusal: { reason: "overtaken", number: failed.number, by: later.number },
+  })
+  const undo = await requestUndo(failed, { channelId: "C0SHOP", actor: as("U0ALICE") }, town.deps)
+  expect(undo).toMatchObject({ refusal: { reason: "nothing_to_undo", number: failed.number } })
+  await town.breakTarget()
+  const again = await town.ran()
+  const other = await asked()
+  // As if it had been asked for in another environment that is the same database.
+  await town.state.query("update stepback.rollbacks set environment = 'twin' where id = $1", [other.id])
+  expect(await retry(again, as("U0ALICE"), town.deps)).toMatchObject({
+    refusal: { reason: "environment_busy", environment: "twin", asked: "shop", number: other.number },
+  })
+})
+
+it("an undo may use what its own step took from the answer", async () => {
+  town.site.answer.body = JSON.stringify({ label: "1", thing: 7 })
+  town.written.source = plan.replace(
+    /http: \{ path: \/\$good.*\n.*\n/,
+    "http: { method: POST, path: /things }\n        effect: keyed\n        capture: { thing: /thing }\n        undo: { method: DELETE, path: /things/$thing }\n",
+  )
+  const card = await town.card({ with: ["answer"] })
+  const done = await pressed(card)
+  expect(done.state).toBe("succeeded")
+  const undo = await requestUndo(done, { channelId: "C0SHOP", actor: as("U0ALICE") }, town.deps)
+  if (undo.kind !== "requested") throw new Error(JSON.stringify(undo))
+  await town.work(undo.rollback.id)
+  expect((await pressed(await town.get(undo.rollback))).state).toBe("succeeded")
+  expect(town.site.seen.map(({ url }) => url)).toEqual(["/things", "/things/7"])
+})
+
+it("a step that is called like another message of a rollback is told apart", async () => {
+  town.written.source = plan.replace("- id: set\n", "- id: audit\n")
+  const done = await town.ran()
+  const keys = (await town.store.outbox.listUnsent(done.id)).map(({ key }) => key.slice(done.id.length))
+  expect(keys).toContain("/step:audit/1")
+  expect(keys.filter((key) => /^\/audit\/\d+$/.test(key))).toHaveLength(1)
+})
+
+it("a step that meets other rows than the plan expects is foreseen on the card", async () => {
+  await town.breakTarget()
+  const card = await town.card()
+  expect(readRun(card)?.rehearsal.steps[0]?.warnings).toEqual([
+    "0 rows match and the plan expects 1: as things stand, the run stops there",
+  ])
+})
+
+it("a run that fails whenever it is taken up is ended, and the people of the plan are called", async () => {
+  town.written.source = withMention
+  const card = await town.card()
+  await town.press(card)
+  await town.state.query("update stepback.rollbacks set epoch = 29 where id = $1", [card.id])
+  const { runs } = town.store
+  const { listSteps } = runs
+  // What is put together for the call reads the steps again.
+  runs.listSteps = () => {
+    runs.listSteps = listSteps
+    return Promise.reject(new Error("a defect"))
+  }
+  await town.work(card.id)
+  expect(await town.get(card)).toMatchObject({ state: "failed", end_reason: "it could not be worked on: a defect" })
+  expect((await callsOf(card)).map(({ facts }) => facts)).toMatchObject([
+    { trigger: "step_failed", headline: "it could not be worked on: a defect", mention: ["S0ONCALL"] },
+  ])
+})
