@@ -1,4 +1,3 @@
-import { isAnalysis } from "./happy.ts"
 import { wordsOf, type Play } from "./play.ts"
 import type { Scenario } from "./scenario.ts"
 
@@ -23,7 +22,7 @@ export const configConflict: Scenario = {
     play.check("the card names fit_bands as a conflict", namesConflict(waiting))
     await play.presses("bob", card, "approve")
 
-    const analysis = await play.sees("staging", "the analysis", isAnalysis)
+    const analysis = await play.analysisOf(card)
     play.check("the analysis names fit_bands as a conflict", namesConflict(wordsOf(analysis)))
     const after = await world.configuration()
     play.check("alignment, which the bad version added, is gone", !Object.hasOwn(after, "alignment"))

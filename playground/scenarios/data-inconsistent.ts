@@ -1,5 +1,4 @@
-import { isAnalysis } from "./happy.ts"
-import { hasButton, wordsOf } from "./play.ts"
+import { hasButton, isAnalysisOf, wordsOf } from "./play.ts"
 import type { Scenario } from "./scenario.ts"
 
 /** More profiles arrive after the card was shown than the tolerance allows. */
@@ -35,13 +34,10 @@ export const dataInconsistent: Scenario = {
     play.show("when it asks again")
     const kept = (await world.state()).rows
     play.check("no profile was removed", kept.badProfiles === now && kept.badAnswers === 2 * now)
-    play.check(
-      "there is no analysis yet",
-      !slack.messages("staging").some((message) => isAnalysis(message) && Number(message.ts) > Number(card.ts)),
-    )
+    play.check("there is no analysis yet", !slack.messages("staging").some((message) => isAnalysisOf(card, message)))
     await play.presses("bob", again, "approve")
 
-    const analysis = await play.sees("staging", "the analysis", isAnalysis)
+    const analysis = await play.analysisOf(card)
     const { rows } = await world.state()
     play.check("all of them are removed", rows.badProfiles === 0 && rows.badAnswers === 0 && rows.badFcScores === 0)
     // Beside them the run's own test profile.
@@ -49,8 +45,7 @@ export const dataInconsistent: Scenario = {
     play.check("the analysis has it as an issue", new RegExp(`${now} rows match now`).test(analysis.text))
     play.check(
       "it is posted once",
-      slack.messages("staging").filter((message) => isAnalysis(message) && Number(message.ts) > Number(card.ts))
-        .length === 1,
+      slack.messages("staging").filter((message) => isAnalysisOf(card, message)).length === 1,
     )
     const resolved = await play.sees(
       "oncall",

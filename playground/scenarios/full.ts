@@ -1,6 +1,5 @@
 import type { Message } from "../slack/local-slack.ts"
 import { captureAround } from "./config-conflict.ts"
-import { isAnalysis } from "./happy.ts"
 import { repliesOf, withoutLogs, wordsOf, type Play } from "./play.ts"
 import type { Scenario } from "./scenario.ts"
 
@@ -19,7 +18,7 @@ export const full: Scenario = {
     checkCard(wordsOf(card), play)
     await play.presses("bob", card, "approve")
 
-    const analysis = await play.sees("staging", "the analysis", isAnalysis)
+    const analysis = await play.analysisOf(card)
     checkRun(card, analysis, play)
     const { resultsVersion, rows } = await world.state()
     play.check("the database says v1.2.0", resultsVersion === "v1.2.0")
@@ -86,10 +85,6 @@ async function takeBack(play: Play, card: Message): Promise<void> {
   await play.presses("bob", undo, "approve")
   await play.isTold("bob", "another person has to approve")
   await play.presses("alice", undo, "approve")
-  const analysis = await play.sees(
-    "staging",
-    "the undo's analysis",
-    (message) => isAnalysis(message) && Number(message.ts) > Number(undo.ts),
-  )
+  const analysis = await play.analysisOf(undo)
   play.check("the undo's criterion is ticked", /✓ What was replaced is given back, no conflicts/.test(analysis.text))
 }

@@ -1,4 +1,3 @@
-import { isAnalysis } from "./happy.ts"
 import { hasButton, wordsOf } from "./play.ts"
 import type { Scenario } from "./scenario.ts"
 
@@ -20,7 +19,7 @@ export const functionsStillFailing: Scenario = {
     play.check("the escalation mentions @oncall", call.mentions.includes("S0ONCALL"))
     play.check("it says that functions still fail", /finalizeAssessment[\s\S]*functions still failing/.test(call.text))
     play.check("it carries status and body", /500/.test(call.text) && /scoring engine does not answer/.test(call.text))
-    const analysis = await play.sees("staging", "the analysis", isAnalysis)
+    const analysis = await play.analysisOf(card)
     const lines = wordsOf(analysis).split("\n")
     play.check(
       "the analysis ticks the database",

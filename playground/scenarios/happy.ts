@@ -22,7 +22,7 @@ export const happy: Scenario = {
     )
     await play.presses("bob", card, "approve")
 
-    const analysis = await play.sees("staging", "the analysis", isAnalysis)
+    const analysis = await play.analysisOf(card)
     checkThread(play, card.ts)
     checkAnalysis(analysis.text, play)
     const after = await play.stage.world.state()
@@ -37,10 +37,6 @@ export const happy: Scenario = {
     await fillIn(play, analysis.ts)
     play.show("at the end")
   },
-}
-
-export function isAnalysis(message: { text: string }): boolean {
-  return message.text.startsWith("Post-rollback analysis")
 }
 
 function checkCard(card: string, play: Play): void {

@@ -19,6 +19,8 @@ export type Play = {
   isTold(user: string, words: string): Promise<Ephemeral>
   /** The card with its buttons. */
   waitingCard(): Promise<Message>
+  /** The analysis of this card's rollback; waits for it. One of another rollback may still be on its way. */
+  analysisOf(card: Message): Promise<Message>
   /** Shows the channels as they are now. */
   show(title: string): void
 }
@@ -66,8 +68,18 @@ export function startPlay(stage: Stage, tell: (text: string) => void): Play {
       return seen
     },
     waitingCard: () => sees("staging", "a card with the button Approve", (message) => hasButton(message, "approve")),
+    analysisOf: (card) => sees("staging", `the analysis of ${nameOf(card)}`, (message) => isAnalysisOf(card, message)),
     show: (title) => tell(`\n──── ${title} ────\n\n${slack.transcript().trimEnd()}\n`),
   }
+}
+
+/** `R-7` */
+export function nameOf(card: Message): string {
+  return /R-\d+/.exec(card.text)?.[0] ?? "?"
+}
+
+export function isAnalysisOf(card: Message, { text }: Message): boolean {
+  return text.startsWith(`Post-rollback analysis · ${nameOf(card)} · `)
 }
 
 export function hasButton(message: Message, action: string): boolean {

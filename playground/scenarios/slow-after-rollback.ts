@@ -1,4 +1,3 @@
-import { isAnalysis } from "./happy.ts"
 import { hasButton, wordsOf } from "./play.ts"
 import type { Scenario } from "./scenario.ts"
 
@@ -14,7 +13,7 @@ export const slowAfterRollback: Scenario = {
     await play.types("alice", "staging scoring is broken since the alignment")
     const card = await play.waitingCard()
     await play.presses("bob", card, "approve")
-    const posted = await play.sees("staging", "the analysis", isAnalysis)
+    const posted = await play.analysisOf(card)
     world.slowDown("score_prism", slowMs)
 
     const call = await play.sees("oncall", "the escalation", (message) => hasButton(message, "acknowledge"))

@@ -1,5 +1,4 @@
 import pg from "pg"
-import { isAnalysis } from "./happy.ts"
 import { repliesOf, hasButton, withoutLogs, wordsOf } from "./play.ts"
 import type { Scenario } from "./scenario.ts"
 
@@ -27,7 +26,7 @@ export const sqlFails: Scenario = {
       /23514/.test(call.text) && /results_version_is_pinned/.test(call.text),
     )
     play.check("it carries the statement", /update scoring_config set value/.test(words) && /v1\.2\.0/.test(words))
-    const analysis = await play.sees("staging", "the analysis", isAnalysis)
+    const analysis = await play.analysisOf(card)
     play.check("the analysis ticks nothing", !wordsOf(analysis).includes("✓"))
     play.check("the analysis names the issue", wordsOf(analysis).includes("results_version_is_pinned"))
     const replies = repliesOf(play.stage, card.ts)

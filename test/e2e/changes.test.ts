@@ -43,8 +43,6 @@ afterAll(async () => {
   await rm(plans, { recursive: true, force: true })
 })
 
-const isAnalysis = (message: { text: string }) => message.text.startsWith("Post-rollback analysis")
-
 test("a plan edited between card and click: nothing runs, what moved is told, the fresh card can be approved", async () => {
   const scene = play()
   await scene.types("alice", "staging --only db-config going back")
@@ -73,7 +71,7 @@ test("a plan edited between card and click: nothing runs, what moved is told, th
   await stage.slack.click({ user: "carol", channel: "staging", ts: card.ts, action: "approve", forge })
   await scene.isTold("carol", "out of date")
   await scene.presses("bob", fresh, "approve")
-  await scene.sees("staging", "the analysis", isAnalysis)
+  await scene.analysisOf(fresh)
   expect((await stage.world.state()).resultsVersion).toBe("v1.1.9")
   await writeFile(file, source)
 })
@@ -85,7 +83,7 @@ test("a comment that is edited moves nothing", async () => {
   const file = join(plans, "staging.yaml")
   await writeFile(file, `# Only a remark.\n${await readFile(file, "utf8")}`)
   await scene.presses("bob", card, "approve")
-  await scene.sees("staging", "the analysis", isAnalysis)
+  await scene.analysisOf(card)
   expect((await stage.world.state()).resultsVersion).toBe("v1.2.0")
 })
 
@@ -115,8 +113,9 @@ test("a note that somebody takes is among the issues of the analysis", async () 
   const scene = play()
   await scene.types("carol", "note R-4 customers saw <empty> profiles & called")
   await scene.isTold("carol", "Noted for the analysis of R-4")
-  await scene.presses("alice", card ?? (await scene.waitingCard()), "approve")
-  const analysis = await scene.sees("staging", "the analysis", isAnalysis)
+  const asked = card ?? (await scene.waitingCard())
+  await scene.presses("alice", asked, "approve")
+  const analysis = await scene.analysisOf(asked)
   expect(JSON.stringify(analysis.blocks)).toContain("customers saw <empty> profiles & called")
   await scene.types("carol", "note R-4 and one of them wrote a letter")
   await scene.sees(
@@ -146,7 +145,7 @@ test("a request that nobody approves expires, and Ask again makes a new one", as
   await again.presses("carol", fresh, "approve")
   await again.isTold("carol", "another person has to approve")
   await again.presses("alice", fresh, "approve")
-  await again.sees("staging", "the analysis", isAnalysis)
+  await again.analysisOf(fresh)
 })
 
 test("a rehearsal only looks: facts, no buttons, no number", async () => {

@@ -8,6 +8,7 @@ import { Redis } from "ioredis"
 import pg from "pg"
 import { expect } from "vitest"
 
+import { isAnalysisOf } from "../../playground/scenarios/play.ts"
 import type { Message } from "../../playground/slack/local-slack.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
 import type { StepbackProcess } from "../../playground/stepback-process.ts"
@@ -97,7 +98,6 @@ export async function query(url: string, text: string): Promise<Record<string, u
 }
 
 export const hasApprove = (message: Message) => JSON.stringify(message.blocks).includes('"approve"')
-export const nameOf = (card: Message) => /R-\d+/.exec(card.text)?.[0] ?? "?"
 export const says = (message: Message) => message.text + JSON.stringify(message.blocks)
 export const cards = (mark: string) =>
   stage.slack.messages("C0STAGING").filter((message) => says(message).includes(mark) && /R-\d+/.test(message.text))
@@ -137,10 +137,7 @@ export async function pressed(card: Message, user: string, action: string): Prom
 }
 
 export const analysisOf = (card: Message) =>
-  stage.slack.waitFor(
-    () =>
-      stage.slack
-        .messages("C0STAGING")
-        .find(({ text }) => text.startsWith("Post-rollback analysis") && text.includes(nameOf(card))),
-    { timeoutMs: 40_000, what: "its analysis" },
-  )
+  stage.slack.waitFor(() => stage.slack.messages("C0STAGING").find((message) => isAnalysisOf(card, message)), {
+    timeoutMs: 40_000,
+    what: "its analysis",
+  })

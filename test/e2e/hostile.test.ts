@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest"
 
+import { nameOf } from "../../playground/scenarios/play.ts"
 import type { Message } from "../../playground/slack/local-slack.ts"
 import {
   analysisOf,
@@ -11,7 +12,6 @@ import {
   evil,
   hasApprove,
   monitored,
-  nameOf,
   open,
   planted,
   pressed,

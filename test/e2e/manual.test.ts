@@ -92,9 +92,6 @@ function question(card: Message, holds: (message: Message) => boolean): Promise<
   })
 }
 
-const ended = (scene: Play) =>
-  scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
-
 test("a person is asked in the thread, the first answer counts, and who and when is evidence", async () => {
   const scene = play()
   const card = await approved(scene, "byhand")
@@ -109,7 +106,7 @@ test("a person is asked in the thread, the first answer counts, and who and when
     scene.presses("bob", asked, "manual_done"),
     scene.presses("alice", asked, "manual_not_done").catch(() => undefined),
   ])
-  await ended(scene)
+  await scene.analysisOf(card)
   const told = await question(card, (message) => message.ts === asked.ts && /done, says/.test(message.text))
   expect(hasButton(told, "manual_done")).toBe(false)
   const { rows } = await audit()
@@ -146,7 +143,7 @@ test(
     expect(await worker.ended).toBe(0)
     await scene.presses("carol", asked, "manual_done")
     worker = await stage.start({ STEPBACK_ROLE: "worker" })
-    const analysis = await ended(scene)
+    const analysis = await scene.analysisOf(card)
     expect(wordsOf(analysis)).toContain("The flag is off")
     const replies = stepReplies(card.ts)
     expect(replies.filter((message) => wordsOf(message).includes("Open the console"))).toHaveLength(1)
@@ -187,7 +184,7 @@ test("not done fails the step; Retry asks anew; Stop ends the wait", async () =>
 test("nobody answers in time: the step fails, and says so", async () => {
   const scene = play()
   const card = await approved(scene, "brief")
-  await ended(scene)
+  await scene.analysisOf(card)
   const told = await question(
     card,
     (message) => message.text.startsWith("✗ Turn the flag off") && !hasButton(message, "manual_done"),
@@ -221,7 +218,7 @@ test(
     await worker.ended
     await scene.presses("carol", again, "failure_retry")
     worker = await stage.start({ STEPBACK_ROLE: "worker" })
-    const analysis = await ended(scene)
+    const analysis = await scene.analysisOf(card)
     expect(analysis.text).toContain("✓ The shaky one held")
     expect(analysis.text).toMatch(/Retry chosen in the thread by <@U0CAROL>[^]*Retry chosen[^]*succeeded/)
     const replies = stage.slack.replies("staging", card.ts)
@@ -243,7 +240,7 @@ test("on_failure: ask, Skip: the reason goes to a second person, then the run go
   await scene.presses("bob", again, "approve")
   await scene.isTold("bob", "another person has to approve it")
   await scene.presses("carol", again, "approve")
-  const analysis = await ended(scene)
+  const analysis = await scene.analysisOf(card)
   expect(analysis.text).toContain("– The shaky one held · not checked")
   expect(analysis.text).toContain("skipped (it is known to be down)")
   expect(stepReplies(card.ts).at(-1)?.text).toContain("Afterwards")

@@ -186,7 +186,7 @@ describe("what people type", () => {
     await scene.types("carol", "status")
     expect((await scene.isTold("carol", "R-2")).text).toContain("waiting for approval")
     await scene.presses("bob", card, "approve")
-    await scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
+    await scene.analysisOf(card)
     expect(repliesOf(stage, card.ts)).toHaveLength(2)
     const state = await stage.world.state()
     expect([state.resultsVersion, state.functions.score_prism.ref]).toEqual(["v1.2.0", "v1.2.1"])

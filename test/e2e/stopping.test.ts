@@ -61,7 +61,7 @@ test("Stop while it runs: the step on its way ends, the next does not begin, the
   )
   expect(stopped.text).toMatch(/stopped.*by <@U0ALICE>/s)
   expect(hasButton(stopped, "stop")).toBe(false)
-  await scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
+  await scene.analysisOf(card)
   const titles = stage.slack.replies("staging", card.ts).map(wordsOf).join("\n")
   expect(titles).toContain("Before")
   expect(titles).not.toContain("After")
@@ -92,7 +92,7 @@ test.each([
     half.destroy()
     expect(stage.slack.replies("staging", card.ts).map(wordsOf).join("\n")).not.toContain("After")
     worker = await stage.start({ STEPBACK_ROLE: "worker" })
-    await scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
+    await scene.analysisOf(card)
     const titles = stage.slack
       .replies("staging", card.ts)
       .flatMap((message) => /Before|Meanwhile|After/.exec(wordsOf(message))?.[0] ?? [])

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest"
-import { hasButton, wordsOf, type Play } from "../../playground/scenarios/play.ts"
+import { hasButton, isAnalysisOf, wordsOf, type Play } from "../../playground/scenarios/play.ts"
 import type { Message } from "../../playground/slack/local-slack.ts"
 import { isOpen, openTown, target, type Town } from "./triggers-stage.ts"
 
@@ -118,7 +118,7 @@ test("data is inconsistent: what was found and what was expected; over when it h
 test("performance degrades after the end: both figures; over when it is as quick as before", async () => {
   target.delayMs = 100
   const { scene, card } = await town.approved("slow")
-  await scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
+  await scene.analysisOf(card)
   target.delayMs = 2_000
   const call = await callsUntilTaken(scene, "slow", "performance_degraded")
   expect(call.text).toMatch(/The function answers: slower than before[\s\S]*\d+ ms, before the rollback: \d+ ms/)
@@ -183,7 +183,7 @@ test("a component's own RTO: the same, from the component's start", async () => 
   await scene.presses("bob", question, "manual_done")
   await isResolved(scene, "part", call)
   // The component is over before the run is, and the database is held until then.
-  await scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
+  await scene.analysisOf(card)
 })
 
 test("the worker is lost: said when nobody goes on; over when somebody does", async () => {
@@ -216,7 +216,7 @@ test("the worker is lost: said when nobody goes on; over when somebody does", as
   // The run itself still waits for its person.
   expect((await raisedFor("lost"))[0]).toMatchObject({ trigger: "worker_lost", next_telling_at: null })
   await scene.presses("bob", question, "manual_done")
-  await scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
+  await scene.analysisOf(card)
 })
 
 test("nobody approves in time", async () => {
@@ -232,7 +232,7 @@ test("nobody approves in time", async () => {
 test("when all goes well nobody is called", async () => {
   const { scene, card } = await town.approved("fine")
   await scene.sees("staging", "the end of the watch", (message) => {
-    return message.text.startsWith("Post-rollback analysis") && /Watch: .*\d+ of \d+ well/.test(wordsOf(message))
+    return isAnalysisOf(card, message) && /Watch: .*\d+ of \d+ well/.test(wordsOf(message))
   })
   const end = await scene.sees("staging", "the end", (message) => message.ts === card.ts)
   expect(end.text).not.toContain("NOT back")

@@ -66,7 +66,7 @@ test(
     worker = await stage.start({ STEPBACK_ROLE: "worker", GH_TOKEN: github.token })
     await github.asked(`/actions/runs/${run.id}`)
     github.finish(run, "success")
-    await scene.sees("staging", "the analysis", (message) => message.text.startsWith("Post-rollback analysis"))
+    await scene.analysisOf(card)
     expect(github.runs()).toHaveLength(1)
     expect(run.inputs["version"]).toBe("7.3")
     const reply = stage.slack.replies("staging", card.ts).find((message) => message.text.startsWith("✓ Deploy"))
