@@ -18,7 +18,7 @@ const cases: Case[] = [
 ]
 const required = { ratio: 1.25, holdUpMs: 60, peakMb: 100 }
 
-/** One way of removing the rows, beside others who write. `lost`: gone and not in the archive. */
+/** One way of removing the rows, beside others who write. `writes`: theirs, while it went on. `lost`: gone and not in the archive. */
 type Measured = {
   ms: number
   holdUpMs: number
@@ -138,6 +138,7 @@ async function measure(pool: pg.Pool, each: Case, way: Way): Promise<Measured> {
   await pause(100)
   writers.begin()
   const done = await way.run()
+  const writes = writers.measured()
   // What came in the last moments was nobody's to see.
   const { rows } = await pool.query<{ at: string }>("select (clock_timestamp() - interval '1 s')::text as at")
   const seen = await writers.end()
@@ -146,7 +147,7 @@ async function measure(pool: pg.Pool, each: Case, way: Way): Promise<Measured> {
     await count(pool, `scores where version = 'bad' and scored_at < '${rows[0]?.at}'`),
     await way.kept(),
   ]
-  return { ...done, ...seen, left, lost: each.total + seen.inserted - stay - kept }
+  return { ...done, ...seen, writes, left, lost: each.total + seen.inserted - stay - kept }
 }
 
 async function fill(pool: pg.Pool, { total, bad, indexed }: Case): Promise<void> {
@@ -170,7 +171,7 @@ function startWriters(pool: pg.Pool, { total, bad }: Case) {
     const started = performance.now()
     await pool.query(text, values)
     if (now.measuring) seen.holdUpMs = Math.max(seen.holdUpMs, performance.now() - started)
-    seen.writes++
+    if (now.measuring) seen.writes++
   }
   const inserting = async () => {
     for (let n = 1; !now.over; n++) {
@@ -193,6 +194,7 @@ function startWriters(pool: pg.Pool, { total, bad }: Case) {
   const writers = [inserting(), updating()]
   return {
     begin: () => void (now.measuring = true),
+    measured: () => seen.writes,
     end: async () => {
       now.over = true
       await Promise.all(writers)
@@ -242,6 +244,7 @@ function draw(each: Case, pairs: { ours: Measured; plain: Measured }[]): Line[] 
       required: `≤ ${required.holdUpMs} ms`,
       holds: holdUp <= required.holdUpMs,
     },
+    line("writes of the others, a second", (one) => (one.writes / one.ms) * 1_000, plainNumber),
     { ...line("deleted without archive", (one) => one.lost, plainNumber), required: "0", holds: lost === 0 },
     { ...line("bad rows left at the end", (one) => one.left, plainNumber), required: "told", holds: untold === 0 },
     {
