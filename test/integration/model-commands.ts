@@ -192,7 +192,7 @@ const request = (environment: Environment, who: string): Command => {
     async (model, world) => {
       const allowed = members.includes(who) && !inTheWay(environment, null, model)
       const outcome = await ask(environment, who, model, world)
-      expect(outcome, words).toMatchObject({ kind: allowed ? "requested" : "refuse" })
+      expect(outcome, `${words}: ${JSON.stringify(outcome)}`).toMatchObject({ kind: allowed ? "requested" : "refuse" })
     },
   )
 }
