@@ -14,9 +14,8 @@ import { deadlineOf, looking, statement, withClient } from "./target.ts"
 const sweptAtOnce = 1_000
 /** Places that are asked for at once: they are kept in memory. */
 const placesAtOnce = 50_000
-/** A look that found some and took longer is followed by another, since more may have come behind it; so often at the most. */
-const lookAgainMs = 250
-const mostLooks = 3
+/** Who comes while the last look goes on is found by nobody: told where some came before, or where it took longer. */
+const longLookMs = 1_000
 /** The lease renews itself; between batches it is asked no more often than this, since the asking is a commit. */
 const askEveryMs = 250
 const patienceMs = 90_000
@@ -72,28 +71,33 @@ async function tryBatch(purge: Purge, at: Removal, attempt: number, held: { rows
   )
 }
 
+/** What the last look found and was not taken, and, where others may have come behind it, when that look began. */
+export type Late = { left: number; since: string | null }
+
 /**
  * Rows that came while it went on. They are looked for without a lock and taken by their places: a delete that scans the
- * table would hold those that it has met until it is through. Gives how many the last look found and were not taken.
+ * table would hold those that it has met until it is through. One look follows another only where there was much to take
+ * between them: else it leaves as many behind as the one before, since they come for as long as it takes.
  */
-export async function sweep(purge: Purge): Promise<number> {
-  let left = 0
+export async function sweep(purge: Purge): Promise<Late> {
+  const late: Late = { left: 0, since: null }
   for (const leaf of purge.family.leaves)
-    for (let looks = 1; ;) {
-      const began = performance.now()
+    for (;;) {
       const before = purge.progress.rows()
+      const began = performance.now()
       // After its batch a condition that reads the table means other rows: those are told, and stay.
       const limit = purge.step.whole ? 0 : Math.min(purge.progress.room(), placesAtOnce)
-      const { found, places } = await look(purge, leaf, limit)
+      const { found, places, at } = await look(purge, leaf, limit)
+      const long = performance.now() - began > longLookMs
       await take(purge, leaf, places)
       const still = found - (purge.progress.rows() - before)
-      // As long as each look finds more than it may keep in mind, and may take what it finds.
-      if (found > places.length && places.length === placesAtOnce && still < found) continue
-      if (found > 0 && performance.now() - began > lookAgainMs && looks++ < mostLooks) continue
-      left += still
+      // It ends: what may be taken becomes less each time.
+      if (places.length > sweptAtOnce && still < found) continue
+      late.left += still
+      if (found > 0 || long) late.since ??= at
       break
     }
-  return left
+  return late
 }
 
 async function take(purge: Purge, leaf: TableFacts, places: readonly string[]): Promise<void> {
@@ -110,20 +114,23 @@ async function take(purge: Purge, leaf: TableFacts, places: readonly string[]): 
   }
 }
 
-async function look(purge: Purge, leaf: TableFacts, limit: number): Promise<{ found: number; places: string[] }> {
+type Look = { found: number; places: string[]; at: string }
+
+async function look(purge: Purge, leaf: TableFacts, limit: number): Promise<Look> {
   const { step, context, progress, values } = purge
   const { pool } = context.target
-  if (!pool) return { found: 0, places: [] }
+  if (!pool) throw new Error("the plan's target has no database")
   const name = escapeIdentifier(progress.table)
   const used = bindUsed(
-    `select count(*)::int as found, coalesce((array_agg(${name}.ctid))[1:${limit}]::text[], '{}') as places
+    `select count(*)::int as found, coalesce((array_agg(${name}.ctid))[1:${limit}]::text[], '{}') as places,
+         to_char(now(), 'HH24:MI:SS') as at
        from only ${leaf.relation} as ${name} where (${step.where})`,
     values,
   )
   const { rows } = await patiently(context, () =>
-    looking(pool, step.timeoutMs, (client) => statement(client, used.text, used.values)),
+    looking(pool, step.timeoutMs, (client) => statement(client, used.text, used.values), { helped: true }),
   )
-  return rows[0] as { found: number; places: string[] }
+  return rows[0] as Look
 }
 
 /** What is done between batches. */

@@ -51,17 +51,22 @@ export async function runPurge(step: PurgeStep, context: RunContext): Promise<St
   const values = step.params.map((name) => context.values[name] ?? "")
   const { schema, name } = splitName(step.table)
   const found = await patiently(context, () =>
-    looking(pool, step.timeoutMs, async (client) => {
-      const family = await findFamily(client, schema, name, step.cascade)
-      if (!family) return null
-      const kept = await readKept(client, context.key, step.id)
-      // Asked after its only batch, such a condition would mean other rows.
-      const over = step.whole === true && kept.batches.length > 0
-      const counts = over ? nothing : await countFamily(client, family, step, values)
-      // The rehearsal counted the table; counting it again would be one scan more.
-      const total = context.rehearsed?.total ?? (await countTable(client, family)) + gone(kept, family)
-      return { family, kept, counts, total, now: await newBeginning(client, family, kept) }
-    }),
+    looking(
+      pool,
+      step.timeoutMs,
+      async (client) => {
+        const family = await findFamily(client, schema, name, step.cascade)
+        if (!family) return null
+        const kept = await readKept(client, context.key, step.id)
+        // Asked after its only batch, such a condition would mean other rows.
+        const over = step.whole === true && kept.batches.length > 0
+        const counts = over ? nothing : await countFamily(client, family, step, values)
+        // The rehearsal counted the table; counting it again would be one scan more.
+        const total = context.rehearsed?.total ?? (await countTable(client, family)) + gone(kept, family)
+        return { family, kept, counts, total, now: await newBeginning(client, family, kept) }
+      },
+      { helped: true },
+    ),
   )
   if (!found) return refused("no_table", `there is no table ${step.table}`)
   const { family, kept, counts, total } = found

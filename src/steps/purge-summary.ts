@@ -3,6 +3,7 @@ import type { Failure, StepResult } from "../rollback/facts.ts"
 import { countProblem } from "./purge-counts.ts"
 import { cutLoose, type Progress, type Removed } from "./purge-progress.ts"
 import type { Purge } from "./purge-batch.ts"
+import type { Late } from "./purge-lane.ts"
 import { failure, stepResult } from "./step.ts"
 
 function affected(removed: Readonly<Removed>): StepResult["affected"] {
@@ -27,7 +28,7 @@ export function brokenOff(step: PurgeStep, progress: Progress, why: Failure): St
 }
 
 /** `left`: rows that came meanwhile and stay, since more than was approved would go. */
-export function summary({ step, context, progress }: Purge, left: number): StepResult {
+export function summary({ step, context, progress }: Purge, { left, since }: Late): StepResult {
   const rows = progress.rows()
   const batches = progress.batches()
   const match = step.whole ? "match now" : "arrived meanwhile"
@@ -52,6 +53,7 @@ export function summary({ step, context, progress }: Purge, left: number): StepR
           : `${count} rows of ${table} with them`,
       ),
       ...(left > 0 ? [`${left} rows ${match} and were left`] : []),
+      ...(since ? [`rows that came after ${since} UTC were not looked for`] : []),
     ],
   })
 }

@@ -47,11 +47,16 @@ const idleTimeoutMs = 15_000
 const checkConnection =
   "select set_config('client_connection_check_interval', '2s', true) where current_setting('server_version_num')::int >= 140000 and version() ~ 'linux'"
 
+/** Not where the server's owner wants none. */
+const oneHelper =
+  "select set_config('max_parallel_workers_per_gather', least(1, current_setting('max_parallel_workers_per_gather')::int)::text, true)"
+
 /**
+ * `helped`: the server may use a second core.
  * `set local` only: behind a pooler in transaction mode a session's settings would be somebody else's.
  * `row_security = off` makes policies an error instead of a silent filter; the formats make a row's text exact.
  */
-export function prologue(options: { timeoutMs: number; readOnly?: boolean }): string {
+export function prologue(options: { timeoutMs: number; readOnly?: boolean; helped?: boolean }): string {
   return [
     options.readOnly ? "begin isolation level repeatable read read only" : "begin",
     `set local statement_timeout = ${Math.ceil(options.timeoutMs)}`,
@@ -65,8 +70,8 @@ export function prologue(options: { timeoutMs: number; readOnly?: boolean }): st
     "set local extra_float_digits = 1",
     // Statements that run once: compiling them costs more than it gives.
     "set local jit = off",
-    // Others work there too: a look takes one core. On two cores, helpers made a scan of 500,000 rows slower (60 ms, not 47).
-    "set local max_parallel_workers_per_gather = 0",
+    // Others work there too: a look takes one core.
+    options.helped ? oneHelper : "set local max_parallel_workers_per_gather = 0",
     checkConnection,
   ].join("; ")
 }
@@ -112,11 +117,16 @@ function cut(client: PoolClient): void {
 }
 
 /** A read-only look, rolled back in any case. */
-export async function looking<T>(pool: Pool, timeoutMs: number, work: (client: PoolClient) => Promise<T>): Promise<T> {
+export async function looking<T>(
+  pool: Pool,
+  timeoutMs: number,
+  work: (client: PoolClient) => Promise<T>,
+  options: { helped?: boolean } = {},
+): Promise<T> {
   return withClient(
     pool,
     async (client) => {
-      await client.query(prologue({ timeoutMs, readOnly: true }))
+      await client.query(prologue({ timeoutMs, readOnly: true, ...options }))
       const result = await work(client)
       await client.query("rollback")
       return result

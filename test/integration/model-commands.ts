@@ -226,12 +226,15 @@ const together = (all: readonly { name: PressName; who: string }[], back: number
     anyAsked,
     async (model, world) => {
       const row = nth(model.rows, back)
-      await Promise.all(
+      // All of them to their end: one on its way would reach into the sequence that comes after a failure.
+      const ends = await Promise.allSettled(
         all.map(async ({ name, who }) => {
           const outcome = await (presses[name] as Press).press(row, who, model, world)
           if (accepted(outcome) && name === "skip") model.askers(row).add(who)
         }),
       )
+      const failed = ends.find((end) => end.status === "rejected")
+      if (failed) throw failed.reason
       await model.relearn(world)
     },
   )

@@ -33,25 +33,46 @@ describe("rows that arrive while it goes on", () => {
     expect(await count("orders where kind = 'bad'")).toBe(30)
   })
 
-  it("behind a slow look are found by the next one; a look whose link breaks is taken again", async () => {
+  /** Wide ones, for which the last page has no room, so that batches do not meet them; one more comes during the last look. */
+  async function behindTheLook(wide: number, options: Options, during: () => Promise<unknown>) {
     const { admin } = orders.target
     await admin.query(`create or replace function waits() returns boolean stable language plpgsql as $$ begin
       if current_query() like '%as found%' then perform pg_advisory_xact_lock_shared(77); end if; return true; end $$`)
     const gate = await admin.connect()
     await gate.query("select pg_advisory_lock(77)")
-    // Wide ones, for which the last page has no room: batches do not meet them.
-    const wide = "insert into orders select n, 'bad', repeat('x', 1900) from generate_series(3001, 3005) n"
-    const looking = slowly(() => admin.query(wide), { where: "kind = 'bad' and waits()" })
+    const insert = `insert into orders select n, 'bad', repeat('x', 1900) from generate_series(3001, ${3000 + wide}) n`
+    const looking = slowly(() => admin.query(insert), { where: "kind = 'bad' and waits()", ...options })
     await orders.waitingForLock("as found")
-    const looks = "datname = current_database() and application_name = 'stepback' and query like '%as found%'"
-    await admin.query(`select pg_terminate_backend(pid, 10000) from pg_stat_activity where ${looks}`)
-    await orders.waitingForLock("as found")
-    await arrive(3006, 3006)
-    // How long a look takes is what is tried here.
-    await gate.query("select pg_sleep(0.3); select pg_advisory_unlock(77)")
+    await during()
+    await arrive(9000, 9000)
+    await gate.query("select pg_advisory_unlock(77)")
     gate.release()
-    expect((await looking).result).toMatchObject({ outcome: "succeeded", rows: 206, issues: [] })
+    return (await looking).result
+  }
+
+  it("behind the last look stay, which is told; a look whose link breaks is taken again", async () => {
+    const looks = "datname = current_database() and application_name = 'stepback' and query like '%as found%'"
+    const result = await behindTheLook(5, {}, async () => {
+      await orders.target.admin.query(`select pg_terminate_backend(pid, 10000) from pg_stat_activity where ${looks}`)
+      await orders.waitingForLock("as found")
+    })
+    expect(result).toMatchObject({ outcome: "succeeded", rows: 205, issues: [] })
+    expect(result.evidence.at(-1)).toMatch(/^rows that came after \d\d:\d\d:\d\d UTC were not looked for$/)
+    expect(await count("orders where kind = 'bad'")).toBe(1)
+  })
+
+  it("are looked for again where there was much to take", async () => {
+    const result = await behindTheLook(1100, { expect: "100..2000" }, () => Promise.resolve())
+    expect(result).toMatchObject({ outcome: "succeeded", rows: 1301, issues: [] })
     expect(await count("orders where kind = 'bad'")).toBe(0)
+  })
+
+  it("while a look takes long are told of, though it finds none", async () => {
+    const { admin } = orders.target
+    await admin.query(`create or replace function dozes() returns boolean stable language plpgsql as $$ begin
+      if current_query() like '%as found%' then perform pg_sleep(1.1); end if; return true; end $$`)
+    const { result } = await slowly(() => Promise.resolve(), { where: "kind = 'bad' and (select dozes())" })
+    expect(result.evidence.at(-1)).toMatch(/^rows that came after .* were not looked for$/)
   })
 
   it("of an unlisted table stop it: what is gone by then is told and kept", async () => {
