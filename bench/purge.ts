@@ -10,7 +10,7 @@ import type { PurgeAnswer, PurgeCommand } from "./purge-child.ts"
 
 type Case = { total: number; bad: number; indexed: boolean; pairs: number }
 
-/** The same pair gives 1.0 to 1.5 from one run to the next: the median of three moved by 0.2, of so many by less than 0.1. */
+/** The same pair gives 1.0 to 1.5 from one run to the next, and even the median of so many moves by 0.1 to 0.2. */
 const cases: Case[] = [
   { total: 500_000, bad: 100_000, indexed: false, pairs: 11 },
   { total: 500_000, bad: 100_000, indexed: true, pairs: 11 },
@@ -45,7 +45,7 @@ export async function benchPurge(): Promise<Table> {
       const pairs: { ours: Measured; plain: Measured }[] = []
       for (let n = 0; n < each.pairs; n++) {
         const way = { plain: plainly(pool), ours: byStepback(pool, child, url) }
-        // In turns: what the first leaves to be written to disk, the second waits for.
+        // In turns: what comes first may leave the disk something to do for what comes second.
         const first = n % 2 === 0 ? "plain" : "ours"
         const second = n % 2 === 0 ? "ours" : "plain"
         const done = {
