@@ -78,7 +78,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
       return url(name)
     },
     async stop() {
-      await end(server, "SIGINT")
+      await endGently(server)
       guard.release()
       await discard()
     },
@@ -143,6 +143,16 @@ export async function end(child: ChildProcess, signal: "SIGINT" | "SIGTERM" | "S
   child.kill(signal)
   const patience = setTimeout(() => child.kill("SIGKILL"), 10_000)
   await ended
+  clearTimeout(patience)
+}
+
+/**
+ * A pool's `end()` is done before the server has closed its connections, and a connection that is told of the shutdown
+ * then raises an error that nobody awaits. So those that are leaving may leave; who stays is told after two seconds.
+ */
+async function endGently(server: ChildProcess): Promise<void> {
+  const patience = setTimeout(() => server.kill("SIGINT"), 2_000)
+  await end(server, "SIGTERM")
   clearTimeout(patience)
 }
 
