@@ -36,25 +36,13 @@ export async function benchPurge(): Promise<Table> {
   const url = await postgres.createDatabase("bench")
   const pool = new pg.Pool({ connectionString: url, max: 6 })
   pool.on("error", () => undefined)
-  const child = await startCompiled()
+  const cache = await compile()
   const lines: Line[] = []
   const notes: string[] = []
   const only = process.env["BENCH_PURGE_CASE"]
   try {
     for (const each of cases.filter((_one, index) => only === undefined || only === String(index))) {
-      const pairs: { ours: Measured; plain: Measured }[] = []
-      for (let n = 0; n < each.pairs; n++) {
-        const way = { plain: plainly(pool), ours: byStepback(pool, child, url) }
-        // In turns: what comes first may leave the disk something to do for what comes second.
-        const first = n % 2 === 0 ? "plain" : "ours"
-        const second = n % 2 === 0 ? "ours" : "plain"
-        const done = {
-          [first]: await measure(pool, each, way[first]),
-          [second]: await measure(pool, each, way[second]),
-        }
-        pairs.push(done as { ours: Measured; plain: Measured })
-      }
-      lines.push(...draw(each, pairs))
+      lines.push(...draw(each, await measurePairs({ pool, url, cache }, each)))
       notes.push(`load ${loadavg()[0]?.toFixed(1)} after ${each.total} rows${each.indexed ? ", indexed" : ""}`)
     }
     return {
@@ -64,29 +52,48 @@ export async function benchPurge(): Promise<Table> {
       notes,
     }
   } finally {
-    await child.stop()
+    await rm(cache, { recursive: true, force: true })
     await pool.end()
     await postgres.stop()
   }
 }
 
+type Pair = { ours: Measured; plain: Measured }
+
+/** By a worker of its own, so that its peak is this case's. */
+async function measurePairs(on: { pool: pg.Pool; url: string; cache: string }, each: Case): Promise<Pair[]> {
+  const child = startWorker(on.cache)
+  const pairs: Pair[] = []
+  try {
+    for (let n = 0; n < each.pairs; n++) {
+      const way = { plain: plainly(on.pool), ours: byStepback(on.pool, child, on.url) }
+      // In turns: what comes first may leave the disk something to do for what comes second.
+      const first = n % 2 === 0 ? "plain" : "ours"
+      const second = n % 2 === 0 ? "ours" : "plain"
+      const done = {
+        [first]: await measure(on.pool, each, way[first]),
+        [second]: await measure(on.pool, each, way[second]),
+      }
+      pairs.push(done as Pair)
+    }
+  } finally {
+    await child.stop()
+  }
+  return pairs
+}
+
+const startWorker = (cache: string): Child => startChild("./purge-child.ts", { NODE_COMPILE_CACHE: cache })
+
 /**
- * A worker that finds its modules compiled, as an installed one does: turning TypeScript into JavaScript at the start takes
- * 30 MB more than the purge, and the peak would be that.
+ * A folder in which a worker finds its modules compiled, as an installed one does: turning TypeScript into JavaScript at
+ * the start takes 30 MB more than the purge, and the peak would be that.
  */
-async function startCompiled(): Promise<Child> {
+async function compile(): Promise<string> {
   const cache = await mkdtemp(join(tmpdir(), "stepback-bench-"))
-  const first = startChild("./purge-child.ts", { NODE_COMPILE_CACHE: cache })
+  const first = startWorker(cache)
   await first.ask<PurgeAnswer>({ url: "", table: "", do: "nothing" } satisfies PurgeCommand)
   await first.stop()
-  const child = startChild("./purge-child.ts", { NODE_COMPILE_CACHE: cache })
-  return {
-    ...child,
-    stop: async () => {
-      await child.stop()
-      await rm(cache, { recursive: true, force: true })
-    },
-  }
+  return cache
 }
 
 type Way = {
@@ -217,7 +224,7 @@ async function count(pool: pg.Pool, of: string): Promise<number> {
 
 const many = (rows: number) => `${(rows / 1_000).toLocaleString("en")},000`
 
-function draw(each: Case, pairs: { ours: Measured; plain: Measured }[]): Line[] {
+function draw(each: Case, pairs: Pair[]): Line[] {
   const of = (pick: (one: Measured) => number) => ({
     ours: pairs.map(({ ours }) => pick(ours)),
     plain: pairs.map(({ plain }) => pick(plain)),

@@ -1,7 +1,7 @@
 import { escapeIdentifier, type PoolClient } from "pg"
 import { StepbackError } from "../errors.ts"
 import type { PurgeStep } from "../plans/plan.ts"
-import { archiveOf, copyInto, deleteInto, type ArchiveOf } from "./archive.ts"
+import { archiveOf, copyInto, deleteInto, moveInto, type ArchiveOf } from "./archive.ts"
 import type { TableFacts } from "./catalog.ts"
 import { cutLoose, type PageRange, type Progress, type Removed } from "./purge-progress.ts"
 import { listedKin, unlistedKin, whereOf, type Family, type Kin } from "./purge-family.ts"
@@ -19,9 +19,13 @@ export type Purge = {
   family: Family
   values: readonly unknown[]
   progress: Progress
+  races: Races
   /** Between batches: throws when the lease is lost or Stop was pressed. */
   breathe(): Promise<void>
 }
+
+/** Batches whose rows somebody changed meanwhile. `spared`: how many more are not tried from a snapshot; `next`: how many after another. */
+export type Races = { spared: number; next: number }
 
 /** Rows of one leaf that one transaction takes. */
 export type Removal = { number: number; leaf: TableFacts; where: string; range: PageRange | null }
@@ -30,7 +34,12 @@ export type Removal = { number: number; leaf: TableFacts; where: string; range: 
  * Locks the parents, archives and deletes bottom-up, and compares. All in the caller's transaction. A table on its own is
  * one statement; otherwise children could be added to rows that are about to go.
  */
-export async function remove(client: PoolClient, purge: Purge, at: Removal): Promise<Removed> {
+export async function remove(
+  client: PoolClient,
+  purge: Purge,
+  at: Removal,
+  { snapshot = false }: { snapshot?: boolean } = {},
+): Promise<Removed> {
   const { family } = purge
   const rootName = family.root.table.name
   const removed: Removed = {}
@@ -48,7 +57,7 @@ export async function remove(client: PoolClient, purge: Purge, at: Removal): Pro
     }
     await takeChildren(client, purge, at, from, add)
   }
-  add(rootName, await take(client, purge, { kin: family.root, leaf: at.leaf, ...from }))
+  add(rootName, await take(client, purge, { kin: family.root, leaf: at.leaf, snapshot, ...from }))
   return removed
 }
 
@@ -121,12 +130,14 @@ export function archiveFor({ context, step }: Purge, kin: Kin, leaf?: TableFacts
 async function take(
   client: PoolClient,
   purge: Purge,
-  from: { kin: Kin; leaf?: TableFacts; where: string; values: readonly unknown[] },
+  from: { kin: Kin; leaf?: TableFacts; snapshot?: boolean; where: string; values: readonly unknown[] },
 ): Promise<number> {
   const archive = archiveOf(archiveFor(purge, from.kin, from.leaf))
   const table = from.leaf ?? from.kin.table
-  const source = `${from.leaf ? "only " : ""}${table.relation} as ${escapeIdentifier(from.kin.table.name)}`
+  const { name } = from.kin.table
+  const source = `${from.leaf ? "only " : ""}${table.relation} as ${escapeIdentifier(name)}`
   const into = from.kin.action === "cut_loose" ? copyInto : deleteInto
-  const used = bindUsed(into(archive, source, from.where), from.values)
+  const text = from.snapshot ? moveInto(archive, source, name, from.where) : into(archive, source, from.where)
+  const used = bindUsed(text, from.values)
   return (await statement(client, used.text, used.values)).rowCount ?? 0
 }

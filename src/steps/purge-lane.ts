@@ -1,6 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises"
 import { escapeIdentifier } from "pg"
-import { isPassing, LostLeaseError, StepbackError } from "../errors.ts"
+import { errorCode, isPassing, LostLeaseError, StepbackError } from "../errors.ts"
 import type { StepProgress } from "../rollback/facts.ts"
 import type { TableFacts } from "./catalog.ts"
 import { closeStep, inDoubt, openStep } from "./ledger.ts"
@@ -19,6 +19,7 @@ const longLookMs = 1_000
 /** The lease renews itself; between batches it is asked no more often than this, since the asking is a commit. */
 const askEveryMs = 250
 const patienceMs = 90_000
+const serializationFailure = "40001"
 /** A purge that takes longer tells the thread how far it is, this often. */
 const tellEveryMs = 5_000
 
@@ -27,13 +28,46 @@ export async function settleBatch(purge: Purge, at: Removal): Promise<void> {
   const { progress, context } = purge
   const held = { rows: 0 }
   try {
-    progress.add(await patiently(context, (attempt) => tryBatch(purge, at, attempt, held)))
+    progress.add(
+      // After a doubtful end the ledger must be read as it is behind the fence's lock, not as it was before it.
+      await patiently(context, (attempt) =>
+        attempt === 1 ? tryFirst(purge, at, held) : tryBatch(purge, at, held, { exclusive: true }),
+      ),
+    )
   } finally {
     progress.free(held.rows)
   }
 }
 
-async function tryBatch(purge: Purge, at: Removal, attempt: number, held: { rows: number }): Promise<Removed> {
+/**
+ * From a snapshot where nothing but the delete itself can decide what goes. Where somebody changes a row between the
+ * snapshot and its end, all of the batch is for nothing and is done the other way, and so are some that follow: twice as
+ * many each time, so that a table that many write to costs no more than a few tries.
+ */
+async function tryFirst(purge: Purge, at: Removal, held: { rows: number }): Promise<Removed> {
+  const { races, family, step } = purge
+  const alone = family.kin.length === 1 && at.leaf.triggers.length === 0
+  if (!alone || step.whole || at.range === null) return tryBatch(purge, at, held)
+  if (races.spared > 0) {
+    races.spared--
+    return tryBatch(purge, at, held)
+  }
+  try {
+    return await tryBatch(purge, at, held, { snapshot: true })
+  } catch (error) {
+    if (errorCode(error) !== serializationFailure) throw error
+    races.spared = races.next
+    races.next *= 2
+    return tryBatch(purge, at, held)
+  }
+}
+
+async function tryBatch(
+  purge: Purge,
+  at: Removal,
+  held: { rows: number },
+  way: { exclusive?: boolean; snapshot?: boolean } = {},
+): Promise<Removed> {
   const { step, context, progress } = purge
   const { pool } = context.target
   if (!pool) throw new Error("the plan's target has no database")
@@ -42,13 +76,13 @@ async function tryBatch(purge: Purge, at: Removal, attempt: number, held: { rows
   return withClient(
     pool,
     async (client) => {
-      const options = { timeoutMs: step.timeoutMs, batch: at.number, exclusive: attempt > 1 }
+      const options = { timeoutMs: step.timeoutMs, batch: at.number, ...way }
       // The first statement goes along in the same round trip: what the fence refuses is rolled back with it.
       const [opened, removing] = await Promise.allSettled([
         openStep(client, context.key, step.id, options),
-        remove(client, purge, at),
+        remove(client, purge, at, way),
       ])
-      if (opened.status === "rejected") throw attempt > 1 ? inDoubt(opened.reason) : opened.reason
+      if (opened.status === "rejected") throw way.exclusive ? inDoubt(opened.reason) : opened.reason
       if (opened.value) {
         await client.query("rollback")
         return removedBy(opened.value.result)

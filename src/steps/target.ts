@@ -52,13 +52,18 @@ const oneHelper =
   "select set_config('max_parallel_workers_per_gather', least(1, current_setting('max_parallel_workers_per_gather')::int)::text, true)"
 
 /**
- * `helped`: the server may use a second core.
+ * `snapshot`: its statements see one moment. `helped`: the server may use a second core.
  * `set local` only: behind a pooler in transaction mode a session's settings would be somebody else's.
  * `row_security = off` makes policies an error instead of a silent filter; the formats make a row's text exact.
  */
-export function prologue(options: { timeoutMs: number; readOnly?: boolean; helped?: boolean }): string {
+export function prologue(options: {
+  timeoutMs: number
+  readOnly?: boolean
+  snapshot?: boolean
+  helped?: boolean
+}): string {
   return [
-    options.readOnly ? "begin isolation level repeatable read read only" : "begin",
+    `begin${options.readOnly || options.snapshot ? " isolation level repeatable read" : ""}${options.readOnly ? " read only" : ""}`,
     `set local statement_timeout = ${Math.ceil(options.timeoutMs)}`,
     // Shorter than the statement's own, which would fire first and name nobody.
     `set local lock_timeout = ${Math.min(lockTimeoutMs, Math.ceil(options.timeoutMs * 0.8))}`,

@@ -71,6 +71,16 @@ export async function startOrders() {
     return found
   }
 
+  /** The only archive of a run, by its name. */
+  async function archiveOf(rollbackId: string): Promise<string> {
+    const { rows } = await target.admin.query<{ name: string }>(
+      "select name from stepback_ledger.archives where rollback_id = $1",
+      [rollbackId],
+    )
+    if (rows.length !== 1) throw new Error(`${rows.length} archives`)
+    return rows[0]?.name ?? ""
+  }
+
   /** Resolves when a statement of ours waits for a lock; one with these words in it, when they are given. */
   async function waitingForLock(words = ""): Promise<void> {
     for (;;) {
@@ -82,5 +92,5 @@ export async function startOrders() {
     }
   }
 
-  return { target, purgeOf, rehearse, count, archived, waitingForLock }
+  return { target, purgeOf, rehearse, count, archived, archiveOf, waitingForLock }
 }

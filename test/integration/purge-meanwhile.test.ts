@@ -131,6 +131,61 @@ describe("beside others who write", () => {
     expect(await count("lines l where not exists (select 1 from orders o where o.id = l.order_id)")).toBe(0)
     expect(added.refused).toBeGreaterThan(0)
   })
+
+  it.each([
+    ["changed by others while its batch waits goes as they left it", "update loose set id = 5000 where id = 500", 100],
+    ["that others made good while its batch waits stays", "update loose set kind = 'good' where id = 500", 99],
+    ["that others remove while its batch waits is theirs", "delete from loose where id = 500", 99],
+  ])("a row %s", async (_what, change, rows) => {
+    const { admin } = orders.target
+    const { run, context } = await rehearse({ table: "loose", cascade: "" })
+    const other = await admin.connect()
+    await other.query(`begin; ${change}`)
+    const running = run()
+    await orders.waitingForLock("doomed as")
+    await other.query("commit")
+    other.release()
+    expect(await running).toMatchObject({ outcome: "succeeded", rows })
+    expect(await archived(context.rollbackId)).toEqual({ loose: rows })
+    expect(await count(`${await orders.archiveOf(context.rollbackId)} where id = 5000`)).toBe(rows - 99)
+    expect(await count(`${await orders.archiveOf(context.rollbackId)} where id = 500`)).toBe(0)
+    expect(await count("loose where kind = 'bad'")).toBe(0)
+  })
+})
+
+describe("what is deleted is what is kept", () => {
+  it("though a trigger spares a row", async () => {
+    const { admin } = orders.target
+    await admin.query(`create or replace function spares() returns trigger language plpgsql as $$ begin
+      if old.id = 500 then return null; end if; return old; end $$;
+      create trigger spares before delete on loose for each row execute function spares()`)
+    const { run, context } = await rehearse({ table: "loose", cascade: "" })
+    const result = await run()
+    await admin.query("drop trigger spares on loose")
+    expect(result).toMatchObject({ outcome: "succeeded", rows: 99 })
+    expect(await archived(context.rollbackId)).toEqual({ loose: 99 })
+    expect(await count(`${await orders.archiveOf(context.rollbackId)} where id = 500`)).toBe(0)
+  })
+
+  it("though the condition changes its mind", async () => {
+    const where = "kind = 'bad' and random() < 0.5"
+    const { run, context } = await rehearse({ table: "loose", cascade: "", where, expect: "0..100" })
+    const { rows } = await run()
+    expect(rows).toBeGreaterThan(0)
+    expect(await archived(context.rollbackId)).toEqual({ loose: rows })
+    const both = `loose join ${await orders.archiveOf(context.rollbackId)} a using (id)`
+    expect([await count("loose"), await count(both)]).toEqual([1000 - (rows ?? 0), 0])
+  })
+
+  it("or nothing is, where a rule would keep it from being deleted", async () => {
+    await orders.target.admin.query("create rule stays as on delete to loose do instead nothing")
+    const { run, context } = await rehearse({ table: "loose", cascade: "" })
+    const result = await run()
+    await orders.target.admin.query("drop rule stays on loose")
+    expect(result).toMatchObject({ outcome: "failed", affected: [] })
+    expect(await archived(context.rollbackId)).toEqual({})
+    expect(await count("loose")).toBe(1000)
+  })
 })
 
 describe("a purge that is broken off", () => {
