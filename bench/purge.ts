@@ -32,11 +32,11 @@ type Measured = {
 
 /** Archive and delete a share of a table while others insert and update, beside `insert … select; delete` in one transaction. */
 export async function benchPurge(): Promise<Table> {
+  const cache = await compile()
   const postgres = await startPostgres()
   const url = await postgres.createDatabase("bench")
   const pool = new pg.Pool({ connectionString: url, max: 6 })
   pool.on("error", () => undefined)
-  const cache = await compile()
   const lines: Line[] = []
   const notes: string[] = []
   const only = process.env["BENCH_PURGE_CASE"]

@@ -63,7 +63,7 @@ export function deleteInto(archive: Archive, source: string, where: string): str
 /**
  * The same for less, since no row goes through the statement twice, where the transaction sees one moment (repeatable read):
  * the rows' places are found once, and what was copied from them is what is deleted, or somebody changed one meanwhile and
- * all of it fails (40001). Not for a table with triggers: one that spares a row is asked after it was copied.
+ * all of it fails (40001). Not where a trigger or rule could spare a row: it is asked after the row was copied.
  */
 export function moveInto(archive: Archive, source: string, name: string, where: string): string {
   const columns = archive.columns.map(escapeIdentifier).join(", ")

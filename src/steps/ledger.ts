@@ -102,7 +102,7 @@ export async function openStep(
   client: PoolClient,
   key: RunKey,
   stepId: string,
-  options: { timeoutMs: number; batch?: number; exclusive?: boolean; snapshot?: boolean },
+  options: { timeoutMs: number; batch?: number; exclusive?: boolean; snapshotOf?: string | undefined },
 ): Promise<LedgerEntry | null> {
   const { id, step } = literals(key, stepId)
   const results = (await client.query(

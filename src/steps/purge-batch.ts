@@ -24,11 +24,22 @@ export type Purge = {
   breathe(): Promise<void>
 }
 
-/** Batches whose rows somebody changed meanwhile. `spared`: how many more are not tried from a snapshot; `next`: how many after another. */
+/** After a snapshot was for nothing. `spared`: batches still to be done without one; `next`: how many after another such. */
 export type Races = { spared: number; next: number }
 
 /** Rows of one leaf that one transaction takes. */
 export type Removal = { number: number; leaf: TableFacts; where: string; range: PageRange | null }
+
+/** The code of the error of a batch that may not be moved from a snapshot after all. */
+export const sparing = "sparing"
+
+/**
+ * Whether a batch may be moved from a snapshot: not with children, whose parents are locked first, nor where it would be
+ * lost as a whole (one batch for all) or is small (late arrivals, found by their places).
+ */
+export function mayMove({ family, step }: Purge, at: Removal): boolean {
+  return family.kin.length === 1 && step.whole === undefined && at.range !== null
+}
 
 /**
  * Locks the parents, archives and deletes bottom-up, and compares. All in the caller's transaction. A table on its own is
@@ -41,6 +52,9 @@ export async function remove(
   { snapshot = false }: { snapshot?: boolean } = {},
 ): Promise<Removed> {
   const { family } = purge
+  // Goes along with the statement that follows, and before it; the table is locked against new ones.
+  const guard = snapshot ? refuseSparing(client, at.leaf) : Promise.resolve()
+  guard.catch(() => undefined)
   const rootName = family.root.table.name
   const removed: Removed = {}
   const add = (table: string, rows: number) => {
@@ -58,7 +72,18 @@ export async function remove(
     await takeChildren(client, purge, at, from, add)
   }
   add(rootName, await take(client, purge, { kin: family.root, leaf: at.leaf, snapshot, ...from }))
+  await guard
   return removed
+}
+
+/** The server calls a partitioned table's triggers its own in the partitions, before version 15. */
+const sparingQuery = `select exists (select from pg_rewrite where ev_class = to_regclass($1))
+  or exists (select from pg_trigger where tgrelid = to_regclass($1) and tgenabled <> 'D'
+    and (not tgisinternal or (tgtype & 11) = 11)) as found`
+
+async function refuseSparing(client: PoolClient, { relation }: TableFacts): Promise<void> {
+  const { rows } = await client.query<{ found: boolean }>(sparingQuery, [relation])
+  if (rows[0]?.found !== false) throw new StepbackError(sparing, `a trigger or rule of ${relation} may spare a row`)
 }
 
 type Matching = { where: string; values: readonly unknown[] }

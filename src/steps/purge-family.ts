@@ -51,7 +51,7 @@ const leavesOf = `
 select n.nspname as schema, c.relname as name from pg_partition_tree(to_regclass($1)) t
 join pg_class c on c.oid = t.relid join pg_namespace n on n.oid = c.relnamespace where t.isleaf`
 
-/** Ways to a partition's or heir's rows that the table's own foreign keys do not show. */
+/** Ways to a partition's or heir's rows that the table's own foreign keys do not show, and rules that stand before a delete. */
 const besides = `
 select format('%s refers to partition %s by itself: purge it by a step of its own first', f.conrelid::regclass, f.confrelid::regclass) as problem
   from pg_partition_tree(to_regclass($1)) t join pg_constraint f on f.confrelid = t.relid
@@ -59,7 +59,11 @@ select format('%s refers to partition %s by itself: purge it by a step of its ow
 union all
 select format('%s inherits from %s: purge it by a step of its own first', i.inhrelid::regclass, i.inhparent::regclass)
   from pg_inherits i join pg_class c on c.oid = i.inhparent
-  where i.inhparent = to_regclass($1) and c.relkind = 'r'`
+  where i.inhparent = to_regclass($1) and c.relkind = 'r'
+union all
+select format('rule %I of %s says what a DELETE there does: a purge cannot tell what became of its rows', r.rulename, r.ev_class::regclass)
+  from pg_rewrite r where r.ev_type = '4' and r.ev_enabled <> 'D'
+    and (r.ev_class = to_regclass($1) or r.ev_class in (select t.relid from pg_partition_tree(to_regclass($1)) t))`
 
 /** How deep children are followed: deeper than any schema that a person can oversee. */
 const deepest = 8

@@ -4,7 +4,7 @@ import { errorCode, isPassing, LostLeaseError, StepbackError } from "../errors.t
 import type { StepProgress } from "../rollback/facts.ts"
 import type { TableFacts } from "./catalog.ts"
 import { closeStep, inDoubt, openStep } from "./ledger.ts"
-import { remove, tooMany, type Purge, type Removal } from "./purge-batch.ts"
+import { mayMove, remove, sparing, tooMany, type Purge, type Removal } from "./purge-batch.ts"
 import { batchEntry, removedBy, type Removed } from "./purge-progress.ts"
 import { bindUsed } from "./sql-text.ts"
 import type { RunContext } from "./step.ts"
@@ -29,7 +29,7 @@ export async function settleBatch(purge: Purge, at: Removal): Promise<void> {
   const held = { rows: 0 }
   try {
     progress.add(
-      // After a doubtful end the ledger must be read as it is behind the fence's lock, not as it was before it.
+      // After an error its commit may be in doubt: the ledger is read as it is behind the fence's lock, not as it was before.
       await patiently(context, (attempt) =>
         attempt === 1 ? tryFirst(purge, at, held) : tryBatch(purge, at, held, { exclusive: true }),
       ),
@@ -40,14 +40,13 @@ export async function settleBatch(purge: Purge, at: Removal): Promise<void> {
 }
 
 /**
- * From a snapshot where nothing but the delete itself can decide what goes. Where somebody changes a row between the
- * snapshot and its end, all of the batch is for nothing and is done the other way, and so are some that follow: twice as
- * many each time, so that a table that many write to costs no more than a few tries.
+ * From a snapshot where that may be. Where somebody changes a row between the snapshot and the batch's end, all of it was
+ * for nothing and is done the other way, and so are some that follow: twice as many each time, so that a table that many
+ * write to costs no more than a few tries.
  */
 async function tryFirst(purge: Purge, at: Removal, held: { rows: number }): Promise<Removed> {
-  const { races, family, step } = purge
-  const alone = family.kin.length === 1 && at.leaf.triggers.length === 0
-  if (!alone || step.whole || at.range === null) return tryBatch(purge, at, held)
+  const { races } = purge
+  if (!mayMove(purge, at)) return tryBatch(purge, at, held)
   if (races.spared > 0) {
     races.spared--
     return tryBatch(purge, at, held)
@@ -55,9 +54,11 @@ async function tryFirst(purge: Purge, at: Removal, held: { rows: number }): Prom
   try {
     return await tryBatch(purge, at, held, { snapshot: true })
   } catch (error) {
-    if (errorCode(error) !== serializationFailure) throw error
-    races.spared = races.next
+    const code = errorCode(error)
+    if (code !== serializationFailure && code !== sparing) throw error
+    races.spared = code === sparing ? Infinity : races.next
     races.next *= 2
+    await purge.breathe()
     return tryBatch(purge, at, held)
   }
 }
@@ -76,7 +77,8 @@ async function tryBatch(
   return withClient(
     pool,
     async (client) => {
-      const options = { timeoutMs: step.timeoutMs, batch: at.number, ...way }
+      const snapshotOf = way.snapshot ? at.leaf.relation : undefined
+      const options = { timeoutMs: step.timeoutMs, batch: at.number, exclusive: way.exclusive === true, snapshotOf }
       // The first statement goes along in the same round trip: what the fence refuses is rolled back with it.
       const [opened, removing] = await Promise.allSettled([
         openStep(client, context.key, step.id, options),

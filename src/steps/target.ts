@@ -51,23 +51,33 @@ const checkConnection =
 const oneHelper =
   "select set_config('max_parallel_workers_per_gather', least(1, current_setting('max_parallel_workers_per_gather')::int)::text, true)"
 
+function beginning(options: { readOnly?: boolean; snapshotOf?: string | undefined; exclusive?: boolean }): string {
+  if (options.readOnly) return "begin isolation level repeatable read read only"
+  if (options.snapshotOf !== undefined) return "begin isolation level repeatable read"
+  return options.exclusive ? "begin isolation level read committed" : "begin"
+}
+
 /**
- * `snapshot`: its statements see one moment. `helped`: the server may use a second core.
+ * `snapshotOf`: its statements see one moment of that table (quoted and qualified). `exclusive`: they see what was committed
+ * while they waited, whatever the database's default. `helped`: the server may use a second core.
  * `set local` only: behind a pooler in transaction mode a session's settings would be somebody else's.
  * `row_security = off` makes policies an error instead of a silent filter; the formats make a row's text exact.
  */
 export function prologue(options: {
   timeoutMs: number
   readOnly?: boolean
-  snapshot?: boolean
+  snapshotOf?: string | undefined
+  exclusive?: boolean
   helped?: boolean
 }): string {
   return [
-    `begin${options.readOnly || options.snapshot ? " isolation level repeatable read" : ""}${options.readOnly ? " read only" : ""}`,
+    beginning(options),
     `set local statement_timeout = ${Math.ceil(options.timeoutMs)}`,
     // Shorter than the statement's own, which would fire first and name nobody.
     `set local lock_timeout = ${Math.min(lockTimeoutMs, Math.ceil(options.timeoutMs * 0.8))}`,
     `set local idle_in_transaction_session_timeout = ${idleTimeoutMs}`,
+    // Before the first SELECT, whose snapshot is the transaction's: what others did under a lock of theirs is in it.
+    ...(options.snapshotOf === undefined ? [] : [`lock table only ${options.snapshotOf} in row exclusive mode`]),
     "set local row_security = off",
     "set local timezone = 'UTC'",
     "set local datestyle = 'ISO, YMD'",

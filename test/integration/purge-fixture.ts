@@ -92,5 +92,11 @@ export async function startOrders() {
     }
   }
 
-  return { target, purgeOf, rehearse, count, archived, archiveOf, waitingForLock }
+  /** Resolves when somebody waits for a lock of the whole table. */
+  async function queuedForTable(table: string): Promise<void> {
+    const waits = "select 1 from pg_locks where locktype = 'relation' and relation = to_regclass($1) and not granted"
+    while ((await target.admin.query(waits, [table])).rows.length === 0);
+  }
+
+  return { target, purgeOf, rehearse, count, archived, archiveOf, waitingForLock, queuedForTable }
 }

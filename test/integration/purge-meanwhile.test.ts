@@ -1,5 +1,5 @@
 import type { Pool } from "pg"
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest"
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest"
 import { raiseFence } from "../../src/steps/ledger.ts"
 import { fill, startOrders, type Options } from "./purge-fixture.ts"
 
@@ -154,18 +154,61 @@ describe("beside others who write", () => {
 })
 
 describe("what is deleted is what is kept", () => {
+  const spares = `create trigger spares before delete on loose for each row execute function spares()`
+
+  beforeAll(() =>
+    orders.target.admin.query(`create or replace function spares() returns trigger language plpgsql as $$ begin
+      if old.id = 500 then return null; end if; return old; end $$`),
+  )
+  afterEach(() =>
+    orders.target.admin.query("drop trigger if exists spares on loose; drop rule if exists stays on loose"),
+  )
+
   it("though a trigger spares a row", async () => {
-    const { admin } = orders.target
-    await admin.query(`create or replace function spares() returns trigger language plpgsql as $$ begin
-      if old.id = 500 then return null; end if; return old; end $$;
-      create trigger spares before delete on loose for each row execute function spares()`)
+    await orders.target.admin.query(spares)
     const { run, context } = await rehearse({ table: "loose", cascade: "" })
-    const result = await run()
-    await admin.query("drop trigger spares on loose")
-    expect(result).toMatchObject({ outcome: "succeeded", rows: 99 })
-    expect(await archived(context.rollbackId)).toEqual({ loose: 99 })
-    expect(await count(`${await orders.archiveOf(context.rollbackId)} where id = 500`)).toBe(0)
+    expect(await run()).toMatchObject({ outcome: "succeeded", rows: 99 })
+    await expectSpared(context.rollbackId, 99)
   })
+
+  it("though such a trigger comes in its middle", async () => {
+    const { result, rollbackId } = await inItsMiddle(spares)
+    expect(result).toMatchObject({ outcome: "succeeded", rows: 99 })
+    await expectSpared(rollbackId, 99)
+  })
+
+  it("up to where a rule comes in its middle that keeps them from being deleted", async () => {
+    const { result, rollbackId } = await inItsMiddle(
+      "create rule stays as on delete to loose do instead update loose set kind = 'gone' where id = old.id",
+    )
+    expect(result).toMatchObject({ outcome: "failed" })
+    const gone = 1000 - ((await count("loose")) ?? 0)
+    expect(gone).toBeGreaterThan(0)
+    expect(result.affected).toContainEqual({ table: "loose", did: "removed", rows: gone })
+    await expectSpared(rollbackId, gone)
+  })
+
+  async function expectSpared(rollbackId: string, gone: number) {
+    expect(await archived(rollbackId)).toEqual({ loose: gone })
+    expect(await count(`loose join ${await orders.archiveOf(rollbackId)} a using (id)`)).toBe(0)
+    expect(await count("loose")).toBe(1000 - gone)
+  }
+
+  /** Holds both lanes at their first pages while the change of the table waits behind them. */
+  async function inItsMiddle(change: string) {
+    const { admin } = orders.target
+    const { run, context } = await rehearse({ table: "loose", cascade: "" })
+    const holder = await admin.connect()
+    await holder.query("begin; select 1 from loose where id in (100, 300) for update")
+    const running = run()
+    await orders.waitingForLock("doomed as")
+    const changing = admin.query(change)
+    await orders.queuedForTable("loose")
+    await holder.query("rollback")
+    holder.release()
+    await changing
+    return { result: await running, rollbackId: context.rollbackId }
+  }
 
   it("though the condition changes its mind", async () => {
     const where = "kind = 'bad' and random() < 0.5"
@@ -177,12 +220,11 @@ describe("what is deleted is what is kept", () => {
     expect([await count("loose"), await count(both)]).toEqual([1000 - (rows ?? 0), 0])
   })
 
-  it("or nothing is, where a rule would keep it from being deleted", async () => {
+  it("or nothing is: a rule that says what a delete does is seen at the rehearsal", async () => {
     await orders.target.admin.query("create rule stays as on delete to loose do instead nothing")
-    const { run, context } = await rehearse({ table: "loose", cascade: "" })
-    const result = await run()
-    await orders.target.admin.query("drop rule stays on loose")
-    expect(result).toMatchObject({ outcome: "failed", affected: [] })
+    const { rehearsal, run, context } = await rehearse({ table: "loose", cascade: "" })
+    expect(JSON.stringify(rehearsal)).toContain("rule stays of loose says what a DELETE there does")
+    expect(await run()).toMatchObject({ outcome: "failed", failure: { code: "refused" } })
     expect(await archived(context.rollbackId)).toEqual({})
     expect(await count("loose")).toBe(1000)
   })
