@@ -24,7 +24,7 @@ export type Purge = {
   breathe(): Promise<void>
 }
 
-/** After a snapshot was for nothing. `spared`: batches still to be done without one; `next`: how many after the next such. */
+/** After a snapshot was for nothing. `spared`: batches still to be done without one; `next`: how many after another such. */
 export type Races = { spared: number; next: number }
 
 /** Rows of one leaf that one transaction takes. */

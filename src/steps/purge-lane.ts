@@ -41,8 +41,8 @@ export async function settleBatch(purge: Purge, at: Removal): Promise<void> {
 
 /**
  * From a snapshot where that may be. Where somebody changes a row between the snapshot and the batch's end, all of it was
- * for nothing and is done the other way, and so are some that follow: twice as many as the last time, half as many after a
- * success, so that a table that many write to costs no more than a few tries.
+ * for nothing and is done the other way, and so are some that follow: twice as many each time, so that a table that many
+ * write to costs no more than a few tries.
  */
 async function tryFirst(purge: Purge, at: Removal, held: { rows: number }): Promise<Removed> {
   const { races } = purge
@@ -52,9 +52,7 @@ async function tryFirst(purge: Purge, at: Removal, held: { rows: number }): Prom
     return tryBatch(purge, at, held)
   }
   try {
-    const removed = await tryBatch(purge, at, held, { snapshot: true })
-    races.next = Math.max(1, races.next / 2)
-    return removed
+    return await tryBatch(purge, at, held, { snapshot: true })
   } catch (error) {
     const code = errorCode(error)
     if (code !== serializationFailure && code !== sparing) throw error

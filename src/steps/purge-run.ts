@@ -84,7 +84,7 @@ export async function runPurge(step: PurgeStep, context: RunContext): Promise<St
   const trouble = problem === null ? unapproved : refused("refused", problem)
   if (trouble?.failure) return brokenOff(step, progress, trouble.failure)
   const breathe = breathing(context, () => ({ rows: progress.rows(), of: matched }))
-  const purge: Purge = { step, context, family, values, progress, races: { spared: 0, next: 1 }, breathe }
+  const purge: Purge = { step, context, family, values, progress, races: { spared: 0, next: 8 }, breathe }
   if (!kept.beginning) await patiently(context, () => begin(purge, beginning))
   // Rows that take others along take longer: as many in all.
   const first = step.whole ? Infinity : firstPages(total, beginning.pages, step.batch / listedKin(family).length)
