@@ -10,7 +10,7 @@ import type { PurgeAnswer, PurgeCommand } from "./purge-child.ts"
 
 type Case = { total: number; bad: number; indexed: boolean; pairs: number }
 
-/** The same pair gives 1.0 to 1.5 from one run to the next, and even the median of so many moves by 0.1 to 0.2. */
+/** The same pair gives 1.0 to 1.5 from one run to the next, and even the median of so many moves by 0.1 to 0.3. */
 const cases: Case[] = [
   { total: 500_000, bad: 100_000, indexed: false, pairs: 11 },
   { total: 500_000, bad: 100_000, indexed: true, pairs: 11 },

@@ -52,7 +52,7 @@ export async function remove(
   { snapshot = false }: { snapshot?: boolean } = {},
 ): Promise<Removed> {
   const { family } = purge
-  // Goes along with the statement that follows, and before it; the table is locked against new ones.
+  // Goes along with the statement that follows, and before it. No trigger comes between: the table was locked first.
   const guard = snapshot ? refuseSparing(client, at.leaf) : Promise.resolve()
   guard.catch(() => undefined)
   const rootName = family.root.table.name

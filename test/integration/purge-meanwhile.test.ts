@@ -151,6 +151,23 @@ describe("beside others who write", () => {
     expect(await count(`${await orders.archiveOf(context.rollbackId)} where id = 500`)).toBe(0)
     expect(await count("loose where kind = 'bad'")).toBe(0)
   })
+
+  it("a batch that others made fail is not tried again after Stop", async () => {
+    const { run, context } = await rehearse({ table: "loose", cascade: "" })
+    const controller = new AbortController()
+    const other = await orders.target.admin.connect()
+    await other.query("begin; update loose set kind = 'good' where id = 500")
+    const running = run({ signal: controller.signal })
+    await orders.waitingForLock("doomed as")
+    controller.abort()
+    await other.query("commit")
+    other.release()
+    const result = await running
+    expect(result).toMatchObject({ outcome: "failed", failure: { code: "stopped" } })
+    // Of the same page.
+    expect(await count("loose where kind = 'bad' and id between 480 and 520")).toBe(4)
+    expect(await archived(context.rollbackId)).toEqual({ loose: 1000 - ((await count("loose")) ?? 0) })
+  })
 })
 
 describe("what is deleted is what is kept", () => {
