@@ -1,12 +1,15 @@
+import { randomUUID } from "node:crypto"
 import { errorMessage } from "../errors.ts"
 import { hookUrl } from "../jobs/call-hook.ts"
 import { hashFiles, resolveCommits } from "../jobs/freeze-run.ts"
 import type { Logger } from "../log.ts"
 import type { LoadedPlan, Plan } from "../plans/plan.ts"
+import type { Values } from "../plans/values.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import { createTargetPools, httpBase, identify } from "../steps/target.ts"
+import { workflowStep } from "../steps/workflow.ts"
 import { checkLedger, checkTable } from "./doctor-tables.ts"
-import { bad, good, type Finding } from "./finding.ts"
+import { bad, good, worthKnowing, type Finding } from "./finding.ts"
 import { missingVariables } from "./secrets.ts"
 import { tablesOf } from "./tables.ts"
 import type { CommandContext } from "./terminal.ts"
@@ -22,8 +25,21 @@ export async function checkPlanTarget({ plan }: LoadedPlan, around: Around): Pro
     text !== null && [...text.matchAll(/\$\{(\w+)\}/g)].every((match) => around.env[match[1] as string])
   if (has(plan.target.postgres)) findings.push(...(await checkDatabase(plan, plan.target.postgres, around)))
   if (has(plan.target.http)) findings.push(await checkHttp(plan, plan.target.http, around))
-  if (missing.length === 0) findings.push(...(await checkCommands(plan, around)), ...checkHook(plan, around))
-  return findings
+  if (missing.length > 0) return findings
+  const values = defaultsOf(plan)
+  return [
+    ...findings,
+    ...(await checkCommands(plan, values, around)),
+    ...(await checkWorkflows(plan, values, around)),
+    ...checkHook(plan, around),
+  ]
+}
+
+/** What a request gets that sets no parameter. */
+function defaultsOf({ params }: Plan): Values {
+  return Object.fromEntries(
+    Object.entries(params).flatMap(([name, param]) => (param.default === null ? [] : [[name, param.default]])),
+  )
 }
 
 async function checkDatabase(plan: Plan, address: string, { env, redact, log }: Around): Promise<Finding[]> {
@@ -77,17 +93,18 @@ async function checkHttp(plan: Plan, address: string, { env, redact }: Around): 
 }
 
 /** Files that commands name can be read, and versions that the plan names by default are there. */
-async function checkCommands(plan: Plan, { env, redact }: Around): Promise<Finding[]> {
-  const commands = plan.components.flatMap((component) => component.steps.filter((step) => step.kind === "command"))
+async function checkCommands(plan: Plan, values: Values, { env, redact }: Around): Promise<Finding[]> {
+  const components = plan.components.map((component) => ({
+    ...component,
+    steps: component.steps.filter((step) => step.kind === "command"),
+  }))
+  const commands = components.flatMap(({ steps }) => steps)
   if (commands.length === 0) return []
   const secrets = createSecrets(env)
-  const defaults = Object.fromEntries(
-    Object.entries(plan.params).flatMap(([name, param]) => (param.default === null ? [] : [[name, param.default]])),
-  )
   try {
-    const files = await hashFiles(plan.components, secrets)
-    if (Object.values(plan.params).every((param) => param.type !== "git_ref" || param.default !== null))
-      await resolveCommits(plan, plan.components, defaults, secrets)
+    const files = await hashFiles(components, secrets)
+    if (Object.entries(plan.params).every(([name, param]) => param.type !== "git_ref" || name in values))
+      await resolveCommits(plan, components, values, secrets)
     const count = Object.values(files).flatMap((found) => Object.keys(found)).length
     return [
       good(
@@ -102,6 +119,34 @@ async function checkCommands(plan: Plan, { env, redact }: Around): Promise<Findi
       ),
     ]
   }
+}
+
+/** Token, repository, workflow and branch, and whether its runs could be found again; none is started. */
+async function checkWorkflows(plan: Plan, values: Values, { env, redact, log }: Around): Promise<Finding[]> {
+  const steps = plan.components.flatMap((component) => component.steps.filter((step) => step.kind === "workflow"))
+  const secrets = createSecrets(env)
+  const { environment } = plan
+  const context = {
+    rollbackId: randomUUID(),
+    environment,
+    values,
+    secrets,
+    target: { pool: null, httpBase: null },
+    redact: plan.redact,
+    signal: new AbortController().signal,
+    log,
+  }
+  const looked = steps.map(async (step): Promise<Finding[]> => {
+    const { outcome, note, warnings } = await workflowStep.rehearse(step, context)
+    const text = redact(`${environment}: ${step.id}: ${note ?? outcome}`)
+    if (outcome === "not_tried") return [worthKnowing(text)]
+    if (outcome === "unknown") return [bad(text, `check repo, file, ref and token of ${step.id}`)]
+    return [
+      good(`${text} (not started)`),
+      ...warnings.map((warning) => bad(`${environment}: ${redact(warning)}`, "change the workflow's file")),
+    ]
+  })
+  return (await Promise.all(looked)).flat()
 }
 
 /** What it would take to call the pager; it is not called, since that wakes people. */

@@ -2,6 +2,7 @@ import type { FrozenRun } from "../plans/frozen.ts"
 import { componentViews } from "../plans/step-view.ts"
 import type { RollbackView, StepRun } from "../rollback/facts.ts"
 import { forecastOf, type Forecast } from "../rollback/forecast.ts"
+import { isLive } from "../rollback/states.ts"
 import type { Store } from "../store/store.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { askersOf } from "./ports.ts"
@@ -15,10 +16,11 @@ export async function loadView(
   rollback: StoredRollback,
   options = { forecast: true },
 ): Promise<RollbackView> {
-  const [approvals, stepRuns, notes] = await Promise.all([
+  const [approvals, stepRuns, notes, undo] = await Promise.all([
     store.approvals.list(rollback.id, rollback.round),
     store.runs.listSteps(rollback.id),
     store.records.listNotes(rollback.id),
+    isLive(rollback.state) ? null : store.rollbacks.findTakenBackBy(rollback.id),
   ])
   const run = readRun(rollback)
   const isForecast = options.forecast && (forecastStates.has(rollback.state) || rollback.kind === "rehearsal")
@@ -47,6 +49,7 @@ export async function loadView(
     stopRequestedBy: rollback.stop_requested_by,
     left:
       rollback.left_by === null || rollback.left_at === null ? null : { by: rollback.left_by, at: rollback.left_at },
+    takenBack: undo === null ? null : { number: undo.number, at: undo.ended_at ?? undo.created_at },
     risk: rollback.risk,
     riskReasons: run?.policy.riskReasons ?? [],
     rtoMs: run?.rtoMs ?? null,

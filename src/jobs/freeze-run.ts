@@ -2,8 +2,10 @@ import { createHash } from "node:crypto"
 import { readFile } from "node:fs/promises"
 import { isAbsolute, join } from "node:path"
 import { errorMessage, StepbackError } from "../errors.ts"
-import type { CommandStep, Plan, PlanComponent } from "../plans/plan.ts"
-import { namesIn } from "../plans/values.ts"
+import type { CommandStep, Plan, PlanComponent, WorkflowStep } from "../plans/plan.ts"
+import { fill, missing, namesIn, type Values } from "../plans/values.ts"
+import { GitHubProblem, openGitHub } from "../steps/github.ts"
+import { actionsOf } from "../steps/github-actions.ts"
 import { runProgram } from "../steps/program.ts"
 import type { Secrets } from "../steps/secrets.ts"
 
@@ -18,35 +20,66 @@ function folderOf(step: CommandStep, secrets: Secrets): string {
 }
 
 /**
- * Commits of the parameters of type git_ref, per step, in the repository where the step works. What runs is the commit,
- * wherever the branch has moved by then. Throws with the way out when a ref is unknown.
+ * Commits of the parameters of type git_ref, per step, in the repository where the step works: a command's folder, a
+ * workflow's repository at GitHub. What runs is the commit, wherever the branch has moved by then. Throws with the way out
+ * when a ref is unknown or nobody can say.
  */
 export async function resolveCommits(
   plan: Plan,
-  components: PlanComponent[],
-  parameters: Record<string, string>,
+  components: readonly PlanComponent[],
+  parameters: Values,
   secrets: Secrets,
 ): Promise<ByStep> {
   const refs = new Set(Object.keys(plan.params).filter((name) => plan.params[name]?.type === "git_ref"))
   const commits: ByStep = {}
-  for (const step of commandSteps(components)) {
-    const used = [...new Set([...step.command, ...(step.undo ?? [])].flatMap(namesIn))].filter((name) => refs.has(name))
-    for (const name of used) {
-      commits[step.id] ??= {}
-      ;(commits[step.id] as Record<string, string>)[name] = await resolveCommit(
-        parameters[name] ?? "",
-        folderOf(step, secrets),
-        secrets,
-      )
+  for (const step of components.flatMap((component) => component.steps)) {
+    if (step.kind !== "command" && step.kind !== "workflow") continue
+    const texts =
+      step.kind === "command"
+        ? [...step.command, ...(step.undo ?? [])]
+        : [...Object.values(step.inputs), ...Object.values(step.undo ?? {})]
+    for (const name of new Set(texts.flatMap(namesIn).filter((each) => refs.has(each)))) {
+      const ref = parameters[name] ?? ""
+      const commit = step.kind === "command" ? commitInFolder(ref, step, secrets) : commitAtGitHub(ref, step, secrets)
+      commits[step.id] = { ...commits[step.id], [name]: await commit }
     }
   }
   return commits
 }
 
-async function resolveCommit(ref: string, cwd: string, secrets: Secrets): Promise<string> {
+/**
+ * A workflow is started by the name of a branch or tag: GitHub takes no commit there, and whether the name still means what
+ * was approved is asked before. So it is written down here, where a parameter is not yet the commit that it stands for.
+ */
+export function nameRefs(components: readonly PlanComponent[], parameters: Values): PlanComponent[] {
+  return components.map((component) => ({
+    ...component,
+    steps: component.steps.map((step) =>
+      step.kind === "workflow" && missing(namesIn(step.ref), parameters).length === 0
+        ? { ...step, ref: fill(step.ref, parameters).replaceAll("$", "$$$$") }
+        : step,
+    ),
+  }))
+}
+
+/** People wait for the card. */
+const githubMs = 8_000
+
+async function commitAtGitHub(ref: string, step: WorkflowStep, secrets: Secrets): Promise<string> {
+  const [signal, deadline] = [new AbortController().signal, performance.now() + githubMs]
+  try {
+    const { api, token, repo } = step
+    return await actionsOf(openGitHub({ api, token, repo, secrets, signal, deadline }), step).commitOf(ref)
+  } catch (error) {
+    if (!(error instanceof GitHubProblem)) throw error
+    throw new StepbackError("unknown_ref", `${step.id}: which commit of ${step.repo} ${ref} is: ${error.message}`)
+  }
+}
+
+async function commitInFolder(ref: string, step: CommandStep, secrets: Secrets): Promise<string> {
   const ended = await runProgram({
     command: ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", `${ref}^{commit}`],
-    cwd,
+    cwd: folderOf(step, secrets),
     env: secrets.programBase,
     key: null,
     timeoutMs: 10_000,

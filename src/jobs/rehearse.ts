@@ -11,7 +11,7 @@ import { createSecrets } from "../steps/secrets.ts"
 import type { StepContext } from "../steps/step.ts"
 import { identify, type Target } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
-import { hashFiles, resolveCommits } from "./freeze-run.ts"
+import { hashFiles, nameRefs, resolveCommits } from "./freeze-run.ts"
 import { baselineContext, lookAtBaseline, missingSnapshot } from "./look-at-baseline.ts"
 import { openTarget } from "./open-target.ts"
 import { raises, rehearseSteps } from "./rehearse-steps.ts"
@@ -200,7 +200,8 @@ async function selectRun(
   if ("refusal" in selected || "refusal" in resolved) throw new Refuse("the plan has changed: ask again")
   const missing = await missingSnapshot(plan, selected.components, deps.store)
   if (missing !== null) throw new Refuse(missing)
-  return { plan, components: selected.components, parameters: resolved.parameters }
+  const { parameters } = resolved
+  return { plan, components: nameRefs(selected.components, parameters), parameters }
 }
 
 async function lookAtTarget(

@@ -1,6 +1,6 @@
 /** What is known about a rollback, as plain data: the language between the parts. Times are ISO 8601, UTC. */
 import type { RehearsedRestore } from "./baseline-facts.ts"
-import type { RollbackState } from "./states.ts"
+import type { RollbackState, TakenBack } from "./states.ts"
 import type { Forecast } from "./forecast.ts"
 export type { Confirmation, FailureAnswer } from "./confirmation.ts"
 
@@ -171,6 +171,7 @@ export type RollbackView = {
   stopRequestedBy: string | null
   /** Who decided that a run which broke off stays as it is, and when. */
   left: { by: string; at: string } | null
+  takenBack?: TakenBack | null
   risk: Risk | null
   riskReasons: string[]
   rtoMs: number | null
@@ -188,7 +189,6 @@ export type RollbackView = {
   /** Notes that people took with `/rollback note`. */
   notes: { userId: string; text: string; at: string }[]
   criteria: { text: string; from: string[] }[]
-  /** What moved, when this card replaces an earlier one. */
   moved: string[]
   cardTs: string | null
   cardChannel: string | null

@@ -46,3 +46,6 @@ export function statesBefore(to: RollbackState): RollbackState[] {
     (transitions[from] as readonly RollbackState[]).includes(to),
   )
 }
+
+/** Which undo took a rollback back, and when. One that has been taken back itself does not count. */
+export type TakenBack = { number: number | null; at: string }

@@ -46,6 +46,8 @@ export function rollbackStore(pool: Pool) {
             or o.target_reference = rollbacks.target_reference or o.target_fingerprint = rollbacks.target_fingerprint))`,
         [id],
       ),
+    /** The undo that took it back, as things stand. */
+    findTakenBackBy: (id: string) => one(pool, "id = stepback.taken_back_by($1)", [id]),
     /** The newest that has been at work in the same environment since. */
     findLater: (id: string) =>
       one(

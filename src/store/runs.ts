@@ -279,6 +279,7 @@ export function runStore(pool: Pool) {
           values: [id, `${id}/analysis`, storable({ kind: "analysis" } satisfies Message)],
         },
         { text: "select stepback.redraw_card($1)", values: [id] },
+        ...(end.state === "succeeded" ? [{ text: "select stepback.redraw_undone($1)", values: [id] }] : []),
       ]),
 
     async seen(worker: string, role: string): Promise<void> {

@@ -414,6 +414,8 @@ CREATE INDEX rollbacks_to_deliver ON stepback.rollbacks USING btree (deliver_at)
 
 CREATE INDEX rollbacks_to_work_on ON stepback.rollbacks USING btree (due_at) WHERE (state = ANY (ARRAY['preparing'::text, 'awaiting_approval'::text, 'approved'::text, 'running'::text]))
 
+CREATE INDEX rollbacks_undo_of ON stepback.rollbacks USING btree (undo_of) WHERE (undo_of IS NOT NULL)
+
 CREATE INDEX rollbacks_with_archive ON stepback.rollbacks USING btree (ended_at) WHERE ((archive_removed_at IS NULL) AND (started_at IS NOT NULL))
 
 CREATE UNIQUE INDEX second_looks_pkey ON stepback.second_looks USING btree (rollback_id, seq)
@@ -601,6 +603,17 @@ AS $function$
 $function$
 
 
+CREATE OR REPLACE FUNCTION stepback.redraw_undone(p_undo uuid)
+ RETURNS void
+ LANGUAGE sql
+AS $function$
+  with recursive undone as (
+    select undo_of as id from stepback.rollbacks where id = p_undo
+    union all select r.undo_of from stepback.rollbacks r join undone on r.id = undone.id)
+  select stepback.redraw_card(id) from undone where id is not null;
+$function$
+
+
 CREATE OR REPLACE FUNCTION stepback.refuse_change()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -608,6 +621,19 @@ AS $function$
 begin
   raise exception 'the audit is append-only' using errcode = 'SB003';
 end $function$
+
+
+CREATE OR REPLACE FUNCTION stepback.taken_back_by(p_rollback uuid)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+begin
+  return (select u.id from stepback.rollbacks u
+    where u.undo_of = p_rollback and u.state = 'succeeded' and stepback.taken_back_by(u.id) is null
+    order by u.number desc limit 1);
+end
+$function$
 
 
 CREATE OR REPLACE FUNCTION stepback.tell_hook()

@@ -8,6 +8,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import pg from "pg"
 import { afterAll, beforeAll, expect, it, inject, vi } from "vitest"
+import { startLocalGitHub } from "../../playground/github/local-github.ts"
 import { connectPostgres, startPostgres } from "../../playground/postgres.ts"
 import { startRedisCluster } from "../../playground/redis-group.ts"
 import { ask, findRedis, startRedis } from "../../playground/redis.ts"
@@ -267,6 +268,44 @@ it("unknown people in a plan, and those who could never decide", async () => {
 
 it("a channel in a plan that the bot is not in", async () => {
   finds(await withStrangers(), "Slack: the bot is not in channel C0NOBOT .*shop.yaml", "/invite")
+})
+
+it("a workflow that cannot be started, or not be found again", async () => {
+  const source = "on: { workflow_dispatch: { inputs: { stepback_id: { required: true } } } }"
+  const github = await startLocalGitHub({
+    repo: "acme/shop",
+    refs: { main: "9f8e7d6c5b4a39281706f5e4d3c2b1a098765432" },
+    workflows: { "named.yml": `run-name: deploy \${{ inputs.stepback_id }}\n${source}`, "plain.yml": source },
+  })
+  const plans = await mkdtemp(join(tmpdir(), "stepback-plans-"))
+  const step = (id: string, file: string, ref: string) =>
+    `      - { id: ${id}, workflow: { repo: acme/shop, file: ${file}, ref: ${ref}, token: "\${GH_TOKEN}", api: "${github.url}" }, irreversible: a test }`
+  const plan = `version: 1
+environment: shop
+title: A shop
+target: { http: "\${STAGING_URL}" }
+approve: { low: { count: 1, from: anyone }, medium: { count: 1, from: anyone }, high: { count: 1, from: anyone } }
+components:
+  all:
+    risk: low
+    steps:
+${[step("named", "named.yml", "main"), step("plain", "plain.yml", "main"), step("none", "none.yml", "main"), step("branch", "named.yml", "gone")].join("\n")}
+`
+  await writeFile(join(plans, "shop.yaml"), plan)
+  try {
+    const ended = await doctor({ STEPBACK_PLANS: plans, GH_TOKEN: github.token })
+    expect(ended.out).toContain("✓ shop: named: named.yml of acme/shop at main (9f8e7d6) (not started)")
+    finds(ended, 'shop: Plain: plain.yml does not name its runs.*write "run-name', "change the workflow's file")
+    finds(ended, "shop: none: GitHub does not find it", "file")
+    finds(ended, "shop: branch: .*gone", "ref")
+    expect(github.runs()).toEqual([])
+    const wrong = await doctor({ STEPBACK_PLANS: plans, GH_TOKEN: "ghp_wrong" })
+    finds(wrong, "shop: named: .*GH_TOKEN", "token")
+    expect(wrong.out).not.toContain("ghp_wrong")
+  } finally {
+    await github.stop()
+    await rm(plans, { recursive: true, force: true })
+  }
 })
 
 it("ends in time when every host takes the connection and says nothing", async () => {

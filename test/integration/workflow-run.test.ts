@@ -8,9 +8,10 @@ import { startStage, type Stage } from "../../playground/stage.ts"
 import type { StepbackProcess } from "../../playground/stepback-process.ts"
 
 const good = "9f8e7d6c5b4a39281706f5e4d3c2b1a098765432"
+const released = "1111111111111111111111111111111111111111"
 const source = `name: Deploy
 run-name: deploy \${{ inputs.stepback_id }}
-on: { workflow_dispatch: { inputs: { version: { required: true }, stepback_id: { required: true } } } }
+on: { workflow_dispatch: { inputs: { version: { required: true }, commit: { required: true }, stepback_id: { required: true } } } }
 jobs: {}
 `
 let github: LocalGitHub
@@ -22,7 +23,10 @@ const plan = (api: string) => `version: 1
 environment: shop
 title: Shop 7.4 back to 7.3
 target: { http: "\${STAGING_URL}" }
-params: { good: { type: string, default: "7.3" } }
+params:
+  good: { type: string, default: "7.3" }
+  branch: { type: git_ref, default: main }
+  code: { type: git_ref, default: release }
 approve:
   low: { count: 1, from: anyone }
   medium: { count: 1, from: anyone }
@@ -32,12 +36,16 @@ components:
     risk: low
     steps:
       - id: deploy
-        workflow: { repo: acme/shop, file: deploy.yml, ref: main, inputs: { version: $good }, token: "\${GH_TOKEN}", api: "${api}" }
-        undo: { version: "7.4" }
+        workflow: { repo: acme/shop, file: deploy.yml, ref: $branch, inputs: { version: $good, commit: $code }, token: "\${GH_TOKEN}", api: "${api}" }
+        undo: { version: "7.4", commit: $code }
 `
 
 beforeAll(async () => {
-  github = await startLocalGitHub({ repo: "acme/shop", refs: { main: good }, workflows: { "deploy.yml": source } })
+  github = await startLocalGitHub({
+    repo: "acme/shop",
+    refs: { main: good, release: released },
+    workflows: { "deploy.yml": source },
+  })
   plans = await mkdtemp(join(tmpdir(), "stepback-plans-"))
   await writeFile(join(plans, "shop.yaml"), plan(github.url))
   stage = await startStage({ mode: "http", queue: "postgres", plans })
@@ -59,6 +67,8 @@ test(
     const card = await scene.waitingCard()
     expect(wordsOf(card)).toContain("deploy.yml of acme/shop at main (9f8e7d6)")
     github.fail({ when: "/dispatches", after: "hold" })
+    // What was approved is a commit, wherever the branch goes.
+    github.repository.refs.set("release", good)
     await scene.presses("bob", card, "approve")
     const run = await github.started()
     worker.kill("SIGKILL")
@@ -68,7 +78,7 @@ test(
     github.finish(run, "success")
     await scene.analysisOf(card)
     expect(github.runs()).toHaveLength(1)
-    expect(run.inputs["version"]).toBe("7.3")
+    expect(run.inputs).toMatchObject({ version: "7.3", commit: released })
     const reply = stage.slack.replies("staging", card.ts).find((message) => message.text.startsWith("✓ Deploy"))
     expect(reply?.text).toContain(`/actions/runs/${run.id}`)
     expect(stage.slack.transcript()).not.toContain(github.token)
@@ -81,7 +91,7 @@ test(
     )
     await scene.presses("bob", undo, "approve")
     const back = await github.started(1)
-    expect(back.inputs["version"]).toBe("7.4")
+    expect(back.inputs).toMatchObject({ version: "7.4", commit: released })
     const running = await scene.sees(
       "staging",
       "Stop",

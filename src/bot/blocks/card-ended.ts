@@ -37,7 +37,7 @@ export function endedParts(
 ): Part[] {
   const factsOf = { succeeded: succeededFacts, failed: failedFacts, stopped: stoppedFacts }[state]
   return [
-    headline(nameAfter(view), ...factsOf(view, now)),
+    headline(nameAfter(view), takenBackFact(view), ...factsOf(view, now)),
     ...listOf(null, leftLines(view)),
     ...(state === "succeeded" ? succeededBody(view, now) : brokenOffBody(view)),
     whoAsks(view),
@@ -66,12 +66,13 @@ export function closedParts(view: RollbackView): Part[] {
   const begun = view.stepRuns.length > 0
   const again = [
     ...(view.state === "expired" ? [{ id: "ask_again", label: "Ask again", value: view.id }] : []),
-    ...(begun ? [actionButton(view, "undo"), actionButton(view, "analysis")] : []),
+    ...(begun && !view.takenBack ? [actionButton(view, "undo")] : []),
+    ...(begun ? [actionButton(view, "analysis")] : []),
   ]
   // A run may have asked again in its middle: then some of it was done before it was closed.
   const done = !begun ? footer(["Nothing was changed"]) : doneAndNot(view)
   return [
-    headline(nameBefore(view), closedFact(view)),
+    headline(nameBefore(view), takenBackFact(view), closedFact(view)),
     whoAsks(view),
     ...(again.length === 0 ? [] : buttons(...again)),
     ...done,
@@ -86,6 +87,11 @@ function closedFact(view: RollbackView): Line {
   if (view.endReason === neverLookedAt) return [{ bold: "expired" }, `: ${neverLookedAt}`]
   const waited = between(view.createdAt, view.expiresAt ?? view.endedAt)
   return [{ bold: "expired" }, `: nobody approved it${waited === null ? "" : ` in ${duration(waited)}`}`]
+}
+
+/** Nobody may read of an old card that it is still so. */
+function takenBackFact({ takenBack }: RollbackView): Line | null {
+  return takenBack ? [{ bold: `taken back by R-${takenBack.number ?? "?"}` }, ` at ${exactTime(takenBack.at)}`] : null
 }
 
 function succeededFacts(view: RollbackView, now: Date): (Line | null)[] {

@@ -16,7 +16,7 @@ export function drawCard(view: RollbackView, now: Date, actions: readonly EndAct
 
 /** What an ended rollback offers: going on where it broke off, taking back what it did, reading about it. */
 function actionsOf(view: RollbackView): EndAction[] {
-  if (view.left !== null) return ["analysis"]
+  if (view.left !== null || view.takenBack) return ["analysis"]
   const offered: EndAction[] = view.state === "succeeded" ? [] : ["retry"]
   if (troubleOf(view) !== null) offered.push("skip")
   const acting = new Set(

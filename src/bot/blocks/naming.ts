@@ -21,7 +21,13 @@ export function nameDuring(view: RollbackView): string {
 }
 
 export function nameAfter(view: RollbackView): string {
-  return view.kind === "rehearsal" || view.kind === "record" ? nameBefore(view) : withNumber(view, resultOf(view))
+  if (view.kind === "rehearsal" || view.kind === "record") return nameBefore(view)
+  const standing = view.state === "succeeded" && view.takenBack ? pastOf(view) : resultOf(view)
+  return withNumber(view, standing)
+}
+
+function pastOf({ kind, environment }: RollbackView): string {
+  return kind === "undo" ? `Undone on ${environment}, and taken back` : `${environment} was back`
 }
 
 /** Whether it worked, in a few words. */

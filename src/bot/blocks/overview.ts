@@ -80,9 +80,10 @@ function rowText(view: RollbackView): string {
   const took = view.approvedAt === null || ran === null ? "" : ` after ${duration(ran)}`
   const trouble = view.state === "failed" ? troubleOf(view) : null
   const at = trouble === null ? "" : ` at "${safe(trouble.step?.title ?? trouble.run.stepId, 80)}"`
+  const undone = view.takenBack ? `, taken back by R-${view.takenBack.number ?? "?"}` : ""
   const reason = view.reason.trim() === "" ? "" : `: "${safe(view.reason, 120)}"`
   const place = safe(view.environment, 80)
-  return `${name} · ${place}${kind} · ${stateWords[view.state]}${at}${took} · ${dateAndTime(view.createdAt)} · ${person(view.requesterId)}${reason}`
+  return `${name} · ${place}${kind} · ${stateWords[view.state]}${at}${took}${undone} · ${dateAndTime(view.createdAt)} · ${person(view.requesterId)}${reason}`
 }
 
 function progressText(view: RollbackView): string[] {

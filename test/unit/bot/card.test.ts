@@ -71,6 +71,12 @@ describe("every card", () => {
   })
 })
 
+it("a run that broke off and was taken back offers nothing that would be refused", () => {
+  const view: RollbackView = { ...failed, takenBack: { number: 18, at: "2026-11-25T15:00:00.000Z" } }
+  expectBoth(view, "staging is NOT back · R-17", "taken back by R-18 at 15:00:00 UTC")
+  expect(ids(view)).toEqual(["analysis"])
+})
+
 describe("the waiting card", () => {
   it("shows values before and after, rows, and the rows that go along", () => {
     expectBoth(
