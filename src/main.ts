@@ -65,6 +65,7 @@ async function main(environment: Record<string, string | undefined>): Promise<vo
 }
 
 async function start(config: Config, environment: Record<string, string | undefined>, log: Logger) {
+  const http = await startHttpServer(config.port)
   const pool = createPool(config.databaseUrl, { log })
   const mayMigrate = await migratePatiently(pool, log)
   const store = createStore(pool)
@@ -95,8 +96,7 @@ async function start(config: Config, environment: Record<string, string | undefi
   wakeOutbox = loops.wakeOutbox
   const answering = workshop && answerBell({ ...bellOptions, concurrency }, (id) => workshop.work(id))
   const bot = config.role === "worker" ? null : createBot({ config, deps, slack, log })
-  const http = await startHttpServer({
-    port: config.port,
+  http.serve({
     slack: bot?.requestListener ?? null,
     metrics: createMetrics(store, counted, () => bell.waiting()),
     readiness: () => readiness({ store, bell, bot, slack: slack.trouble }),

@@ -21,9 +21,10 @@ import {
   type StepType,
 } from "./step.ts"
 
-/** What a card can list one by one: two-way, what it does not list does not go back. */
+/** Rows that are listed where more may go back: three-way, and in the thread. */
 const mostListed = 20
-const mostLines = 30
+/** What a card can list one by one: two-way, what it does not list does not go back. */
+const mostShown = { rows: 50, lines: 50, characters: 6_000 }
 const mostGoing = 1_000
 
 /** Rows of a baseline table go back to what the snapshot has; what changed after it was shown is named and left. */
@@ -73,7 +74,8 @@ async function look(client: PoolClient, step: RestoreStep, context: StepContext)
   })
   const { going } = judged
   const showing = showingOf(opened, context)
-  const changes = going.slice(0, mostListed).flatMap((row) => changesOf(row, showing))
+  const listed = step.after === null ? mostShown.rows : mostListed
+  const changes = going.slice(0, listed).flatMap((row) => changesOf(row, showing))
   const problem = tooMany(going, changes, step) ?? (await childrenProblem(client, opened.table, going, null))
   const left = [...owned.keys.values()].filter(
     ({ key }) => opened.keys.has(key.join("/")) && (step.keys?.includes(key.join("/")) ?? true),
@@ -82,7 +84,7 @@ async function look(client: PoolClient, step: RestoreStep, context: StepContext)
     rows: going.length,
     changed: going.length,
     changes,
-    note: problem ?? noteOf(kept, after, going),
+    note: problem ?? noteOf(kept, after, going.length, listed),
     raises: callingOut([opened.table]),
     warnings: [
       ...conflictLines(judged, opened, context),
@@ -114,15 +116,21 @@ function freezeShown(
 }
 
 function tooMany(going: readonly Going[], changes: readonly Change[], step: RestoreStep): string | null {
-  const [rows, lines] = step.after === null ? [mostListed, mostLines] : [mostGoing, Infinity]
-  if (going.length <= rows && changes.length <= lines) return null
+  const fits =
+    step.after !== null
+      ? going.length <= mostGoing
+      : going.length <= mostShown.rows &&
+        changes.length <= mostShown.lines &&
+        changes.flatMap((each) => [each.row, each.column, each.before, each.after ?? ""]).join("").length <=
+          mostShown.characters
+  if (fits) return null
   return `${going.length} rows differ, more than can be shown and go back at once: name those that are meant with keys`
 }
 
-function noteOf(kept: KeptSnapshot, after: KeptSnapshot | null, going: readonly Going[]): string {
+function noteOf(kept: KeptSnapshot, after: KeptSnapshot | null, going: number, listed: number): string {
   const from = `baseline of ${inWords(kept.capturedAt)}`
-  if (going.length === 0) return `nothing of it to put back: as in the ${from}`
-  const more = going.length > mostListed ? `, ${mostListed} of them listed` : ""
+  if (going === 0) return `nothing of it to put back: as in the ${from}`
+  const more = going > listed ? `, ${listed} of them listed` : ""
   return `to the ${from}${after === null ? "" : `, only what had changed by ${inWords(after.capturedAt)}`}${more}`
 }
 

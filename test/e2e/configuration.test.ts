@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process"
 import { once } from "node:events"
+import { createServer, type AddressInfo } from "node:net"
 import { createInterface } from "node:readline"
 import { expect, inject, test } from "vitest"
 import { connectPostgres } from "../../playground/postgres.ts"
@@ -55,18 +56,28 @@ test("a worker needs no signing secret", async () => {
   expect(stderr).not.toContain("SLACK_SIGNING_SECRET")
 })
 
-test("a state database that is away: one clear line a try, without a stack", async () => {
+test("a state database that is away: one clear line a try, without a stack; the process lives and is not ready", async () => {
+  const port = await freePort()
   const child = spawn(process.execPath, [main], {
     env: {
       PATH: process.env["PATH"] ?? "",
       SLACK_BOT_TOKEN: "xoxb-any",
       SLACK_SIGNING_SECRET: "any",
       DATABASE_URL: "postgres://u:hunter2@127.0.0.1:1/x",
+      PORT: String(port),
     },
     stdio: ["ignore", "pipe", "pipe"],
   })
   const lines: string[] = []
   for await (const line of createInterface({ input: child.stdout })) if (lines.push(line) === 2) break
+  const at = (path: string, method = "GET") => fetch(`http://127.0.0.1:${port}${path}`, { method })
+  expect((await at("/healthz")).status).toBe(200)
+  const ready = await at("/readyz")
+  expect([ready.status, await ready.json()]).toEqual([
+    503,
+    { ready: false, degraded: true, reasons: [expect.stringContaining("state database")] },
+  ])
+  expect((await at("/slack/events", "POST")).status).toBe(503)
   child.kill("SIGKILL")
   await once(child, "close")
   for (const [at, line] of lines.entries()) {
@@ -80,6 +91,15 @@ test("a state database that is away: one clear line a try, without a stack", asy
     expect(line).not.toMatch(/stack|hunter2/)
   }
 })
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1")
+  await once(server, "listening")
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, "close")
+  return port
+}
 
 test("a token that Slack refuses is said plainly, and the process goes on", async () => {
   const slack = await startLocalSlack()

@@ -224,8 +224,21 @@ describe("two-way", () => {
     expect(await runStep(restoreStepOf({ table: "config" }), { ...context, rehearsed })).toMatchObject({
       failure: { code: "not_rehearsed" },
     })
-    const { result } = await restore(restoreStepOf({ table: "config", keys: ["a", "k7"] }), kept)
-    expect(result).toMatchObject({ rows: 2, issues: [] })
+    const fifty = Array.from({ length: 50 }, (_, index) => `k${index + 1}`)
+    const { rehearsed: shown, result } = await restore(restoreStepOf({ table: "config", keys: fifty }), kept)
+    expect(shown.changes.map(({ row }) => row).toSorted()).toEqual(fifty.map((key) => `config.${key}`).toSorted())
+    expect(result).toMatchObject({ rows: 50, issues: [] })
+  })
+
+  it("asks for keys when what can be shown of them is too long", async () => {
+    await set(
+      "insert into config (key, value) select 'k' || n, to_jsonb(repeat('x', 70)) from generate_series(1, 45) n",
+    )
+    const kept = snapshots(target, [config])
+    await kept.capture()
+    await set("update config set value = to_jsonb(repeat('y', 70)) where key like 'k%'")
+    const { rehearsed } = await rehearse(restoreStepOf({ table: "config" }), kept)
+    expect(rehearsed).toMatchObject({ outcome: "unknown", note: expect.stringContaining("45 rows differ") })
   })
 
   it("shows and freezes nothing of a redacted column", async () => {

@@ -1,7 +1,8 @@
 import type { KnownBlock, ModalView } from "@slack/types"
 
-import type { ComponentView, RollbackView, StepView } from "../../rollback/facts.ts"
+import type { Change, ComponentView, RollbackView, StepView } from "../../rollback/facts.ts"
 import { cut, cutShort, oneLine } from "./escape.ts"
+import { changeText } from "./changes.ts"
 import { duration } from "./format.ts"
 import { joined, type Line } from "./parts.ts"
 import { codeBlocks, limits, plain, richLines } from "./render.ts"
@@ -35,9 +36,10 @@ export function drawDetails(view: RollbackView): ModalView {
 
 /** Blocks that stay together: a step is shown with its whole script or not at all. One after the other, as far as asked. */
 function* groupsOf(view: RollbackView): Generator<KnownBlock[]> {
+  const changes = new Map(view.rehearsal?.steps.map((seen) => [seen.stepId, seen.changes]))
   for (const component of view.components) {
     yield titleBlocks(component)
-    for (const step of component.steps) yield stepBlocks(step)
+    for (const step of component.steps) yield stepBlocks(step, changes.get(step.id) ?? [])
   }
 }
 
@@ -49,7 +51,8 @@ function titleBlocks(component: ComponentView): KnownBlock[] {
   ]
 }
 
-function stepBlocks(step: StepView): KnownBlock[] {
+/** The changes stand on the card too, which is cut where it would be longer than Slack takes. */
+function stepBlocks(step: StepView, changes: readonly Change[]): KnownBlock[] {
   const heading: Line[] = [
     [{ bold: cut(step.title, 300) }],
     [`${kinds[step.kind]} · ${effects[step.effect]}`],
@@ -62,6 +65,7 @@ function stepBlocks(step: StepView): KnownBlock[] {
     ...richLines(heading),
     ...codeBlocks(cut(step.script, longestScript)),
     ...richLines(bindings.length === 0 ? [] : [["with"], ...bindings, ...more]),
+    ...richLines(changes.length === 0 ? [] : [["changes"], ...changes.map((each): Line => ["• ", changeText(each)])]),
   ]
 }
 

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest"
 
 import { drawCard } from "../../../src/bot/blocks/card.ts"
+import { drawDetails } from "../../../src/bot/blocks/details.ts"
 import type { RollbackView } from "../../../src/rollback/facts.ts"
 import { neverLookedAt, transitions } from "../../../src/rollback/states.ts"
 import { buttonsOf, readable } from "./reading.ts"
@@ -86,6 +87,22 @@ describe("the waiting card", () => {
       "37 of 12,480 rows archived and removed",
       "+ 74 in answers, by cascade",
     )
+  })
+
+  it("lists each of the rows that a two-way restore may put back, at its longest", () => {
+    const long = "x".repeat(48)
+    const changes = Array.from({ length: 50 }, (_, index) => ({
+      row: `config.key-${index + 10}`,
+      column: "",
+      before: `"${long}"`,
+      after: `"${long}y"`,
+      afterKnown: true,
+    }))
+    const [first, ...rest] = waiting.rehearsal?.steps ?? []
+    const rehearsal = { ...waiting.rehearsal, steps: [{ ...first, rows: 50, changed: 50, changes }, ...rest] }
+    const { shown } = read({ ...waiting, rehearsal } as RollbackView)
+    expect(changes.filter(({ row }) => !shown.includes(`${row} `))).toEqual([])
+    expect(readable(drawDetails({ ...waiting, rehearsal } as RollbackView).blocks)).toContain("config.key-59 ")
   })
 
   it("shows risk, time, what is broken, warnings, notes, the digest and when it expires", () => {
