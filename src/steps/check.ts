@@ -1,6 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises"
 import pg, { type CustomTypesConfig, type PoolClient } from "pg"
 import { isPassing } from "../errors.ts"
+import { findHiddenOutputs, type HiddenOutputs } from "../plans/hidden-outputs.ts"
 import type { CheckStep } from "../plans/plan.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { mismatch, textOf } from "./expect.ts"
@@ -115,14 +116,15 @@ function inStatement(error: unknown): unknown {
 async function read(client: PoolClient, step: CheckStep, context: StepContext): Promise<StepResult> {
   const found = await find(client, step, context)
   const first = found.rows[0]
-  const wrong = complaints(step, found, context)
+  const outputs = await findHiddenOutputs(step.sql, context.redact)
+  const wrong = complaints(step, found, context, outputs)
   const captures: Record<string, string> = {}
   for (const [name, column] of Object.entries(step.capture)) {
     if (first && column in first) captures[name] = textOf(first[column])
     else wrong.push(`there is no ${column} to capture`)
   }
   const count = found.count === 1 ? "1 row" : `${found.count} rows`
-  const seen = first === undefined ? "" : `: ${describeRow(first, context)}`
+  const seen = first === undefined ? "" : `: ${describeRow(first, context, outputs)}`
   return stepResult({
     outcome: wrong.length === 0 ? "succeeded" : "failed",
     rows: found.count,
@@ -154,7 +156,9 @@ function unrehearsed(step: CheckStep, context: StepContext | RunContext): boolea
   )
 }
 
-function complaints(step: CheckStep, { rows, count }: Found, context: StepContext): string[] {
+const isHidden = (column: string, outputs: HiddenOutputs) => outputs === "all" || outputs.has(column)
+
+function complaints(step: CheckStep, { rows, count }: Found, context: StepContext, outputs: HiddenOutputs): string[] {
   const wrong: string[] = []
   const { expect } = step
   const allowed = rowsAllowed(step, context)
@@ -167,7 +171,7 @@ function complaints(step: CheckStep, { rows, count }: Found, context: StepContex
     else if (!(column in first)) wrong.push(`the query has no column ${column}`)
     else {
       const complaint = mismatch(column, first[column], expected, context.values, context.secrets.redact)
-      if (complaint) wrong.push(context.redact.includes(column) ? `${column} is not as expected` : complaint)
+      if (complaint) wrong.push(isHidden(column, outputs) ? `${column} is not as expected` : complaint)
     }
   }
   if (expect.matches !== null) {
@@ -178,11 +182,11 @@ function complaints(step: CheckStep, { rows, count }: Found, context: StepContex
   return wrong
 }
 
-function describeRow(row: Row, context: StepContext): string {
+function describeRow(row: Row, context: StepContext, outputs: HiddenOutputs): string {
   return Object.entries(row)
     .map(
       ([column, value]) =>
-        `${column} = ${context.redact.includes(column) ? hidden : shorten(context.secrets.redact(textOf(value)), 80)}`,
+        `${column} = ${isHidden(column, outputs) ? hidden : shorten(context.secrets.redact(textOf(value)), 80)}`,
     )
     .join(", ")
 }

@@ -72,6 +72,46 @@ describe("a check", () => {
   })
 })
 
+describe("a check's redacted column", () => {
+  // [what is asked, what of it is shown all the same]
+  it.each([
+    ["select email, n from people where id = 1", "n = 1"],
+    ["select n, email as who from people where id = 1", "n = 1"],
+    ["select p.email as who, n from people as p where id = 1", "n = 1"],
+    ["select n, lower(email) as low from people where id = 1", "n = 1"],
+    ["select n, (select max(email) from people) as most from people where id = 1", "n = 1"],
+    ["select n, to_jsonb(p) as all from people p where id = 1", "n = 1"],
+    ["select n, row_to_json(p.*) as all from people p where id = 1", "n = 1"],
+    ["select * from people where id = 1", "n = 1"],
+    ["select * from (select n, email as who from people where id = 1) q", ""],
+    ["with q as (select email as who from people where id = 1) select who from q", ""],
+    ["with q (who) as (select email from people where id = 1) select who from q", ""],
+    ["with q (a, b, c) as (select * from people where id = 1) select b from q", ""],
+    ["select b from people as p (a, b, c) where a = 1", ""],
+    ["select n::text as word from people where n > 5 union select email from people where id = 1", ""],
+    ["select value from people p, jsonb_each_text(to_jsonb(p)) where id = 1 and key = 'email'", ""],
+    ["select upper(email) from people where id = 1", ""],
+    ["select people from people where id = 1", ""],
+    ["select count(email) as n from people where email like '%.org'", "n = 2"],
+    ["select n from people where email in (select email as other from people) and id = 1", "n = 1"],
+  ])("is not shown by %s", async (query, shown) => {
+    const step = await stepOf(`- { id: a, check: ${JSON.stringify(query)}, expect: { rows: 1 } }`)
+    for (const act of [rehearseStep, runStep] as const) {
+      const told = JSON.stringify(await act(step, await context({ redact: ["email"] })))
+      expect(told).not.toMatch(/ann@|bob@/i)
+      expect(told).toContain(shown)
+    }
+  })
+
+  it.each(["who", "low"])("is not shown by a complaint about %s", async (name) => {
+    const query = "select email as who, lower(email) as low from people where id = 1"
+    const step = await stepOf(`- { id: a, check: "${query}", expect: { values: { ${name}: x } } }`)
+    const told = await runStep(step, await context({ redact: ["email"] }))
+    expect(told.failure?.message).toBe(`${name} is not as expected`)
+    expect((await runStep(step, await context())).failure?.message).toContain("ann@example.org")
+  })
+})
+
 describe("a database error", () => {
   it.each([
     ["23505", "update people set email = 'ann@example.org' where id = 2"],
