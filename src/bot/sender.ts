@@ -68,14 +68,16 @@ export function createSender(clients: SlackClients, clock: () => number = Date.n
   const mayPost = createPace(clock)
 
   return {
-    async post({ channel, threadTs, key, drawn }) {
+    async post({ channel, threadTs, key, drawn, broadcast = false }) {
+      const inThread =
+        threadTs === null ? {} : { thread_ts: threadTs, ...(broadcast ? ({ reply_broadcast: true } as const) : {}) }
       const waitMs = mayPost(channel)
       if (waitMs > 0) return { kind: "limited", waitMs }
       return outcome(async () => {
         const answer = await clients.send.chat.postMessage({
           channel,
           ...content(drawn),
-          ...(threadTs === null ? {} : { thread_ts: threadTs }),
+          ...inThread,
           unfurl_links: false,
           unfurl_media: false,
           metadata: { event_type: metadataType, event_payload: { key } },

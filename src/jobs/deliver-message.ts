@@ -105,7 +105,7 @@ export async function sendRow(rollback: StoredRollback, row: OutboxRow, lane: La
   const sent =
     ts !== null && inChannel !== null
       ? await edit(lane, (form) => sender.update({ channel: inChannel, ts, key: row.key, drawn: form }), drawn, log)
-      : await postRow(rollback, row, { channel, threadTs, drawn }, lane, deps)
+      : await postRow(rollback, row, { channel, threadTs, drawn, broadcast: isForAll(row, view) }, lane, deps)
   if (sent.kind === "sent")
     await store.outbox.markSent(rollback.id, row.seq, {
       channel: sent.channel,
@@ -120,6 +120,11 @@ export async function sendRow(rollback: StoredRollback, row: OutboxRow, lane: La
       refused: true,
     })
   return sent
+}
+
+/** Where anyone may approve, a call in the thread would ring nobody: the channel sees it too. */
+function isForAll({ body }: OutboxRow, { approveFrom }: RollbackView): boolean {
+  return body.kind === "nudge" && approveFrom === "anyone"
 }
 
 /**
@@ -187,13 +192,13 @@ async function areFilesAway({ id, card_channel: channel, card_ts: ts }: StoredRo
 async function postRow(
   rollback: StoredRollback,
   row: OutboxRow,
-  to: { channel: string; threadTs: string | null; drawn: Drawn },
+  to: { channel: string; threadTs: string | null; drawn: Drawn; broadcast: boolean },
   lane: Lane,
   deps: DeliveryDeps,
 ): Promise<Sent> {
   const { store, sender } = deps
   const log = deps.log.child({ rollbackId: rollback.id })
-  const { threadTs, drawn } = to
+  const { threadTs, drawn, broadcast } = to
   const { key, seq } = row
   const postTo = (channel: string) =>
     sendOnce(
@@ -204,7 +209,7 @@ async function postRow(
         mark: () => store.outbox.markSending(rollback.id, seq, lane.owner),
         unmark: () => store.outbox.markPending(rollback.id, seq, lane.owner),
         planLook: (afterMs) => store.outbox.planLook(rollback.id, { seq, channel, threadTs, fileName: null }, afterMs),
-        post: () => orPlain(drawn, (form) => sender.post({ channel, threadTs, key, drawn: form }), log),
+        post: () => orPlain(drawn, (form) => sender.post({ channel, threadTs, key, drawn: form, broadcast }), log),
       },
       lane,
       sender,

@@ -22,7 +22,14 @@ export type Found = { kind: "found"; ts: string; twins?: string[] } | { kind: "n
 
 /** Slack, as the outbox needs it. */
 export type Sender = {
-  post(message: { channel: string; threadTs: string | null; key: string; drawn: Drawn }): Promise<Sent>
+  /** `broadcast`: a reply that is seen in the channel too. */
+  post(message: {
+    channel: string
+    threadTs: string | null
+    key: string
+    drawn: Drawn
+    broadcast?: boolean
+  }): Promise<Sent>
   update(message: { channel: string; ts: string; key: string; drawn: Drawn }): Promise<Sent>
   /** Looks for a message that was sent without an answer. */
   find(message: { channel: string; threadTs: string | null; key: string; since: string }): Promise<Found>

@@ -4,6 +4,7 @@ import { Agent, request, type IncomingMessage } from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { finished } from "node:stream/promises"
+import pg from "pg"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { repliesOf, startPlay, wordsOf, type Play } from "../../playground/scenarios/play.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
@@ -194,6 +195,22 @@ describe("what people type", () => {
     await after.types("carol", "history staging")
     expect((await after.isTold("carol", "R-2")).text).toMatch(/R-2 .*done[\s\S]*R-1 .*cancelled/)
   })
+})
+
+test("where anyone may approve, the call after a while is seen in the channel too", async () => {
+  const scene = play()
+  await scene.types("alice", "staging --only db-config nobody is here")
+  const card = await scene.waitingCard()
+  const state = new pg.Client({ connectionString: stage.environment["DATABASE_URL"] })
+  await state.connect()
+  await state.query("update stepback.rollbacks set rehearsed_at = now() - interval '3 minutes' where state = $1", [
+    "awaiting_approval",
+  ])
+  await state.end()
+  const call = await scene.sees("staging", "the call", (message) => message.text.includes("still waits for 1 approval"))
+  expect([call.thread_ts, call.reply_broadcast]).toEqual([card.ts, true])
+  await scene.presses("alice", card, "cancel")
+  await scene.sees("staging", "that it was cancelled", ({ ts, text }) => ts === card.ts && /cancelled/.test(text))
 })
 
 test("the process tells how it is: health, readiness, figures", async () => {
