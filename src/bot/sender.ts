@@ -63,21 +63,24 @@ function createPace(clock: () => number): (channel: string) => number {
   }
 }
 
+function place(threadTs: string | null, broadcast: boolean) {
+  if (threadTs === null) return {}
+  return broadcast ? { thread_ts: threadTs, reply_broadcast: true as const } : { thread_ts: threadTs }
+}
+
 /** Slack as the outbox needs it: every answer is one of a few, and nothing is retried here. */
 export function createSender(clients: SlackClients, clock: () => number = Date.now): Sender {
   const mayPost = createPace(clock)
 
   return {
     async post({ channel, threadTs, key, drawn, broadcast = false }) {
-      const inThread =
-        threadTs === null ? {} : { thread_ts: threadTs, ...(broadcast ? ({ reply_broadcast: true } as const) : {}) }
       const waitMs = mayPost(channel)
       if (waitMs > 0) return { kind: "limited", waitMs }
       return outcome(async () => {
         const answer = await clients.send.chat.postMessage({
           channel,
           ...content(drawn),
-          ...inThread,
+          ...place(threadTs, broadcast),
           unfurl_links: false,
           unfurl_media: false,
           metadata: { event_type: metadataType, event_payload: { key } },
