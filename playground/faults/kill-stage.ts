@@ -35,6 +35,8 @@ export const slowSteps = ["s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8"]
 const plans = (api: string): Record<string, string> => ({
   mill: `${head("mill")}      - { id: remove, purge: { table: orders, where: "bad", cascade: [lines], at_most: 1000000, max_share: 100% }, expect: { rows: rehearsed } }
 `,
+  flat: `${head("flat")}      - { id: remove, purge: { table: events, where: "bad", at_most: 1000000, max_share: 100% }, expect: { rows: rehearsed } }
+`,
   shop: `${head("shop")}      - id: deploy
         workflow: { repo: acme/shop, file: deploy.yml, ref: main, token: "\${GH_TOKEN}", api: "${api}" }
         irreversible: it counts
@@ -51,6 +53,7 @@ const plans = (api: string): Record<string, string> => ({
 const schema = `create table orders (id integer primary key, bad boolean not null, pad text not null);
   create table lines (id integer primary key, order_id integer not null references orders on delete cascade);
   create index on lines (order_id);
+  create table events (id integer primary key, bad boolean not null, pad text not null);
   create table counters (id integer primary key, n integer not null default 0);
   insert into counters select generate_series(1, ${slowSteps.length});
   create function take_time() returns trigger language plpgsql as 'begin perform pg_sleep(0.1); return new; end';
@@ -72,7 +75,7 @@ export type KillStage = {
   target: pg.Pool
   github: LocalGitHub
   /** Asks for a rollback and approves it; resolves when one of two workers has taken it. */
-  begin(environment: "mill" | "shop" | "slow"): Promise<Taken>
+  begin(environment: "mill" | "flat" | "shop" | "slow"): Promise<Taken>
   /** Ends the worker after a while, and has another one started. Resolves with its exit code, or the signal's name. */
   strike(taken: Taken, signal: "SIGKILL" | "SIGTERM", afterMs: number): Promise<number | string>
   /** Until all is done and said. */

@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto"
 import { readFile } from "node:fs/promises"
 import { isAbsolute, join } from "node:path"
+import { setTimeout as pause } from "node:timers/promises"
 import { errorMessage, StepbackError } from "../errors.ts"
 import type { CommandStep, Plan, PlanComponent, WorkflowStep } from "../plans/plan.ts"
-import { fill, missing, namesIn, type Values } from "../plans/values.ts"
+import { namesIn, type Values } from "../plans/values.ts"
 import { GitHubProblem, openGitHub } from "../steps/github.ts"
 import { actionsOf } from "../steps/github-actions.ts"
 import { runProgram } from "../steps/program.ts"
@@ -22,57 +23,57 @@ function folderOf(step: CommandStep, secrets: Secrets): string {
 /**
  * Commits of the parameters of type git_ref, per step, in the repository where the step works: a command's folder, a
  * workflow's repository at GitHub. What runs is the commit, wherever the branch has moved by then. Throws with the way out
- * when a ref is unknown or nobody can say.
+ * when a ref is unknown or nobody can say. `settled`: of steps that are done, which were done at their commits.
  */
 export async function resolveCommits(
   plan: Plan,
   components: readonly PlanComponent[],
   parameters: Values,
   secrets: Secrets,
+  settled: ByStep = {},
 ): Promise<ByStep> {
   const refs = new Set(Object.keys(plan.params).filter((name) => plan.params[name]?.type === "git_ref"))
-  const commits: ByStep = {}
-  for (const step of components.flatMap((component) => component.steps)) {
-    if (step.kind !== "command" && step.kind !== "workflow") continue
-    const texts =
-      step.kind === "command"
-        ? [...step.command, ...(step.undo ?? [])]
-        : [...Object.values(step.inputs), ...Object.values(step.undo ?? {})]
-    for (const name of new Set(texts.flatMap(namesIn).filter((each) => refs.has(each)))) {
-      const ref = parameters[name] ?? ""
-      const commit = step.kind === "command" ? commitInFolder(ref, step, secrets) : commitAtGitHub(ref, step, secrets)
-      commits[step.id] = { ...commits[step.id], [name]: await commit }
-    }
-  }
-  return commits
+  const commitOf = (step: CommandStep | WorkflowStep, ref: string) =>
+    step.kind === "command" ? commitInFolder(ref, step, secrets) : commitAtGitHub(ref, step, secrets)
+  const ofSteps = components
+    .flatMap(({ steps }) => steps)
+    .map(async (step): Promise<[string, Record<string, string>]> => {
+      if (step.kind !== "command" && step.kind !== "workflow") return [step.id, {}]
+      const known = settled[step.id]
+      if (known) return [step.id, known]
+      const names = [...new Set(argumentsOf(step).flatMap(namesIn))].filter((name) => refs.has(name))
+      const found = names.map(async (name) => [name, await commitOf(step, parameters[name] ?? "")] as const)
+      return [step.id, Object.fromEntries(await Promise.all(found))]
+    })
+  const commits = await Promise.all(ofSteps)
+  return Object.fromEntries(commits.filter(([, found]) => Object.keys(found).length > 0))
 }
 
-/**
- * A workflow is started by the name of a branch or tag: GitHub takes no commit there, and whether the name still means what
- * was approved is asked before. So it is written down here, where a parameter is not yet the commit that it stands for.
- */
-export function nameRefs(components: readonly PlanComponent[], parameters: Values): PlanComponent[] {
-  return components.map((component) => ({
-    ...component,
-    steps: component.steps.map((step) =>
-      step.kind === "workflow" && missing(namesIn(step.ref), parameters).length === 0
-        ? { ...step, ref: fill(step.ref, parameters).replaceAll("$", "$$$$") }
-        : step,
-    ),
-  }))
+function argumentsOf(step: CommandStep | WorkflowStep): string[] {
+  return step.kind === "command"
+    ? [...step.command, ...(step.undo ?? [])]
+    : [...Object.values(step.inputs), ...Object.values(step.undo ?? {})]
 }
 
-/** People wait for the card. */
+/** People wait for the card: so long for what passes. */
 const githubMs = 8_000
 
 async function commitAtGitHub(ref: string, step: WorkflowStep, secrets: Secrets): Promise<string> {
-  const [signal, deadline] = [new AbortController().signal, performance.now() + githubMs]
-  try {
-    const { api, token, repo } = step
-    return await actionsOf(openGitHub({ api, token, repo, secrets, signal, deadline }), step).commitOf(ref)
-  } catch (error) {
-    if (!(error instanceof GitHubProblem)) throw error
-    throw new StepbackError("unknown_ref", `${step.id}: which commit of ${step.repo} ${ref} is: ${error.message}`)
+  const { api, token, repo } = step
+  const deadline = performance.now() + githubMs
+  const github = openGitHub({ api, token, repo, secrets, signal: new AbortController().signal, deadline })
+  for (let wait = 250; ; wait *= 2) {
+    try {
+      return await actionsOf(github, step).commitOf(ref)
+    } catch (error) {
+      if (!(error instanceof GitHubProblem)) throw error
+      if (!error.retryable || performance.now() + wait > deadline)
+        throw new StepbackError(
+          "unknown_ref",
+          `which commit of ${repo} "${ref}" is cannot be told, and ${step.id} would be given it: ${error.message}`,
+        )
+      await pause(wait)
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 import { errorCode, errorMessage, isPassing, LostLeaseError, StepbackError } from "../errors.ts"
-import { canonicalJson, freeze, sha256, stepsOf, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
+import { canonicalJson, freeze, sha256, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
 import { planFingerprint } from "../plans/moved.ts"
+import { nameRefs } from "../plans/name-refs.ts"
 import { namesOf } from "../plans/names.ts"
 import type { Plan, PlanComponent, PlanStep } from "../plans/plan.ts"
 import { resolveParameters, selectComponents } from "../plans/select.ts"
@@ -11,7 +12,7 @@ import { createSecrets } from "../steps/secrets.ts"
 import type { StepContext } from "../steps/step.ts"
 import { identify, type Target } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
-import { hashFiles, nameRefs, resolveCommits } from "./freeze-run.ts"
+import { hashFiles, resolveCommits } from "./freeze-run.ts"
 import { baselineContext, lookAtBaseline, missingSnapshot } from "./look-at-baseline.ts"
 import { openTarget } from "./open-target.ts"
 import { raises, rehearseSteps } from "./rehearse-steps.ts"
@@ -29,9 +30,12 @@ class Refuse extends StepbackError {
 export async function rehearseRollback(rollback: StoredRollback, signal: AbortSignal, deps: WorkDeps): Promise<void> {
   const { store, log } = deps
   try {
+    const past = await pastOf(rollback, deps)
     const run =
-      rollback.kind === "undo" ? await prepareUndoRun(rollback, signal, deps) : await prepareRun(rollback, signal, deps)
-    await refuseChangedPast(rollback, run, deps)
+      rollback.kind === "undo"
+        ? await prepareUndoRun(rollback, signal, deps)
+        : await prepareRun(rollback, signal, deps, past?.commits)
+    if (past) refuseChangedPast(past, run)
     const { frozen, digest } = freeze(run)
     await store.runs.saveRehearsal(
       rollback.id,
@@ -64,22 +68,33 @@ export async function rehearseRollback(rollback: StoredRollback, signal: AbortSi
   deps.wakeOutbox()
 }
 
-/** A step that is done is not done again, so it must still be the step that was done. */
-async function refuseChangedPast(rollback: StoredRollback, run: FrozenRun, deps: WorkDeps): Promise<void> {
-  if (rollback.frozen === null || rollback.started_at === null) return
+/** What was approved before and is done in part. `commits`: of each step that is done, at which it was. */
+type Past = { before: FrozenRun; commits: Record<string, Record<string, string>> }
+
+async function pastOf(rollback: StoredRollback, deps: WorkDeps): Promise<Past | null> {
+  if (rollback.frozen === null || rollback.started_at === null) return null
   const before = JSON.parse(rollback.frozen) as FrozenRun
+  const runs = await deps.store.runs.listSteps(rollback.id)
+  const done = runs.filter(({ result }) => result?.outcome === "succeeded").map(({ stepId }) => stepId)
+  return { before, commits: Object.fromEntries(done.map((id) => [id, before.commits[id] ?? {}])) }
+}
+
+/** A step that is done is not done again, so it must still be the step that was done. */
+function refuseChangedPast({ before, commits }: Past, run: FrozenRun): void {
   const shape = (of: FrozenRun, id: string) => {
-    const step = stepsOf(of).find((each) => each.id === id)
+    const step = nameRefs(of.components, of.parameters)
+      .flatMap(({ steps }) => steps)
+      .find((each) => each.id === id)
     return canonicalJson(step ? [step, namesOf(step).map((name) => of.parameters[name] ?? null)] : null)
   }
-  const done = (await deps.store.runs.listSteps(rollback.id)).filter(({ result }) => result?.outcome === "succeeded")
-  // A branch may have moved on: what is done was done at its commit.
-  for (const { stepId } of done) if (before.commits[stepId]) run.commits[stepId] = before.commits[stepId]
-  const changed = done.find(({ stepId }) => shape(before, stepId) !== shape(run, stepId))
-  if (changed)
+  for (const [id, known] of Object.entries(commits)) {
+    // A branch may have moved on: what is done was done at its commit.
+    if (Object.keys(known).length > 0) run.commits[id] = known
+    if (shape(before, id) === shape(run, id)) continue
     throw new Refuse(
-      `step ${changed.stepId} is done as it was approved, and the plan has changed it since: undo this rollback, or ask for a new one`,
+      `step ${id} is done as it was approved, and the plan has changed it since: undo this rollback, or ask for a new one`,
     )
+  }
 }
 
 /** Trying for good what fails for good would hold the environment and tell nobody. */
@@ -105,6 +120,7 @@ export async function prepareRun(
   rollback: AskedRun,
   signal: AbortSignal,
   deps: Pick<WorkDeps, "plans" | "targets" | "environment" | "log"> & { store?: Pick<WorkDeps["store"], "baselines"> },
+  settled: Past["commits"] = {},
 ): Promise<FrozenRun> {
   const { plan, components, parameters } = await selectRun(rollback, deps)
   const secrets = createSecrets(deps.environment)
@@ -112,7 +128,7 @@ export async function prepareRun(
   const problems: string[] = []
   const fingerprint = await lookAtTarget(plan, target, problems, (text) => secrets.redact(text))
   const [commits, files] = await Promise.all([
-    resolveCommits(plan, components, parameters, secrets),
+    resolveCommits(plan, components, parameters, secrets, settled),
     hashFiles(components, secrets),
   ])
   const reachable: Target = { ...target, pool: problems.length > 0 ? null : target.pool }

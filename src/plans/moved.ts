@@ -1,4 +1,5 @@
 import { canonicalJson, sha256, type FrozenRun } from "./frozen.ts"
+import { nameRefs } from "./name-refs.ts"
 import type { Plan, PlanComponent, PlanStep } from "./plan.ts"
 import { resolveParameters, selectComponents, type Selection } from "./select.ts"
 
@@ -15,7 +16,7 @@ export function whatMoved(run: FrozenRun, plan: Plan, selection: Selection): str
   if ("refusal" in parameters) return ["a parameter of the plan"]
   const moved = [
     ...movedParameters(run.parameters, parameters.parameters),
-    ...movedSteps(run.components, selected.components),
+    ...movedSteps(run.components, nameRefs(selected.components, parameters.parameters)),
     ...(differ(run.target.postgres, plan.target.postgres) || differ(run.target.http, plan.target.http)
       ? ["the target"]
       : []),

@@ -16,6 +16,7 @@ import {
   failure,
   rehearseLooking,
   stepResult,
+  type BaselineContext,
   type RunContext,
   type StepContext,
   type StepType,
@@ -24,7 +25,11 @@ import {
 /** Rows that are listed where more may go back: three-way, and in the thread. */
 const mostListed = 20
 /** What a card can list one by one: two-way, what it does not list does not go back. */
-const mostShown = { rows: 50, lines: 50, characters: 6_000 }
+const mostShown = { rows: 50, characters: 6_000 }
+/** However long they are, so many are listed. */
+const alwaysShown = { rows: 20, lines: 30 }
+/** A card cuts what is longer. */
+const shownValue = 90
 const mostGoing = 1_000
 
 /** Rows of a baseline table go back to what the snapshot has; what changed after it was shown is named and left. */
@@ -74,9 +79,9 @@ async function look(client: PoolClient, step: RestoreStep, context: StepContext)
   })
   const { going } = judged
   const showing = showingOf(opened, context)
-  const listed = step.after === null ? mostShown.rows : mostListed
+  const listed = step.after === null ? shareOfCard(baseline) : mostListed
   const changes = going.slice(0, listed).flatMap((row) => changesOf(row, showing))
-  const problem = tooMany(going, changes, step) ?? (await childrenProblem(client, opened.table, going, null))
+  const problem = tooMany(going, changes, step, listed) ?? (await childrenProblem(client, opened.table, going, null))
   const left = [...owned.keys.values()].filter(
     ({ key }) => opened.keys.has(key.join("/")) && (step.keys?.includes(key.join("/")) ?? true),
   )
@@ -115,15 +120,24 @@ function freezeShown(
   }
 }
 
-function tooMany(going: readonly Going[], changes: readonly Change[], step: RestoreStep): string | null {
+/** Rows that each two-way restore of a run may list, so that the card has room for all of them. */
+function shareOfCard({ others }: BaselineContext): number {
+  const twoWay = others.filter(({ step }) => step.kind === "restore" && step.after === null).length
+  return Math.max(alwaysShown.rows, Math.floor(mostShown.rows / Math.max(1, twoWay)))
+}
+
+function tooMany(
+  going: readonly Going[],
+  changes: readonly Change[],
+  { after }: RestoreStep,
+  listed: number,
+): string | null {
+  const texts = changes.flatMap((each) => [each.row, each.column, each.before, each.after ?? ""])
+  const length = texts.reduce((sum, text) => sum + Math.min(text.length, shownValue), 0)
+  const few = going.length <= alwaysShown.rows && changes.length <= alwaysShown.lines
   const fits =
-    step.after !== null
-      ? going.length <= mostGoing
-      : going.length <= mostShown.rows &&
-        changes.length <= mostShown.lines &&
-        changes.flatMap((each) => [each.row, each.column, each.before, each.after ?? ""]).join("").length <=
-          mostShown.characters
-  if (fits) return null
+    going.length <= listed && changes.length <= listed && length <= (mostShown.characters * listed) / mostShown.rows
+  if (after === null ? few || fits : going.length <= mostGoing) return null
   return `${going.length} rows differ, more than can be shown and go back at once: name those that are meant with keys`
 }
 

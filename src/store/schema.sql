@@ -631,6 +631,11 @@ AS $function$
 begin
   return (select u.id from stepback.rollbacks u
     where u.undo_of = p_rollback and u.state = 'succeeded' and stepback.taken_back_by(u.id) is null
+      and frozen::jsonb #> '{rehearsal,warnings}' = '[]'
+      and not exists (
+        select from (select distinct on (step_id) result from stepback.step_runs
+          where rollback_id = u.id order by step_id, attempt desc) s
+        where result ->> 'outcome' is distinct from 'succeeded' or result -> 'issues' <> '[]')
     order by u.number desc limit 1);
 end
 $function$

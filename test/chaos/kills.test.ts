@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises"
 import { afterAll, beforeAll, expect, it } from "vitest"
 import { slowSteps, startKillStage, type KillStage } from "../../playground/faults/kill-stage.ts"
 import { startPostgres, type Postgres } from "../../playground/postgres.ts"
@@ -65,10 +66,40 @@ async function play(what: string, count: number, round: (stage: KillStage, share
 const count = async (stage: KillStage, sql: string) =>
   (await stage.target.query<{ n: number }>(`select count(*)::int as n from ${sql}`)).rows[0]?.n ?? 0
 
-async function fill({ target }: KillStage): Promise<void> {
-  await target.query(`truncate orders, lines;
-    insert into orders select n, n % 11 <> 0, repeat('x', 60) from generate_series(1, ${orders + orders / 10}) n;
-    insert into lines select n, 2 * n from generate_series(1, ${lines}) n`)
+const filling = (table: string) =>
+  `insert into ${table} select n, n % 11 <> 0, repeat('x', 60) from generate_series(1, ${orders + orders / 10}) n`
+
+const lineOfBad = "lines join orders on orders.id = order_id where bad"
+
+/** Batches of a table with children lock its rows first; those of a table on its own are moved from a snapshot. */
+const purges = {
+  mill: {
+    table: "orders",
+    fill: `truncate orders, lines; ${filling("orders")}; insert into lines select n, 2 * n from generate_series(1, ${lines}) n`,
+    taken: { orders: "orders where bad", lines: lineOfBad },
+  },
+  flat: { table: "events", fill: `truncate events; ${filling("events")}`, taken: { events: "events where bad" } },
+}
+
+async function counts(stage: KillStage, of: Record<string, string>): Promise<Record<string, number>> {
+  const found = Object.entries(of).map(async ([table, sql]) => [table, await count(stage, sql)] as const)
+  return Object.fromEntries(await Promise.all(found))
+}
+
+/** Changes rows that are about to go and others, until it is told to end. */
+function startWriter({ target }: KillStage, table: string, random: () => number) {
+  const now = { over: false }
+  const writing = (async () => {
+    while (!now.over) {
+      const id = Math.ceil(random() * orders)
+      await target.query(`update ${table} set pad = 'touched' where id = $1`, [id])
+      await pause(5)
+    }
+  })()
+  return async () => {
+    now.over = true
+    await writing
+  }
 }
 
 /** Rows that are kept of a run, and how many different ones, by table; then they are forgotten. */
@@ -88,38 +119,49 @@ async function kept(stage: KillStage, id: string): Promise<Record<string, [numbe
   return found
 }
 
-it("killed in a purge: what is archived is what is deleted is what is counted", { timeout }, async () => {
+const killed = "killed in a purge of %s: what is archived is what is deleted is what is counted"
+it.each(["mill", "flat"] as const)(killed, { timeout }, async (plan) => {
+  const { table, fill, taken: of } = purges[plan]
+  const undisturbed = async (stage: KillStage) => {
+    await stage.target.query(fill)
+    const { id } = await stage.begin(plan)
+    const { ms } = await stage.outcome(id)
+    await kept(stage, id)
+    return ms
+  }
+  // From then on each target has its ledger.
+  await Promise.all(stages.map(undisturbed))
   // How long it takes when nobody is killed: the kill falls somewhere in it.
-  const [stage] = stages as [KillStage]
-  await fill(stage)
-  const { id } = await stage.begin("mill")
-  const { ms: lasts } = await stage.outcome(id)
-  await kept(stage, id)
+  const lasts = await undisturbed(stages[0] as KillStage)
 
-  await play("killed in a purge", rounds.purge, async (stage, share) => {
-    await fill(stage)
-    const before = { orders: await count(stage, "orders where bad"), lines: await count(stage, lineOfBad) }
-    const taken = await stage.begin("mill")
-    await stage.strike(taken, "SIGKILL", share * lasts)
-    const batches = await count(stage, `stepback_ledger.entries where rollback_id = '${taken.id}'`)
-    const outcome = await stage.outcome(taken.id)
-    const left = { orders: await count(stage, "orders where bad"), lines: await count(stage, lineOfBad) }
+  await play(`killed in a purge of ${plan}`, rounds.purge, async (stage, share) => {
+    await stage.target.query(fill)
+    const before = await counts(stage, of)
+    const endWriter = startWriter(stage, table, randomOf(seed + Math.floor(share * 1e6)))
+    const struck = async () => {
+      try {
+        const taken = await stage.begin(plan)
+        await stage.strike(taken, "SIGKILL", share * lasts)
+        const batches = await count(stage, `stepback_ledger.entries where rollback_id = '${taken.id}'`)
+        return { taken, batches, outcome: await stage.outcome(taken.id) }
+      } finally {
+        await endWriter()
+      }
+    }
+    const { taken, batches, outcome } = await struck()
     const all = await count(stage, `stepback_ledger.entries where rollback_id = '${taken.id}'`)
     expect(outcome).toMatchObject({ state: "succeeded", rows: before })
-    expect(left).toEqual({ orders: 0, lines: 0 })
-    expect(await kept(stage, taken.id)).toEqual({
-      orders: [before.orders, before.orders],
-      lines: [before.lines, before.lines],
-    })
+    expect(Object.values(await counts(stage, of)).every((left) => left === 0)).toBe(true)
+    expect(await kept(stage, taken.id)).toEqual(
+      Object.fromEntries(Object.entries(before).map(([name, rows]) => [name, [rows, rows]])),
+    )
     expect(outcome.messages.sort()).toEqual(["analysis", "audit", "card", "remove/1"])
-    expect(await count(stage, "lines")).toBe(lines - before.lines)
+    if (plan === "mill") expect(await count(stage, "lines")).toBe(lines - (before["lines"] ?? 0))
     // The good ones and what hangs on them are where they were.
-    expect(await count(stage, "orders where not bad")).toBe(Math.floor((orders + orders / 10) / 11))
+    expect(await count(stage, `${table} where not bad`)).toBe(Math.floor((orders + orders / 10) / 11))
     return batches === 0 ? "before the first batch" : batches < all ? "between batches" : "after the last batch"
   })
 })
-
-const lineOfBad = "lines join orders on orders.id = order_id where bad"
 
 it("killed in a workflow: it is dispatched once", { timeout }, async () => {
   const runMs = 700

@@ -1,3 +1,4 @@
+import pg from "pg"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { hasButton, nameOf, startPlay, type Play } from "../../playground/scenarios/play.ts"
 import type { Message } from "../../playground/slack/local-slack.ts"
@@ -41,4 +42,19 @@ test("a rollback's card says that it was taken back, and that it stands again wh
   await standing(scene, second, /^Undone on staging, and taken back · R-2\b.*\btaken back by R-3 at /s)
   const again = await standing(scene, first, /^staging is back · R-1/)
   expect(hasButton(again, "undo")).toBe(true)
+})
+
+test("what an undo left as it was is not said to be taken back", async () => {
+  const scene = startPlay(stage, () => undefined)
+  await scene.types("alice", "staging --only db-config once more")
+  const card = await done(scene, 4)
+  const world = new pg.Client({ connectionString: stage.environment["STAGING_DATABASE_URL"] })
+  await world.connect()
+  await world.query("update scoring_config set value = '\"v9\"' where key = 'results_version'")
+  await world.end()
+  await scene.types("alice", "undo R-4")
+  const undo = await done(scene, 5)
+  await standing(scene, undo, /^Undone on staging · R-5/)
+  const kept = await standing(scene, card, /^staging is back · R-4/)
+  expect(hasButton(kept, "undo")).toBe(true)
 })

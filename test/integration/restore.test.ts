@@ -230,6 +230,23 @@ describe("two-way", () => {
     expect(result).toMatchObject({ rows: 50, issues: [] })
   })
 
+  it("lists twenty rows however long they are, and fewer than fifty where another step lists some too", async () => {
+    await set(
+      "insert into config (key, value) select 'k' || n, to_jsonb(repeat('x', 300)) from generate_series(1, 30) n",
+    )
+    const kept = snapshots(target, [config])
+    await kept.capture()
+    await set(
+      "update config set value = to_jsonb(repeat('y', 300)) where key in (select 'k' || generate_series(1, 20))",
+    )
+    const step = restoreStepOf({ table: "config" })
+    expect((await rehearse(step, kept)).rehearsed).toMatchObject({ outcome: "looked", rows: 20 })
+    await set("update config set value = '1' where key like 'k%'")
+    expect((await rehearse(step, kept)).rehearsed).toMatchObject({ outcome: "looked", rows: 30 })
+    const others: PlanStep[] = [{ ...step, id: "other", table: "elsewhere" }]
+    expect((await rehearse(step, kept, others)).rehearsed).toMatchObject({ outcome: "unknown" })
+  })
+
   it("asks for keys when what can be shown of them is too long", async () => {
     await set(
       "insert into config (key, value) select 'k' || n, to_jsonb(repeat('x', 70)) from generate_series(1, 45) n",

@@ -14,6 +14,9 @@ beforeAll(async () => {
     create table days_1 partition of days for values from (0) to (100);
     create table notes (id integer primary key, day_id integer references days on delete cascade);
     create table people (id integer primary key, email text unique, n integer);
+    create type contact as (email text, phone text);
+    create table boxes (id integer primary key, c contact);
+    insert into boxes values (1, row('ann@example.org', '1'));
     insert into people values (1, 'ann@example.org', 1), (2, 'bob@example.org', 2)`)
 })
 afterAll(() => target.stop())
@@ -92,6 +95,21 @@ describe("a check's redacted column", () => {
     ["select value from people p, jsonb_each_text(to_jsonb(p)) where id = 1 and key = 'email'", ""],
     ["select upper(email) from people where id = 1", ""],
     ["select people from people where id = 1", ""],
+    ["values ((select email from people where id = 1))", ""],
+    ["select x from people p, lateral (values (p.email)) v(x) where p.id = 1", ""],
+    ["with q as (values ((select email from people where id = 1))) select column1 as x from q", ""],
+    ["select b from (people p join boxes x on p.id = x.id) as j(a, b)", ""],
+    ["select to_jsonb(j) as all from people p join people q using (email) as j where p.id = 1", ""],
+    ["select p.to_jsonb from people p where id = 1", ""],
+    ["select (b.c).email as x from boxes b", ""],
+    [
+      "select x.v from people p, xmltable('//e' passing xmlelement(name e, email) columns v text path '.') x limit 1",
+      "",
+    ],
+    ["select x.v from people p, json_table(to_jsonb(p), '$' columns (v text path '$.email')) x where id = 1", ""],
+    ["select exists (select * from people where email is null) as gone", "gone = false"],
+    ["select sum(s) as total from generate_series(1, 3) as s", "total = 6"],
+    ["select n, count(*) as m from people group by n order by max(email) limit 1", "n = 1, m = 1"],
     ["select count(email) as n from people where email like '%.org'", "n = 2"],
     ["select n from people where email in (select email as other from people) and id = 1", "n = 1"],
   ])("is not shown by %s", async (query, shown) => {

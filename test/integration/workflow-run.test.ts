@@ -4,6 +4,7 @@ import { join } from "node:path"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { startLocalGitHub, type LocalGitHub } from "../../playground/github/local-github.ts"
 import { hasButton, startPlay, wordsOf } from "../../playground/scenarios/play.ts"
+import type { Message } from "../../playground/slack/local-slack.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
 import type { StepbackProcess } from "../../playground/stepback-process.ts"
 
@@ -63,8 +64,15 @@ test(
   { timeout: 120_000 },
   async () => {
     const scene = startPlay(stage, () => undefined)
+    github.fail({ when: "/commits/release", times: 2, reply: { status: 502, body: { message: "Bad gateway" } } })
     await scene.types("alice", "shop prices are off")
-    const card = await scene.waitingCard()
+    const shown = await scene.waitingCard()
+    // The branch that the card named is what the plan still means.
+    await writeFile(join(plans, "shop.yaml"), plan(github.url).replace("Shop 7.4 back", "Shop 7.4 and back"))
+    await scene.presses("bob", shown, "approve")
+    const moved = (message: Message) => wordsOf(message).includes("the plan file") && hasButton(message, "approve")
+    const card = await scene.sees("staging", "the fresh card", moved)
+    expect(wordsOf(card)).not.toContain("step deploy")
     expect(wordsOf(card)).toContain("deploy.yml of acme/shop at main (9f8e7d6)")
     github.fail({ when: "/dispatches", after: "hold" })
     // What was approved is a commit, wherever the branch goes.

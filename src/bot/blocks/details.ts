@@ -65,8 +65,18 @@ function stepBlocks(step: StepView, changes: readonly Change[]): KnownBlock[] {
     ...richLines(heading),
     ...codeBlocks(cut(step.script, longestScript)),
     ...richLines(bindings.length === 0 ? [] : [["with"], ...bindings, ...more]),
-    ...richLines(changes.length === 0 ? [] : [["changes"], ...changes.map((each): Line => ["• ", changeText(each)])]),
+    ...changeBlocks(changes),
   ]
+}
+
+/** More of them would push the statements out. */
+const mostChanges = 100
+
+function changeBlocks(changes: readonly Change[]): KnownBlock[] {
+  if (changes.length === 0) return []
+  const shown = changes.slice(0, mostChanges).map((each): Line => ["• ", changeText(each)])
+  const more: Line[] = changes.length > shown.length ? [[`… and ${changes.length - shown.length} more`]] : []
+  return richLines([["changes"], ...shown, ...more])
 }
 
 const kinds = {
