@@ -41,7 +41,8 @@ export const planRehearse: Command = async ({ words, env, out }) => {
       ...(state === null ? {} : { store: createStore(state) }),
     })
     out(forTerminal(cardText(run)))
-    return run.rehearsal.problems.length === 0 ? exitCodes.good : exitCodes.bad
+    const { problems, steps } = run.rehearsal
+    return problems.length === 0 && !steps.some(({ refused }) => refused) ? exitCodes.good : exitCodes.bad
   } catch (error) {
     throw new CommandError(redact(error instanceof Error ? error.message : String(error)))
   } finally {

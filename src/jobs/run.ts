@@ -1,10 +1,11 @@
 import { setTimeout as pause } from "node:timers/promises"
 import { errorMessage, isPassing, LostLeaseError } from "../errors.ts"
-import { canonicalJson, thaw, type FrozenRun } from "../plans/frozen.ts"
+import { canonicalJson, stepsOf, thaw, type FrozenRun } from "../plans/frozen.ts"
 import { latestRuns } from "../rollback/analysis.ts"
 import { callingOf } from "../rollback/escalation.ts"
 import type { StepRun } from "../rollback/facts.ts"
 import { raiseFence } from "../steps/ledger.ts"
+import { hideCaptured } from "../steps/hidden-captures.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import { identify } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
@@ -51,6 +52,7 @@ export async function runRollback(
     heldComponents: new Set(),
     knownAttempts: knownAttempts(stepRuns),
   }
+  await hideCaptured(stepsOf(run), state.captures, { redact: run.redact, secrets })
   // Who pressed Stop before anything ran is not asked again because something else has moved too.
   const trouble = lease.stopRequested() && !begun ? openOnly(state, deps) : await settleTarget(state, begun, deps)
   if (trouble === "moved") return

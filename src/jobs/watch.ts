@@ -7,6 +7,7 @@ import { latestRuns } from "../rollback/analysis.ts"
 import { byHand, callingOf } from "../rollback/escalation.ts"
 import { describeWatch, judgeProbe, measureOf, type Measure } from "../rollback/watch.ts"
 import { rehearseStep } from "../steps/definitions.ts"
+import { hideCaptured } from "../steps/hidden-captures.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import type { DueWatch } from "../store/watches.ts"
@@ -74,6 +75,7 @@ async function probeAll(
   deps: WorkDeps,
 ): Promise<DueWatch["seen"]> {
   const secrets = createSecrets(deps.environment)
+  await hideCaptured(stepsOf(run), captures, { redact: run.redact, secrets })
   const target = openTarget(run.target, secrets, deps.targets)
   const rules = { failures: run.watch?.failures ?? 1, slowerThan: run.watch?.slowerThan ?? null }
   const seen = { ...due.seen }

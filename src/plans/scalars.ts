@@ -116,7 +116,15 @@ export const expected = z
   .unknown()
   .transform(toExpected)
   .check((context) => {
-    if (context.value.kind === "pattern") addPatternProblem(context, context.value.source)
+    const { value } = context
+    if (value.kind === "pattern") addPatternProblem(context, value.source)
+    if (value.kind === "literal" && typeof value.value === "string" && /^\/.+\/[dgimsuvy]+$/.test(value.value))
+      context.issues.push({
+        code: "custom",
+        message:
+          "expected a regular expression without flags after it: write (?i:…) inside, or $name for a text like this",
+        input: value.value,
+      })
   })
 
 function addPatternProblem(context: z.core.ParsePayload, source: string): void {

@@ -40,6 +40,7 @@ export function stepView(step: PlanStep, values: Values, http: string | null): S
     paste: pasteOf(step, values, http),
     count: countOf(step, values),
     asks: step.onFailure === "ask",
+    goesOn: step.onFailure === "continue",
     informative:
       step.kind === "check" &&
       Object.keys(step.expect.values).length === 0 &&

@@ -111,16 +111,7 @@ function affected(view: RollbackView): Analysis["affected"] {
       if (item.did === "removed" && purges.has(run.stepId)) sum.archived = (sum.archived ?? 0) + item.rows
       sums.set(key, sum)
     }
-  return [...sums.values()].filter((sum) => !cameAndWent(sum, sums))
-}
-
-/** Rows that the run made and removed again, as those of a test session, are nobody's data. */
-function cameAndWent(
-  { table, did, rows }: Analysis["affected"][number],
-  sums: Map<string, Analysis["affected"][number]>,
-): boolean {
-  const other = did === "inserted" ? "removed" : did === "removed" ? "inserted" : null
-  return other !== null && sums.get(`${table} ${other}`)?.rows === rows
+  return [...sums.values()]
 }
 
 /** A criterion holds when all of its steps succeeded, fails when one failed, and is otherwise not checked. */

@@ -118,8 +118,9 @@ export type StepView = {
   script: string
   /** Bound parameters: `$1 = "v1.2.0"`; secrets are never resolved here. */
   bindings: string[]
-  /** When it fails, people are asked what to do. */
+  /** When it fails: people are asked what to do, or the others run all the same. */
   asks?: boolean
+  goesOn?: boolean
   /** A check that expects nothing in particular: it is there to be read. */
   informative?: boolean
   /** The statement with its values, as a person pastes it; null where there is none. */
@@ -129,7 +130,6 @@ export type StepView = {
 }
 
 export type ComponentView = { id: string; title: string; risk: Risk; rtoMs: number | null; steps: StepView[] }
-
 export type Approval = { userId: string; decidedAt: string }
 
 export type Rehearsal = {

@@ -6,6 +6,7 @@ import type { CheckStep } from "../plans/plan.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { mismatch, textOf } from "./expect.ts"
 import { lockHolders } from "./locks.ts"
+import { hideCaptured } from "./hidden-captures.ts"
 import { hidden, shorten } from "./shown.ts"
 import {
   allowedRows,
@@ -123,6 +124,7 @@ async function read(client: PoolClient, step: CheckStep, context: StepContext): 
     if (first && column in first) captures[name] = textOf(first[column])
     else wrong.push(`there is no ${column} to capture`)
   }
+  await hideCaptured([step], captures, context)
   const count = found.count === 1 ? "1 row" : `${found.count} rows`
   const seen = first === undefined ? "" : `: ${describeRow(first, context, outputs)}`
   return stepResult({

@@ -78,10 +78,14 @@ export async function runPurge(step: PurgeStep, context: RunContext): Promise<St
     schemaProblem(family, context, beginning) ??
     wholeProblem(step, family, { pages: beginning.pages, rows: counts.rows }) ??
     family.problems[0] ??
-    counts.unlisted ??
-    capProblem(step, matched, total)
-  const unapproved = countProblem(step, context.rehearsed?.rows ?? null, matched)
-  const trouble = problem === null ? unapproved : refused("refused", problem)
+    counts.unlisted
+  // Another number than was approved is a question for the approvers, who see then what the caps say of it.
+  const counted = context.rehearsed?.rows ?? null
+  const beyond = () => {
+    const cap = capProblem(step, matched, total + Math.max(0, matched - (counted ?? matched)))
+    return cap === null ? null : refused("refused", cap)
+  }
+  const trouble = problem === null ? (countProblem(step, counted, matched) ?? beyond()) : refused("refused", problem)
   if (trouble?.failure) return brokenOff(step, progress, trouble.failure)
   const breathe = breathing(context, () => ({ rows: progress.rows(), of: matched }))
   const purge: Purge = { step, context, family, values, progress, races: { spared: 0, next: 8 }, breathe }

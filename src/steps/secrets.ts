@@ -10,6 +10,8 @@ export type Secrets = {
   resolve(text: string, values?: Values): string
   /** The same for variables that may be shown, as a folder or a host; passwords inside URLs stay secret. */
   resolveOpen(text: string, values?: Values): string
+  /** Makes a value a secret, as one that was captured from a redacted column. */
+  hide(value: string): void
   /** The text without any secret that was resolved. */
   redact(text: string): string
   /** What every program needs to be found and to speak plainly; nothing else of the worker's environment. */
@@ -74,6 +76,7 @@ export function createSecrets(environment: Readonly<Record<string, string | unde
         rememberUrlParts(value)
         return value
       }),
+    hide: remember,
     redact: (text) => {
       let clean = text
       // Longest first: a secret may contain another.

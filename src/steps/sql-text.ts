@@ -21,9 +21,12 @@ export function label(table: TableFacts, owner: string, redact: readonly string[
   return `concat_ws('/', ${parts.join(", ")})`
 }
 
+const literal = (text: string) => `'${text.replaceAll("'", "''")}'`
+
+/** Of each column its JSON as text: as numbers of JavaScript, large ones would be other numbers, or seem not to change. */
 function jsonOf(columns: string[], owner: string): string {
   if (columns.length === 0) return "'{}'::jsonb"
-  return `jsonb_build_object(${columns.map((name) => `'${name.replaceAll("'", "''")}', to_jsonb(${column(owner, name)})`).join(", ")})`
+  return `jsonb_build_object(${columns.map((name) => `${literal(name)}, to_jsonb(${column(owner, name)})::text`).join(", ")})`
 }
 
 /** The statement's WITH, without the keyword, to stand before more of our own. */
@@ -47,8 +50,7 @@ export function updatePreview(facts: StatementFacts, table: TableFacts, redact: 
   const typeOf = (name: string) => table.columns.find((item) => item.name === name)?.type
   const known = facts.set.filter((item) => item.expression !== null && telling.includes(item.column))
   const after = known.map(
-    (item) =>
-      `'${item.column.replaceAll("'", "''")}', to_jsonb((${item.expression})::${typeOf(item.column) ?? "text"})`,
+    (item) => `${literal(item.column)}, to_jsonb((${item.expression})::${typeOf(item.column) ?? "text"})::text`,
   )
   const changed =
     known.length === telling.length && known.length > 0
@@ -66,11 +68,12 @@ export function updatePreview(facts: StatementFacts, table: TableFacts, redact: 
   ${summary}`
 }
 
-/** DELETE, read-only. */
+/** DELETE, read-only: the rows that match, whole, under the name "". */
 export function deletePreview(facts: StatementFacts, table: TableFacts, redact: readonly string[]): string {
   const owner = escapeIdentifier(facts.table?.alias ?? table.name)
   return `with ${recursive(facts)}${withBody(facts)}stepback_rows as (
-    select ${label(table, owner, redact)} as label, '{}'::jsonb as before, '{}'::jsonb as after, true as changed ${facts.matching})
+    select ${label(table, owner, redact)} as label, '{"": null}'::jsonb as after, true as changed,
+      jsonb_build_object('', (to_jsonb(${owner}.*) - array[${redact.map(literal).join(", ")}]::text[])::text) as before ${facts.matching})
   ${summary}`
 }
 

@@ -21,11 +21,13 @@ import {
 import { statement } from "./target.ts"
 import { zonelessColumns } from "./zoneless.ts"
 
+type Texts = Record<string, string | null>
 type Summary = {
   rows: number
   changed: number
   unsure: boolean | null
-  shown: { label: string; before: Record<string, unknown>; after: Record<string, unknown> }[]
+  /** Texts of JSON, by column. */
+  shown: { label: string; before: Texts; after: Texts }[]
 }
 
 /** One INSERT, UPDATE or DELETE, in one transaction with its ledger entry and the rows as they were. */
@@ -108,7 +110,8 @@ async function lookAt(
   return {
     rows: summary.rows,
     changed: summary.unsure === true ? null : summary.changed,
-    changes: facts.verb === "update" ? changesOf(summary, table, context) : [],
+    // Of many rows that go, their number says more.
+    changes: facts.verb === "update" || summary.rows <= mostNamed ? changesOf(summary, table, context) : [],
     children,
     warnings,
     note: children.length > 0 ? "its deletion would take rows of other tables along: use purge" : null,
@@ -116,20 +119,28 @@ async function lookAt(
   }
 }
 
+/** Rows of a DELETE that a card names. */
+const mostNamed = 10
+
 function changesOf(summary: Summary, table: TableFacts, context: Pick<StepContext, "redact" | "secrets">): Change[] {
   return summary.shown.flatMap((row) =>
     Object.keys({ ...row.before, ...row.after }).flatMap((column) => {
       const before = display(row.before[column], column, context)
       const afterKnown = column in row.after
-      const after = afterKnown ? display(row.after[column], column, context) : null
-      if (afterKnown && JSON.stringify(row.before[column]) === JSON.stringify(row.after[column])) return []
+      // A whole row goes.
+      const after = afterKnown && column !== "" ? display(row.after[column], column, context) : null
+      if (afterKnown && (row.before[column] ?? "null") === (row.after[column] ?? "null")) return []
       return [{ row: `${table.name}.${row.label}`, column, before, after, afterKnown }]
     }),
   )
 }
 
-function display(value: unknown, column: string, { redact, secrets }: Pick<StepContext, "redact" | "secrets">): string {
-  return redact.includes(column) ? hidden : shorten(secrets.redact(JSON.stringify(value ?? null)))
+function display(
+  text: string | null | undefined,
+  column: string,
+  { redact, secrets }: Pick<StepContext, "redact" | "secrets">,
+): string {
+  return redact.includes(column) ? hidden : shorten(secrets.redact(text ?? "null"))
 }
 
 /** Whether the step keeps the rows as they were. */
@@ -218,7 +229,11 @@ async function actAndKeep(
   return described(step, done.rowCount ?? 0, done.rowCount ?? 0, [])
 }
 
-const did = { insert: "inserted", update: "changed", delete: "removed", select: "changed" } as const
+/** Of rows that were there already some may have been changed, and which is not told. */
+function didOf({ verb, onConflict }: SqlStep["facts"]): "inserted" | "changed" | "removed" {
+  if (verb === "delete") return "removed"
+  return verb === "insert" && onConflict !== "update" ? "inserted" : "changed"
+}
 
 function described(step: SqlStep, rows: number, changed: number | null, changes: Change[]): StepResult {
   const { facts } = step
@@ -230,14 +245,14 @@ function described(step: SqlStep, rows: number, changed: number | null, changes:
       ? `${many} of ${table} matched; already so, nothing changed`
       : facts.verb === "update" && changed !== null && changed !== rows
         ? `${many} of ${table} matched, ${changed} changed`
-        : `${many} of ${table} ${did[facts.verb]}`
+        : `${many} of ${table} ${facts.onConflict === "update" ? "inserted or changed" : didOf(facts)}`
   const affected = changed ?? rows
   return stepResult({
     rows,
     changed,
     changes,
     evidence: [line],
-    affected: affected > 0 ? [{ table, did: did[facts.verb], rows: affected }] : [],
+    affected: affected > 0 ? [{ table, did: didOf(facts), rows: affected }] : [],
   })
 }
 

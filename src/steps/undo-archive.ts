@@ -9,13 +9,23 @@ function keys(table: TableFacts): string {
   return table.primaryKey.map((name) => `t.${id(name)} = a.${id(name)}`).join(" and ")
 }
 
-/** Rows that can be given back, and those whose key is taken by now. */
-export function removedSummary(table: TableFacts, archive: string, redact: readonly string[]): string {
+const rowText = (owner: string, columns: readonly string[]) =>
+  `row(${columns.map((name) => `${owner}.${id(name)}`).join(", ")})::text`
+
+/** Rows that can be given back, those that are there as they were, and those whose key is taken by another. */
+export function removedSummary(
+  table: TableFacts,
+  archive: string,
+  columns: readonly string[],
+  redact: readonly string[],
+): string {
   return `with a as (select * from ${archive}),
-    judged as (select ${label(table, "a", redact)} as label,
-      exists (select 1 from ${table.relation} t where ${keys(table)}) as taken from a)
-    select count(*) filter (where not taken)::int as wanted, 0 as already, count(*) filter (where taken)::int as conflicts,
-      coalesce((select array_agg(label) from (select label from judged where taken limit 20) c), '{}') as labels from judged`
+    judged as (select ${label(table, "a", redact)} as label, t.there as there, t.same as same
+      from a left join lateral (select true as there, ${rowText("t", columns)} is not distinct from ${rowText("a", columns)} as same
+        from ${table.relation} t where ${keys(table)}) t on true)
+    select count(*) filter (where there is null)::int as wanted, count(*) filter (where same)::int as already,
+      count(*) filter (where not same)::int as conflicts,
+      coalesce((select array_agg(label) from (select label from judged where not same limit 20) c), '{}') as labels from judged`
 }
 
 export function removedUndo(table: TableFacts, archive: string, columns: readonly string[]): string {
@@ -59,7 +69,6 @@ export function cutUndo(table: TableFacts, archive: string, cut: Cut): string {
 
 /** Rows of the archive whose place in the table is taken by a row that reads otherwise. */
 export function archiveDiffers(table: TableFacts, archive: string, columns: readonly string[]): string {
-  const row = (owner: string) => `row(${columns.map((name) => `${owner}.${id(name)}`).join(", ")})::text`
   return `select count(*)::int as rows from ${archive} a join ${table.relation} t on ${keys(table)}
-    where ${row("t")} is distinct from ${row("a")}`
+    where ${rowText("t", columns)} is distinct from ${rowText("a", columns)}`
 }

@@ -7,9 +7,10 @@ import { statement } from "./target.ts"
 import type { Part } from "./undo-parts.ts"
 import { imageSamples } from "./undo-images.ts"
 
-type Sample = { label: string; now: Record<string, unknown>; back: Record<string, unknown> }
+/** `column`: "" for a whole row. Texts of JSON: numbers keep their digits. */
+type Sample = { label: string; column: string; now: string | null; back: string | null }
 
-/** Values now and after, of the rows that an undo would change: what the card shows. */
+/** Values now and after, of the rows that an undo would change, and whole rows that come back or go: what the card shows. */
 export async function undoChanges(
   client: PoolClient,
   step: UndoStep,
@@ -18,25 +19,23 @@ export async function undoChanges(
 ): Promise<Change[]> {
   const changes: Change[] = []
   for (const { table, operation } of parts) {
-    if (operation !== "update") continue
-    const { rows } = await statement(client, imageSamples(table, redact), [
+    if (operation === "archive") continue
+    const { rows } = await statement(client, imageSamples(table, operation, redact), [
       step.ofRollback,
       step.ofStep,
       table.relation,
+      redact,
     ])
-    for (const { label, now, back } of rows as Sample[])
-      for (const column of Object.keys(back)) {
-        const [before, after] = [JSON.stringify(now[column] ?? null), JSON.stringify(back[column] ?? null)]
-        if (before === after) continue
-        const show = (text: string) => (redact.includes(column) ? hidden : shorten(secrets.redact(text)))
-        changes.push({
-          row: `${table.name}.${label}`,
-          column,
-          before: show(before),
-          after: show(after),
-          afterKnown: true,
-        })
-      }
+    for (const { label, column, now, back } of rows as Sample[]) {
+      const show = (text: string) => (redact.includes(column) ? hidden : shorten(secrets.redact(text)))
+      changes.push({
+        row: `${table.name}.${label}`,
+        column,
+        before: now === null && column === "" ? "(nothing)" : show(now ?? "null"),
+        after: back === null ? null : show(back),
+        afterKnown: true,
+      })
+    }
   }
   return changes
 }

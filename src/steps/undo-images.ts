@@ -96,9 +96,24 @@ export function imageChildren(table: TableFacts, child: TableFacts["children"][n
   return `with o as (${images(table, "insert")}) select count(*)::int as rows from ${child.relation} c where (${theirs}) in (select ${ours} from o)`
 }
 
-/** Some of the rows that an undo of an UPDATE changes: as they are, and as they were. */
-export function imageSamples(table: TableFacts, redact: readonly string[]): string {
-  return `with o as (${images(table, "update")})
-    select ${label(table, "(o.r)", redact)} as label, to_jsonb(t) as now, to_jsonb(o.r) as back from o join ${table.relation} t on ${keys(table)}
-    where (t.*)::text = o.after_text and (t.*)::text is distinct from o.row_text limit 20`
+/**
+ * What an undo changes, of some rows: a line each for the columns of those that were updated (as JSON, now and then), one
+ * for a whole row that comes back (now: null) or goes (back: null). Params 1 to 3, and 4: columns that are not shown.
+ */
+export function imageSamples(table: TableFacts, operation: ImageOperation, redact: readonly string[]): string {
+  const name = label(table, "(o.r)", redact)
+  const of = `with o as (${images(table, operation)})`
+  if (operation === "delete")
+    return `${of} select ${name} as label, '' as column, null as now, (to_jsonb(o.r) - $4::text[])::text as back from o
+      where not exists (select 1 from ${table.relation} t where ${keys(table)}) limit ${sampled}`
+  if (operation === "insert")
+    return `${of} select ${name} as label, '' as column, (to_jsonb(o.r) - $4::text[])::text as now, null as back
+      from o join ${table.relation} t on ${keys(table)} where (t.*)::text = o.row_text limit ${sampled}`
+  return `${of}, picked as (select ${name} as label, to_jsonb(t.*) as now, to_jsonb(o.r) as back from o join ${table.relation} t on ${keys(table)}
+      where (t.*)::text = o.after_text and (t.*)::text is distinct from o.row_text limit ${sampled})
+    select label, b.key as column, (picked.now -> b.key)::text as now, b.value::text as back from picked, jsonb_each(picked.back) b
+    where picked.now -> b.key is distinct from b.value and $4::text[] is not null`
 }
+
+/** Rows of one table that a card names. */
+const sampled = 20

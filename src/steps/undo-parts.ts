@@ -89,7 +89,7 @@ async function archivedParts(client: PoolClient, of: string[], redact: readonly 
       did: "restored",
       ...(cut === null
         ? {
-            summary: removedSummary(table, name, redact),
+            summary: removedSummary(table, name, columns, redact),
             undo: removedUndo(table, name, columns),
             differs: archiveDiffers(table, name, columns),
           }

@@ -60,7 +60,10 @@ async function look(client: PoolClient, step: UndoStep, context: StepContext): P
     rows: sum(judged, "wanted"),
     changed: sum(judged, "wanted"),
     changes: await undoChanges(client, step, parts, context),
-    note: conflicts ?? notesOf(judged).join(", "),
+    note: [
+      ...notesOf(judged).filter((note) => conflicts === null || !note.startsWith("0 ")),
+      ...(conflicts === null ? [] : [conflicts]),
+    ].join(", "),
     raises: callingOut(tables),
     warnings: [
       ...(conflicts === null ? [] : [conflicts]),
@@ -84,9 +87,11 @@ function partNote(part: Part, { wanted, already }: Pick<Summary, "wanted" | "alr
   const many = (rows: number) => `${rows} ${rows === 1 ? "row" : "rows"} of ${part.table.name}`
   const verb = part.did === "removed" ? "removed" : "given back"
   // Rows that the run made and a later step of it removed: giving those back comes first, and then they go.
-  return wanted === 0 && already > 0 && part.did === "removed"
-    ? `${many(already)} that it made are not there now`
-    : `${many(wanted)} ${verb}`
+  if (wanted === 0 && already > 0)
+    return part.did === "removed"
+      ? `${many(already)} that it made are not there now`
+      : `${many(already)} as before already`
+  return `${many(wanted)} ${verb}`
 }
 
 function toldOf(parts: readonly Part[]): string[] {

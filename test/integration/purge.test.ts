@@ -138,6 +138,21 @@ describe("a purge is refused, and nothing is deleted,", () => {
     await orders.target.admin.query(drop)
   })
 
+  it("when its count has left the tolerance and its share of the table with it: that is asked, not refused for good", async () => {
+    const step = await stepOf(
+      `- { id: p, purge: { table: orders, where: "kind = 'bad'", cascade: [lines, parcels, calls], at_most: 205, max_share: 10% }, expect: { rows: rehearsed } }`,
+    )
+    const context = await contextOf({ pool: orders.target.pools.get(orders.target.url) })
+    const rehearsed = await rehearseStep(step, context)
+    await orders.target.admin.query("insert into orders select n, 'bad' from generate_series(3001, 3050) n")
+    expect(await runStep(step, { ...context, rehearsed })).toMatchObject({ failure: { code: "row_count" } })
+    await orders.target.admin.query("delete from orders where id > 3005")
+    // Within what was approved the caps hold all the same.
+    expect(await runStep(step, { ...context, rehearsed })).toMatchObject({
+      failure: { code: "refused", message: expect.stringMatching(/^205 of 2005 rows are 10 %/) },
+    })
+  })
+
   it("when its count has left the tolerance", async () => {
     const { run } = await rehearse()
     await orders.target.admin.query("insert into orders select n, 'bad' from generate_series(3001, 3011) n")

@@ -3,6 +3,7 @@ import pg from "pg"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
 import { findTable } from "../../src/steps/catalog.ts"
+import { hideCaptured } from "../../src/steps/hidden-captures.ts"
 import { findEntry, raiseFence } from "../../src/steps/ledger.ts"
 import { contextOf, freshTarget, stepOf, type TargetFixture } from "./steps-fixture.ts"
 
@@ -14,6 +15,8 @@ beforeAll(async () => {
     create table days_1 partition of days for values from (0) to (100);
     create table notes (id integer primary key, day_id integer references days on delete cascade);
     create table people (id integer primary key, email text unique, n integer);
+    create table sums (id integer primary key, t bigint, secret text);
+    insert into sums select g, 9007199254740993, 'hush' from generate_series(1, 11) g;
     create type contact as (email text, phone text);
     create table boxes (id integer primary key, c contact);
     insert into boxes values (1, row('ann@example.org', '1'));
@@ -121,12 +124,53 @@ describe("a check's redacted column", () => {
     }
   })
 
+  it("is a secret for later steps when it was captured, as for whoever takes the run over", async () => {
+    const step = await stepOf(
+      `- { id: a, check: "select email as who, n from people where id = 1", capture: { who: who, n: n }, expect: { rows: 1 } }`,
+    )
+    const facts = await context({ redact: ["email"] })
+    const { captures } = await runStep(step, facts)
+    expect(facts.secrets.redact(`got ${captures["who"]}, ${captures["n"]}`)).toBe("got •••, 1")
+    const later = await context({ redact: ["email"] })
+    await hideCaptured([step], captures, later)
+    expect(later.secrets.redact(`got ${captures["who"]}`)).toBe("got •••")
+  })
+
   it.each(["who", "low"])("is not shown by a complaint about %s", async (name) => {
     const query = "select email as who, lower(email) as low from people where id = 1"
     const step = await stepOf(`- { id: a, check: "${query}", expect: { values: { ${name}: x } } }`)
     const told = await runStep(step, await context({ redact: ["email"] }))
     expect(told.failure?.message).toBe(`${name} is not as expected`)
     expect((await runStep(step, await context())).failure?.message).toContain("ann@example.org")
+  })
+})
+
+describe("what a statement would change", () => {
+  const shown = async (sql: string, rows: number) =>
+    rehearseStep(
+      await stepOf(`- { id: a, sql: "${sql}", expect: { rows: ${rows} } }`),
+      await context({ redact: ["secret"] }),
+    )
+
+  it("is shown to the last digit", async () => {
+    const { changes, changed } = await shown("update sums set t = 9007199254740992 where id = 1", 1)
+    expect(changed).toBe(1)
+    expect(changes).toMatchObject([{ column: "t", before: "9007199254740993", after: "9007199254740992" }])
+  })
+
+  it("names a few rows that would go, without what is not shown; of many the number", async () => {
+    const few = await shown("delete from sums where id = 1", 1)
+    expect(few.changes).toEqual([
+      { row: "sums.1", column: "", before: '{"t": 9007199254740993, "id": 1}', after: null, afterKnown: true },
+    ])
+    expect(await shown("delete from sums where id > 0", 11)).toMatchObject({ rows: 11, changes: [] })
+  })
+
+  it("of an INSERT that may meet a row is not called an insert", async () => {
+    const yaml = `- { id: a, sql: "insert into sums values (1, 1, 'x') on conflict (id) do update set t = sums.t", expect: { rows: 1 }, irreversible: a test }`
+    const result = await runStep(await stepOf(yaml), await context())
+    expect(result).toMatchObject({ affected: [{ table: "sums", did: "changed", rows: 1 }] })
+    expect(result.evidence).toEqual(["1 row of sums inserted or changed"])
   })
 })
 

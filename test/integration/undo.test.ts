@@ -102,6 +102,57 @@ describe.each(Object.entries(steps))("undo of %s", (_name, yaml) => {
   })
 })
 
+describe("the card of an undo", () => {
+  it("names what changes, comes back and goes, whatever the columns are called, beside what is left", async () => {
+    await target.admin
+      .query(`drop table if exists odd; create table odd (id integer primary key, t text, n bigint, secret text);
+      insert into odd select g, 'x', 9007199254740992 + g, 'hush' from generate_series(1, 4) g`)
+    const redact = ["secret"]
+    const card = async ({ rollbackId, step }: Awaited<ReturnType<typeof go>>) =>
+      rehearseStep(undoStepOf(rollbackId, step.id), await contextOf({ pool: target.pools.get(target.url), redact }))
+    const updated = await go(
+      await stepOf(
+        `- { id: u, sql: "update odd set t = 'w', n = n + 1, secret = 'psst' where id > 0", expect: { rows: 4 } }`,
+      ),
+    )
+    await target.admin.query("update odd set t = 'mine' where id > 1")
+    const shown = await card(updated)
+    expect(
+      shown.changes
+        .map(({ column, before, after }) => [column, before, after])
+        .toSorted((one, other) => String(one).localeCompare(String(other))),
+    ).toEqual([
+      ["n", "9007199254740994", "9007199254740993"],
+      ["secret", "(not shown)", "(not shown)"],
+      ["t", '"w"', '"x"'],
+    ])
+    expect(shown.note).toMatch(/^1 row of odd given back, 3 changed since and left as they are: odd\.2/)
+    const removed = await go(await stepOf(`- { id: d, sql: "delete from odd where id = 4", expect: { rows: 1 } }`))
+    expect((await card(removed)).changes).toEqual([
+      {
+        row: "odd.4",
+        column: "",
+        before: "(nothing)",
+        after: expect.stringContaining('"t": "mine"'),
+        afterKnown: true,
+      },
+    ])
+    expect(JSON.stringify((await card(removed)).changes)).not.toContain("psst")
+    const inserted = await go(
+      await stepOf(`- { id: i, sql: "insert into odd (id, t) values (9, 'new')", expect: { rows: 1 } }`),
+    )
+    expect((await card(inserted)).changes).toMatchObject([{ row: "odd.9", column: "", after: null }])
+  })
+
+  it("of what was given back already finds it as before, and no conflicts", async () => {
+    const done = await go(await stepOf(steps["a purge of partitions"] as string))
+    await go(undoOf(done))
+    const { rehearsal } = await go(undoOf(done))
+    expect(rehearsal).toMatchObject({ rows: 0, warnings: [] })
+    expect(rehearsal.note).toMatch(/rows of days_1 as before already/)
+  })
+})
+
 describe("what changed since", () => {
   it("an updated row is a conflict, named and left; the others go back", async () => {
     const done = await go(await stepOf(steps["an update"] as string))

@@ -100,7 +100,8 @@ function succeededFacts(view: RollbackView, now: Date): (Line | null)[] {
 
 function failedFacts(view: RollbackView, now: Date): (Line | null)[] {
   const trouble = troubleOf(view)
-  const at = trouble === null ? null : [`stopped at "${titleOf(view, trouble.run.stepId)}"`]
+  const title = trouble === null ? "" : `"${titleOf(view, trouble.run.stepId)}"`
+  const at = trouble === null ? null : [trouble.step?.goesOn === true ? `${title} failed` : `stopped at ${title}`]
   return [at, componentsFact(view, now), timeFact(view, now)]
 }
 

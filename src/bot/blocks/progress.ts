@@ -91,7 +91,9 @@ export function troubleOf(view: RollbackView): { step: StepView | null; run: Ste
     const word = standingOf(run).word
     return latestRun(view, run.stepId) === run && (word === "failed" || word === "not known" || word === "running")
   })
-  const run = troubled.toSorted((one, other) => one.startedAt.localeCompare(other.startedAt)).at(-1)
+  const inOrder = troubled.toSorted((one, other) => one.startedAt.localeCompare(other.startedAt))
+  // One after which the others went on has stopped nothing.
+  const run = inOrder.findLast(({ stepId }) => stepOf(view, stepId)?.goesOn !== true) ?? inOrder.at(-1)
   return run === undefined ? null : { step: stepOf(view, run.stepId), run }
 }
 

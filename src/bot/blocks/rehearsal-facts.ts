@@ -21,7 +21,7 @@ export function rehearsalFacts(view: RollbackView): Part[] {
     ...listOf(null, workingLines(steps, seen)),
     ...listOf("Also seen", readLines(steps, seen)),
     ...listOf("Could not be looked at", unseenLines(view, steps, seen)),
-    list(null, [outlook(view, steps), ...partsLine(view)]),
+    list(null, [outlook(view, steps, seen), ...partsLine(view)]),
     ...listOf("Cannot be undone", irreversibleLines(steps)),
     ...listOf("To know", warningLines(view, steps, seen)),
     ...(view.planNotes === null || view.planNotes.trim() === ""
@@ -92,9 +92,11 @@ function unseenLines(view: RollbackView, steps: StepView[], seen: Seen): Line[] 
   return [...problems, ...probes]
 }
 
-function outlook(view: RollbackView, steps: StepView[]): Line {
+function outlook(view: RollbackView, steps: StepView[], seen: Seen): Line {
   const effects = steps.filter((step) => step.effect !== "none")
-  const reversible = effects.length > 0 && effects.every((step) => step.irreversible === null)
+  const reversible =
+    effects.length > 0 &&
+    effects.every(({ id, irreversible }) => irreversible === null && seen.get(id)?.outcome !== "unknown")
   return joined([[forecastText(view.forecast, view.rtoMs)], reversible ? ["everything can be undone"] : null])
 }
 

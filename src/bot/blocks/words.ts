@@ -96,7 +96,7 @@ function inputWords(refusal: InputRefusal): string {
     case "unknown_component":
       return unknownWords("component", refusal)
     case "component_needs":
-      return `${quoted(refusal.component)} needs ${quoted(refusal.needs)} to run before it. Name both, or leave \`--only\` out.`
+      return `${quoted(refusal.component)} needs ${quoted(refusal.needs)} to run before it. Name both: after \`--with\` where it is optional, after \`--only\` where you narrow it.`
     case "nothing_selected":
       return "That selects no component, so there is nothing to run. Leave `--only` out, or name a component."
     case "nothing_to_undo":

@@ -78,6 +78,24 @@ it("a run that broke off and was taken back offers nothing that would be refused
   expect(ids(view)).toEqual(["analysis"])
 })
 
+it("does not say that a run stopped at a step after which the others went on", () => {
+  const components = failed.components.map((component) => ({
+    ...component,
+    steps: component.steps.map((step) => (step.id === "finalize-answers" ? { ...step, goesOn: true } : step)),
+  }))
+  const later = stepRun("remove-profiles", result({ outcome: "succeeded" }), "2025-11-22T14:18:40Z")
+  const view = { ...failed, components, stepRuns: [...failed.stepRuns, later] }
+  expectBoth(view, '"finalizeAssessment answers" failed')
+  expect(read(view).text).not.toContain("stopped at")
+})
+
+it("counts rows that came and rows that went, though they are as many", () => {
+  const affected = (did: "inserted" | "removed") => [{ table: "keys", did, rows: 1 }]
+  const made = stepRun("a", result({ outcome: "succeeded", affected: affected("inserted") }), "2025-11-22T14:18:40Z")
+  const gone = stepRun("b", result({ outcome: "succeeded", affected: affected("removed") }), "2025-11-22T14:18:41Z")
+  expectBoth({ ...succeeded, stepRuns: [made, gone] }, "keys 1 inserted · keys 1 removed")
+})
+
 describe("the waiting card", () => {
   it("shows values before and after, rows, and the rows that go along", () => {
     expectBoth(

@@ -155,6 +155,12 @@ export const INVALID: [name: string, source: string, place: string, message: str
     "29:28",
     "between slashes",
   ],
+  [
+    "regular expression with flags, as a value",
+    change("{ rows: 1..5, values: { value: $good } }", "{ values: { value: /^v1$/i } }"),
+    "29:37",
+    "without flags after it",
+  ],
   ["timestamp without zone", change("2026-10-01T09:00:00Z", "2026-10-01T09:00:00"), "11:38", "with time and zone"],
   ["day that does not exist", change("2026-10-01T09:00:00Z", "2026-02-30T09:00:00Z"), "11:38", "that exist"],
   ["version as a number", change('default: "1.0"', "default: 1.0"), "10:34", "expected text in quotes, found 1"],
