@@ -158,7 +158,7 @@ export const INVALID: [name: string, source: string, place: string, message: str
   [
     "regular expression with flags, as a value",
     change("{ rows: 1..5, values: { value: $good } }", "{ values: { value: /^v1$/i } }"),
-    "29:37",
+    "29:36",
     "without flags after it",
   ],
   ["timestamp without zone", change("2026-10-01T09:00:00Z", "2026-10-01T09:00:00"), "11:38", "with time and zone"],
