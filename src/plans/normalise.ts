@@ -6,6 +6,7 @@ import type {
   Plan,
   PlanComponent,
   PlanParam,
+  PlanStep,
   StatementFacts,
   WatchRules,
 } from "./plan.ts"
@@ -71,9 +72,21 @@ function normaliseComponent(
       parallel,
       needs,
       request,
-      steps: steps.map((step) => normaliseStep(step, facts)),
+      steps: steps.map((step) => withTypes(normaliseStep(step, facts), written.params)),
     },
   ]
+}
+
+/** In JSON a number is none in quotes. */
+function withTypes(step: PlanStep, params: WrittenPlan["params"]): PlanStep {
+  if (step.kind !== "http") return step
+  const used = JSON.stringify([step.json, step.undo?.json ?? null])
+  const types = Object.entries(params ?? {}).flatMap(([name, { type }]) =>
+    (type === "integer" || type === "number" || type === "boolean") && used.includes(`"$${name}"`)
+      ? [[name, type] as const]
+      : [],
+  )
+  return types.length === 0 ? step : { ...step, types: Object.fromEntries(types) }
 }
 
 function normaliseBaseline(baseline: WrittenPlan["baseline"]): BaselineRules | null {

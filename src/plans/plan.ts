@@ -1,4 +1,5 @@
 import type { Hook } from "../rollback/hook.ts"
+import type { JsonTypes } from "./values.ts"
 
 /**
  * A validated plan, normalised: durations are milliseconds, shares and tolerances are fractions,
@@ -139,6 +140,8 @@ export type HttpStep = StepCommon & {
   path: string
   headers: Record<string, string>
   json: unknown
+  /** Of parameters that are all of a string in it and no text; left out where there are none. */
+  types?: JsonTypes
   body: string | null
   attempts: number
   everyMs: number

@@ -1,5 +1,5 @@
 import type { CommandStep, HttpStep, WorkflowStep } from "./plan.ts"
-import type { Values } from "./values.ts"
+import { typedValue, type Values } from "./values.ts"
 
 /** A piece of a word: a text as it is, or a variable of the shell. */
 type Piece = { text: string } | { variable: string }
@@ -52,11 +52,12 @@ function bodyOf(step: HttpStep, values: Values): string | null {
   // Marks of the private use area stand for what the run gives until the JSON is a text.
   const marked = JSON.stringify(step.json, (_key, value: unknown) =>
     typeof value === "string"
-      ? pieces(value, values, { secrets: false })
+      ? (typedValue(value, values, step.types ?? {}) ??
+        pieces(value, values, { secrets: false })
           .map((piece) =>
             "text" in piece ? piece.text.replace(/[\ue000\ue001]/g, "") : `\ue000${piece.variable}\ue001`,
           )
-          .join("")
+          .join(""))
       : value,
   )
   const parts = marked.split(/\ue000(\w+)\ue001/)

@@ -17,13 +17,27 @@ export function fill(text: string, values: Values): string {
   })
 }
 
-/** Replaces `$name` in every string of a JSON value. */
-export function fillDeep(value: unknown, values: Values): unknown {
-  if (typeof value === "string") return fill(value, values)
-  if (Array.isArray(value)) return value.map((item) => fillDeep(item, values))
+/** Parameters that are no texts in JSON, by name. */
+export type JsonTypes = Readonly<Record<string, "integer" | "number" | "boolean">>
+
+/** Replaces `$name` in every string of a JSON value. One that is all of a string becomes what its type says. */
+export function fillDeep(value: unknown, values: Values, types: JsonTypes = {}): unknown {
+  if (typeof value === "string") return typedValue(value, values, types) ?? fill(value, values)
+  if (Array.isArray(value)) return value.map((item) => fillDeep(item, values, types))
   if (value !== null && typeof value === "object")
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, fillDeep(item, values)]))
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, fillDeep(item, values, types)]))
   return value
+}
+
+/** What a string is that is nothing but the name of a parameter with such a type; null for others. */
+export function typedValue(value: string, values: Values, types: JsonTypes): string | number | boolean | null {
+  const name = /^\$([A-Za-z_][A-Za-z0-9_]*)$/.exec(value)?.[1] ?? ""
+  const [type, text] = [types[name], values[name]]
+  if (type === undefined || text === undefined) return null
+  if (type === "boolean") return text === "true"
+  const number = Number(text)
+  // JSON's readers would take it for another number.
+  return Number.isFinite(number) && (type === "number" || Number.isSafeInteger(number)) ? number : text
 }
 
 /** Names among `names` that have no value yet. */

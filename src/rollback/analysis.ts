@@ -61,12 +61,18 @@ function overTime(view: RollbackView, runs: Map<string, StepRun>): string[] {
   })
 }
 
-/** From the component's first start to its last end; null when none of it ran. */
-export function componentTime(runs: readonly (StepRun | undefined)[]): number | null {
+/**
+ * From the component's first start to its last end, of each approval and Retry for itself: what people took in between is
+ * not its time. `now`: the end of what still runs. Null when none of it ran.
+ */
+export function componentTime(runs: readonly (StepRun | undefined)[], now: string | null = null): number | null {
   const ran = runs.filter((run) => run !== undefined)
-  const ends = ran.map((run) => run.endedAt).filter((at) => at !== null)
-  if (ran.length === 0 || ends.length === 0) return null
-  return Math.max(...ends.map((at) => Date.parse(at))) - Math.min(...ran.map((run) => Date.parse(run.startedAt)))
+  const times = [...Map.groupBy(ran, ({ generation }) => generation).values()].flatMap((some) => {
+    const ends = some.map(({ endedAt }) => endedAt ?? now).filter((at) => at !== null)
+    const start = Math.min(...some.map(({ startedAt }) => Date.parse(startedAt)))
+    return ends.length === 0 ? [] : [Math.max(...ends.map((at) => Date.parse(at))) - start]
+  })
+  return times.length === 0 ? null : times.reduce((sum, ms) => sum + ms, 0)
 }
 
 function issues(view: RollbackView): string[] {

@@ -121,7 +121,7 @@ function prepare(step: HttpStep, context: StepContext, key: string | null): Prep
   const body =
     step.json === undefined || step.json === null
       ? step.body && fill(step.body, context.values)
-      : JSON.stringify(fillDeep(step.json, context.values))
+      : JSON.stringify(fillDeep(step.json, context.values, step.types))
   if (body !== null && !headers.has("content-type")) headers.set("content-type", "application/json")
   return { url, headers, body }
 }

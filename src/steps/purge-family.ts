@@ -127,7 +127,9 @@ async function follow(client: PoolClient, parent: Kin, family: Family, listed: R
     }
     if (family.kin.some((known) => known.table.relation === table.relation) || kin.depth > deepest) {
       family.problems.push(
-        `${table.name} refers to these rows in more than one way, or to itself: purge it by a step of its own first`,
+        table.relation === parent.table.relation
+          ? `${table.name} refers to itself, which a purge cannot follow: remove such rows by hand, and write it down with /rollback record`
+          : `${table.name} refers to these rows in more than one way: purge it by a step of its own first`,
       )
       continue
     }

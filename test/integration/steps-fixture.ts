@@ -25,6 +25,9 @@ target: { postgres: "\${TARGET_URL}", http: "\${TARGET_HTTP}" }
 params:
   word: { type: string, default: w }
   folder: { type: string, default: f }
+  many: { type: integer, default: 5 }
+  share: { type: number, default: 0.5 }
+  hard: { type: boolean, default: true }
 approve:
   low: { count: 1, from: anyone }
   medium: { count: 1, from: anyone }

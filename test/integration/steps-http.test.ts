@@ -2,6 +2,7 @@ import { once } from "node:events"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest"
+import { stepView } from "../../src/plans/step-view.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
 import { contextOf, stepOf } from "./steps-fixture.ts"
 
@@ -68,6 +69,18 @@ describe("a request", () => {
     expect(seen).toEqual([
       { method: "POST", url: "/base/say/hi", key: null, authorization: "Bearer s3cr3t-key", body: '{"word":"hi"}' },
     ])
+  })
+
+  it("has numbers and truth in its JSON where the parameter's type says so, also in the line to paste", async () => {
+    const yaml = `- { id: a, http: { method: POST, path: /, json: { n: $many, of: [$share], b: $hard, s: "$many of $word", big: $many } }, effect: none }`
+    const values = { many: "5", share: "0.5", hard: "false", word: "w" }
+    await run(yaml, { values })
+    expect(seen[0]?.body).toBe('{"n":5,"of":[0.5],"b":false,"s":"5 of w","big":5}')
+    const step = await stepOf(yaml)
+    expect(stepView(step, values, base).paste).toContain(`--data-raw '${seen[0]?.body}'`)
+    // One that JSON's readers would round stays a text.
+    await run(yaml, { values: { ...values, many: "9007199254740993" } })
+    expect(seen[1]?.body).toContain('"n":"9007199254740993"')
   })
 
   it("is tried again as often as the plan says, and tells how often", async () => {

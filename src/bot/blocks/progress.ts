@@ -1,4 +1,4 @@
-import { latestRuns } from "../../rollback/analysis.ts"
+import { componentTime, latestRuns } from "../../rollback/analysis.ts"
 import type { ComponentView, RollbackView, StepRun, StepView } from "../../rollback/facts.ts"
 import { between } from "./format.ts"
 
@@ -54,17 +54,15 @@ export function progressOf(view: RollbackView, component: ComponentView, now: Da
   const settled = words.filter((word) => word === "done" || word === "skipped").length
   const troubled = words.findIndex((word) => word === "failed" || word === "not known")
   const running = words.indexOf("running")
-  const started =
-    runs
-      .map(({ run }) => run?.startedAt)
-      .filter((at) => at !== undefined)
-      .sort()[0] ?? null
   return {
     component,
     mark: markOf({ words, settled, troubled, running, live: view.state === "running" }),
     settled,
     current: runs[troubled >= 0 ? troubled : running]?.step ?? null,
-    ms: between(started, settled < runs.length && running >= 0 ? now.toISOString() : lastEnd(runs)),
+    ms: componentTime(
+      runs.map(({ run }) => run ?? undefined),
+      now.toISOString(),
+    ),
   }
 }
 
@@ -73,16 +71,6 @@ function markOf(at: { words: string[]; settled: number; troubled: number; runnin
   if (at.words.length > 0 && at.settled === at.words.length) return at.words.includes("done") ? "✓" : "–"
   const begun = at.running >= 0 || at.settled > 0
   return begun && at.live ? "▸" : "·"
-}
-
-function lastEnd(runs: { run: StepRun | null }[]): string | null {
-  return (
-    runs
-      .map(({ run }) => run?.endedAt ?? null)
-      .filter((at) => at !== null)
-      .sort()
-      .at(-1) ?? null
-  )
 }
 
 /** The step that stopped the run: the last one that failed, or whose outcome nobody knows. */

@@ -2,10 +2,11 @@ import { describe, expect, it } from "vitest"
 
 import { drawCard } from "../../../src/bot/blocks/card.ts"
 import { drawDetails } from "../../../src/bot/blocks/details.ts"
+import { analysisFacts } from "../../../src/rollback/analysis.ts"
 import type { RollbackView } from "../../../src/rollback/facts.ts"
 import { neverLookedAt, transitions } from "../../../src/rollback/states.ts"
 import { buttonsOf, readable } from "./reading.ts"
-import { approved, failed, now, result, running, stepRun, stopped, succeeded, waiting } from "./views.ts"
+import { approved, failed, failedAnswer, now, result, running, stepRun, stopped, succeeded, waiting } from "./views.ts"
 
 const preparing: RollbackView = { ...waiting, state: "preparing", token: null, rehearsal: null }
 const denied: RollbackView = { ...waiting, state: "denied", endedBy: "UBOB", endReason: "not before the demo" }
@@ -87,6 +88,14 @@ it("does not say that a run stopped at a step after which the others went on", (
   const view = { ...failed, components, stepRuns: [...failed.stepRuns, later] }
   expectBoth(view, '"finalizeAssessment answers" failed')
   expect(read(view).text).not.toContain("stopped at")
+})
+
+it("leaves what people took in the middle out of a component's time", () => {
+  const asked = stepRun("deploy-finalize", result({ outcome: "succeeded" }), "2025-11-22T14:18:01Z")
+  const later = { ...failedAnswer, generation: asked.generation + 1, startedAt: "2025-11-22T14:58:30Z" }
+  const view = { ...failed, stepRuns: [asked, { ...later, endedAt: "2025-11-22T14:58:31Z" }] }
+  const all = analysisFacts(view).components.map(({ ranMs }) => ranMs)
+  expect(Math.max(...all.map((ms) => ms ?? 0))).toBeLessThan(60_000)
 })
 
 it("counts rows that came and rows that went, though they are as many", () => {
