@@ -68,8 +68,14 @@ export function updatePreview(facts: StatementFacts, table: TableFacts, redact: 
   ${summary}`
 }
 
-/** DELETE, read-only: the rows that match, whole, under the name "". */
-export function deletePreview(facts: StatementFacts, table: TableFacts, redact: readonly string[]): string {
+/** DELETE, read-only: how many rows match. */
+export function deletePreview(facts: StatementFacts): string {
+  return `with ${recursive(facts)}${withBody(facts)}stepback_rows as (select '' as label, '{}'::jsonb as before, '{}'::jsonb as after, true as changed ${facts.matching})
+  ${summary}`
+}
+
+/** The same with the rows, whole, under the name "": for a few of them. */
+export function deletedRows(facts: StatementFacts, table: TableFacts, redact: readonly string[]): string {
   const owner = escapeIdentifier(facts.table?.alias ?? table.name)
   return `with ${recursive(facts)}${withBody(facts)}stepback_rows as (
     select ${label(table, owner, redact)} as label, '{"": null}'::jsonb as after, true as changed,

@@ -103,15 +103,18 @@ async function lookAt(
   }
   if (facts.matching === null)
     return { outcome: "unknown", note: "this statement cannot be looked at beforehand", warnings }
-  const draw = facts.verb === "update" ? sqlText.updatePreview : sqlText.deletePreview
-  const preview = draw(facts, table, context.redact)
-  const summary = (await statement(client, ...bound(preview, values))).rows[0] as Summary
+  const ask = async (text: string) => (await statement(client, ...bound(text, values))).rows[0] as Summary
+  const summary = await ask(
+    facts.verb === "update" ? sqlText.updatePreview(facts, table, context.redact) : sqlText.deletePreview(facts),
+  )
+  // Of many rows that go, their number says more.
+  const few = facts.verb === "delete" && summary.rows > 0 && summary.rows <= mostNamed
+  const named = few ? await ask(sqlText.deletedRows(facts, table, context.redact)) : summary
   const children = facts.verb === "delete" ? await countChildren(client, step, table, values) : []
   return {
     rows: summary.rows,
     changed: summary.unsure === true ? null : summary.changed,
-    // Of many rows that go, their number says more.
-    changes: facts.verb === "update" || summary.rows <= mostNamed ? changesOf(summary, table, context) : [],
+    changes: changesOf(named, table, context),
     children,
     warnings,
     note: children.length > 0 ? "its deletion would take rows of other tables along: use purge" : null,
