@@ -2,11 +2,12 @@ import { isPassing, StepbackError } from "../errors.ts"
 import { readRun } from "../commands/view.ts"
 import { draftUndo } from "../plans/undo-run.ts"
 import { overallRisk } from "../rollback/risk.ts"
+import { hideKnown, namesToHide } from "../steps/hidden-captures.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import { identify, type Target } from "../steps/target.ts"
 import { noLedger, nothingKept } from "../steps/undo-parts.ts"
 import type { StoredRollback } from "../store/rows.ts"
-import { canonicalJson, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
+import { canonicalJson, stepsOf, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
 import { hashFiles } from "./freeze-run.ts"
 import { openTarget } from "./open-target.ts"
 import { raises, rehearseSteps } from "./rehearse-steps.ts"
@@ -25,6 +26,8 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
       `there is no way back from R-${of.number ?? "?"}: ${without.join("; ") || "it changed nothing"}`,
     )
   const secrets = createSecrets(deps.environment)
+  const hide = [...(run.hide ?? []), ...(await namesToHide(stepsOf(run), run.redact))]
+  hideKnown({ commits: values, hide }, secrets)
   const target = openTarget(run.target, secrets, deps.targets)
   const fingerprint = await sameTarget(of, run, target)
   const base = {
@@ -57,6 +60,7 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
     title: undo.title,
     notes: null,
     commits: values,
+    ...(hide.length === 0 ? {} : { hide }),
     files: await hashFiles(components, secrets),
     target: { ...run.target, fingerprint: fingerprint ?? run.target.fingerprint },
     policy: { risk, riskReasons: reasons, count: rule.count, from: rule.from, expiresMs: run.policy.expiresMs },

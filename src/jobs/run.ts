@@ -5,7 +5,7 @@ import { latestRuns } from "../rollback/analysis.ts"
 import { callingOf } from "../rollback/escalation.ts"
 import type { StepRun } from "../rollback/facts.ts"
 import { raiseFence } from "../steps/ledger.ts"
-import { hideCaptured } from "../steps/hidden-captures.ts"
+import { hideCaptured, hideKnown } from "../steps/hidden-captures.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import { identify } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
@@ -53,6 +53,7 @@ export async function runRollback(
     knownAttempts: knownAttempts(stepRuns),
   }
   await hideCaptured(stepsOf(run), state.captures, { redact: run.redact, secrets })
+  hideKnown(run, secrets)
   // Who pressed Stop before anything ran is not asked again because something else has moved too.
   const trouble = lease.stopRequested() && !begun ? openOnly(state, deps) : await settleTarget(state, begun, deps)
   if (trouble === "moved") return

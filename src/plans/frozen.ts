@@ -20,6 +20,8 @@ export type FrozenRun = {
   parameters: Record<string, string>
   /** step -> parameter of type git_ref -> commit */
   commits: Record<string, Record<string, string>>
+  /** Names of values among them that are never shown: captured from redacted columns by the run that an undo takes back. */
+  hide?: string[]
   /** step -> file that its command names -> sha256 */
   files: Record<string, Record<string, string>>
   target: {

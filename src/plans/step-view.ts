@@ -7,7 +7,7 @@ import { namesIn, type Values } from "./values.ts"
 
 /** Steps as people read them. `${NAME}` stays a name: no secret is resolved here. */
 export function componentViews(
-  run: Pick<FrozenRun, "components" | "parameters" | "commits"> & { target: { http: string | null } },
+  run: Pick<FrozenRun, "components" | "parameters" | "commits" | "hide"> & { target: { http: string | null } },
 ): ComponentView[] {
   return run.components.map((component) => ({
     id: component.id,
@@ -15,9 +15,13 @@ export function componentViews(
     risk: component.risk,
     rtoMs: component.rtoMs,
     steps: component.steps.map((step) =>
-      stepView(step, { ...run.parameters, ...run.commits[step.id] }, run.target.http),
+      stepView(step, { ...run.parameters, ...shownOf(run, step.id) }, run.target.http),
     ),
   }))
+}
+
+function shownOf({ commits, hide = [] }: Pick<FrozenRun, "commits" | "hide">, stepId: string): Values {
+  return Object.fromEntries(Object.entries(commits[stepId] ?? {}).filter(([name]) => !hide.includes(name)))
 }
 
 export function planViews(

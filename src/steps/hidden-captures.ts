@@ -1,14 +1,21 @@
 import { findHiddenOutputs } from "../plans/hidden-outputs.ts"
+import type { FrozenRun } from "../plans/frozen.ts"
 import type { CheckStep, PlanStep } from "../plans/plan.ts"
 import type { Values } from "../plans/values.ts"
 import type { Secrets } from "./secrets.ts"
 
 /** Names of what a check captures from columns that are not shown. */
-export async function hiddenCaptures({ sql, capture }: CheckStep, redact: readonly string[]): Promise<string[]> {
+async function hiddenCaptures({ sql, capture }: CheckStep, redact: readonly string[]): Promise<string[]> {
   const outputs = await findHiddenOutputs(sql, redact)
   return Object.entries(capture)
     .filter(([, column]) => outputs === "all" || outputs.has(column))
     .map(([name]) => name)
+}
+
+/** Names of what the checks among these steps capture from columns that are not shown. */
+export async function namesToHide(steps: readonly PlanStep[], redact: readonly string[]): Promise<string[]> {
+  const found = steps.map((step) => (step.kind === "check" ? hiddenCaptures(step, redact) : []))
+  return (await Promise.all(found)).flat()
 }
 
 /** What was captured from columns that are not shown is a secret from then on: what later steps do may quote it. */
@@ -17,6 +24,10 @@ export async function hideCaptured(
   captures: Values,
   { redact, secrets }: { redact: readonly string[]; secrets: Secrets },
 ): Promise<void> {
-  for (const step of steps)
-    if (step.kind === "check") for (const name of await hiddenCaptures(step, redact)) secrets.hide(captures[name] ?? "")
+  for (const name of await namesToHide(steps, redact)) secrets.hide(captures[name] ?? "")
+}
+
+/** The same for an undo, which has them in its bytes. */
+export function hideKnown({ commits, hide = [] }: Pick<FrozenRun, "commits" | "hide">, secrets: Secrets): void {
+  for (const values of Object.values(commits)) for (const name of hide) secrets.hide(values[name] ?? "")
 }
