@@ -3,7 +3,7 @@ import { readRun } from "../commands/view.ts"
 import { draftUndo } from "../plans/undo-run.ts"
 import { overallRisk } from "../rollback/risk.ts"
 import { hideKnown, namesToHide } from "../steps/hidden-captures.ts"
-import { createSecrets } from "../steps/secrets.ts"
+import { createSecrets, type Secrets } from "../steps/secrets.ts"
 import { identify, type Target } from "../steps/target.ts"
 import { noLedger, nothingKept } from "../steps/undo-parts.ts"
 import type { StoredRollback } from "../store/rows.ts"
@@ -26,8 +26,7 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
       `there is no way back from R-${of.number ?? "?"}: ${without.join("; ") || "it changed nothing"}`,
     )
   const secrets = createSecrets(deps.environment)
-  const hide = [...(run.hide ?? []), ...(await namesToHide(stepsOf(run), run.redact))]
-  hideKnown({ commits: values, hide }, secrets)
+  const hidden = await hideValues(run, values, secrets)
   const target = openTarget(run.target, secrets, deps.targets)
   const fingerprint = await sameTarget(of, run, target)
   const base = {
@@ -60,7 +59,7 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
     title: undo.title,
     notes: null,
     commits: values,
-    ...(hide.length === 0 ? {} : { hide }),
+    ...hidden,
     files: await hashFiles(components, secrets),
     target: { ...run.target, fingerprint: fingerprint ?? run.target.fingerprint },
     policy: { risk, riskReasons: reasons, count: rule.count, from: rule.from, expiresMs: run.policy.expiresMs },
@@ -75,6 +74,17 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
     components,
     rehearsal: { lookedAt: new Date().toISOString(), steps, problems: [], warnings: without },
   }
+}
+
+/** What the run had captured and must not show, the undo must not either. */
+async function hideValues(
+  run: FrozenRun,
+  values: FrozenRun["commits"],
+  secrets: Secrets,
+): Promise<{ hide?: string[] }> {
+  const hide = [...(run.hide ?? []), ...(await namesToHide(stepsOf(run), run.redact))]
+  hideKnown({ commits: values, hide }, secrets)
+  return hide.length === 0 ? {} : { hide }
 }
 
 /** What was kept is in the database that the run was on, and nowhere else. Throws with the way out. */

@@ -14,8 +14,8 @@ async function hiddenCaptures({ sql, capture }: CheckStep, redact: readonly stri
 
 /** Names of what the checks among these steps capture from columns that are not shown. */
 export async function namesToHide(steps: readonly PlanStep[], redact: readonly string[]): Promise<string[]> {
-  const found = steps.map((step) => (step.kind === "check" ? hiddenCaptures(step, redact) : []))
-  return (await Promise.all(found)).flat()
+  const checks = steps.filter((step) => step.kind === "check")
+  return (await Promise.all(checks.map((step) => hiddenCaptures(step, redact)))).flat()
 }
 
 /** What was captured from columns that are not shown is a secret from then on: what later steps do may quote it. */
