@@ -42,9 +42,8 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
     ...base,
     values: { ...run.parameters, ...values[step.id] },
   }))
-  const [lost] = steps
-  if (lost && steps.every(({ note }) => note === nothingKept || note === noLedger))
-    throw new StepbackError("refused", `the undo of R-${of.number ?? "?"} is withdrawn: ${lost.note}`)
+  if (steps.every(({ note }) => note === nothingKept || note === noLedger))
+    throw new StepbackError("refused", `the undo of R-${of.number ?? "?"} is withdrawn: ${steps[0]?.note ?? noLedger}`)
   const reasons = [...raises(components, steps), ...without.map((text) => `no way back: ${text}`)]
   const { risk } = overallRisk(
     components.map((component) => component.risk),
