@@ -63,7 +63,7 @@ function createPace(clock: () => number): (channel: string) => number {
   }
 }
 
-function place(threadTs: string | null, broadcast: boolean) {
+function threadOf(threadTs: string | null, broadcast: boolean) {
   if (threadTs === null) return {}
   return broadcast ? { thread_ts: threadTs, reply_broadcast: true as const } : { thread_ts: threadTs }
 }
@@ -80,7 +80,7 @@ export function createSender(clients: SlackClients, clock: () => number = Date.n
         const answer = await clients.send.chat.postMessage({
           channel,
           ...content(drawn),
-          ...place(threadTs, broadcast),
+          ...threadOf(threadTs, broadcast),
           unfurl_links: false,
           unfurl_media: false,
           metadata: { event_type: metadataType, event_payload: { key } },

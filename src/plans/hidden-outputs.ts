@@ -4,6 +4,10 @@ import type { CallTree, ColumnTree, SelectTree, SqlNode, TableTree } from "./sta
 /** Outputs of a query that must not be shown, by name; "all" where it cannot be told which. */
 export type HiddenOutputs = ReadonlySet<string> | "all"
 
+export function isHidden(output: string, outputs: HiddenOutputs): boolean {
+  return outputs === "all" || outputs.has(output)
+}
+
 /**
  * Which outputs of a query have a redacted column's values, also under another name, inside an expression or in a whole
  * row. Rather too many than one too few: of what is not known here, nothing is shown. What a view, a function, or SQL in a

@@ -1,12 +1,11 @@
 import { setTimeout as pause } from "node:timers/promises"
 import pg, { type CustomTypesConfig, type PoolClient } from "pg"
 import { isPassing } from "../errors.ts"
-import { findHiddenOutputs, type HiddenOutputs } from "../plans/hidden-outputs.ts"
+import { findHiddenOutputs, isHidden, type HiddenOutputs } from "../plans/hidden-outputs.ts"
 import type { CheckStep } from "../plans/plan.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { mismatch, textOf } from "./expect.ts"
 import { lockHolders } from "./locks.ts"
-import { hideCaptured } from "./hidden-captures.ts"
 import { hidden, shorten } from "./shown.ts"
 import {
   allowedRows,
@@ -121,10 +120,12 @@ async function read(client: PoolClient, step: CheckStep, context: StepContext): 
   const wrong = complaints(step, found, context, outputs)
   const captures: Record<string, string> = {}
   for (const [name, column] of Object.entries(step.capture)) {
-    if (first && column in first) captures[name] = textOf(first[column])
-    else wrong.push(`there is no ${column} to capture`)
+    if (first && column in first) {
+      captures[name] = textOf(first[column])
+      // What later steps do may quote it.
+      if (isHidden(column, outputs)) context.secrets.hide(captures[name])
+    } else wrong.push(`there is no ${column} to capture`)
   }
-  await hideCaptured([step], captures, context)
   const count = found.count === 1 ? "1 row" : `${found.count} rows`
   const seen = first === undefined ? "" : `: ${describeRow(first, context, outputs)}`
   return stepResult({
@@ -157,8 +158,6 @@ function unrehearsed(step: CheckStep, context: StepContext | RunContext): boolea
     rowsAllowed(step, context) === null
   )
 }
-
-const isHidden = (column: string, outputs: HiddenOutputs) => outputs === "all" || outputs.has(column)
 
 function complaints(step: CheckStep, { rows, count }: Found, context: StepContext, outputs: HiddenOutputs): string[] {
   const wrong: string[] = []

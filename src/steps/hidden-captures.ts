@@ -1,4 +1,4 @@
-import { findHiddenOutputs } from "../plans/hidden-outputs.ts"
+import { findHiddenOutputs, isHidden } from "../plans/hidden-outputs.ts"
 import type { FrozenRun } from "../plans/frozen.ts"
 import type { CheckStep, PlanStep } from "../plans/plan.ts"
 import type { Values } from "../plans/values.ts"
@@ -8,7 +8,7 @@ import type { Secrets } from "./secrets.ts"
 async function hiddenCaptures({ sql, capture }: CheckStep, redact: readonly string[]): Promise<string[]> {
   const outputs = await findHiddenOutputs(sql, redact)
   return Object.entries(capture)
-    .filter(([, column]) => outputs === "all" || outputs.has(column))
+    .filter(([, column]) => isHidden(column, outputs))
     .map(([name]) => name)
 }
 
@@ -18,7 +18,7 @@ export async function namesToHide(steps: readonly PlanStep[], redact: readonly s
   return (await Promise.all(checks.map((step) => hiddenCaptures(step, redact)))).flat()
 }
 
-/** What was captured from columns that are not shown is a secret from then on: what later steps do may quote it. */
+/** For whoever takes a run over, or probes after it: what it captured from columns that are not shown is a secret here too. */
 export async function hideCaptured(
   steps: readonly PlanStep[],
   captures: Values,
