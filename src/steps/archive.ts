@@ -62,16 +62,17 @@ export function deleteInto(archive: Archive, source: string, where: string): str
 
 /**
  * The same for less, since no row goes through the statement twice, where the transaction sees one moment (repeatable read):
- * the rows' places are found once, and what was copied from them is what is deleted, or somebody changed one meanwhile and
- * all of it fails (40001). Not where a trigger or rule could spare a row: it is asked after the row was copied.
+ * the rows' places are found once, and what is deleted is what is copied from them, or somebody changed one meanwhile and
+ * all of it fails (40001). The delete is the statement proper and so comes first: whoever changes a row has half the time to
+ * be in its way, and less is for nothing. Not where a trigger or rule could spare a row: it is copied all the same.
  */
 export function moveInto(archive: Archive, source: string, name: string, where: string): string {
   const columns = archive.columns.map(escapeIdentifier).join(", ")
   // Without the cast this would ask for a place that equals a list of places.
   const doomed = `${escapeIdentifier(name)}.ctid = any((select places from doomed)::tid[])`
   return `with doomed as materialized (select array_agg(${escapeIdentifier(name)}.ctid) as places from ${source} where ${where}),
-      gone as (delete from ${source} where ${doomed})
-    insert into ${archive.name} (${columns}) select ${columns} from ${source} where ${doomed}`
+      kept as (insert into ${archive.name} (${columns}) select ${columns} from ${source} where ${doomed})
+    delete from ${source} where ${doomed}`
 }
 
 /** Keeps rows that a foreign key will only cut loose. */
