@@ -1,5 +1,6 @@
 import { isAlias, isCollection, isMap, isPair, isScalar, isSeq, LineCounter, parseDocument, visit } from "yaml"
 import type { Document, Node, Pair } from "yaml"
+import { losesDigits } from "./digits.ts"
 import type { Problem } from "./plan.ts"
 
 export type Path = readonly PropertyKey[]
@@ -28,6 +29,7 @@ export function readYaml(file: string, source: string): { yaml: YamlSource } | {
     wrong.push(
       ...findOddKeys(document).map((at) => ({ file, ...findPlace(lines, at), message: "expected a key that is text" })),
     )
+    wrong.push(...findRounded(document).map(({ at, message }) => ({ file, ...findPlace(lines, at), message })))
     if (wrong.length > 0) return { problems: wrong }
     const value: unknown = document.toJS({ maxAliasCount: MOST_ALIASES })
     return { yaml: { file, source, lines, document, value } }
@@ -55,6 +57,20 @@ function findOddKeys(document: Document): number[] {
     },
   })
   return places
+}
+
+/** Numbers that would be read as others: nothing would be compared with, or sent as, what is written. */
+function findRounded(document: Document): { at: number; message: string }[] {
+  const found: { at: number; message: string }[] = []
+  visit(document, {
+    Scalar(_, node) {
+      const { source, value } = node
+      if (typeof value !== "number" || source === undefined || !losesDigits(source, value)) return
+      const message = `${source} has more digits than a number keeps (it would be ${value}): put it in quotes`
+      found.push({ at: startOf(node) ?? 0, message })
+    },
+  })
+  return found
 }
 
 function describeYamlError(code: string, message: string): string {

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util"
 import type { Expected } from "../plans/plan.ts"
 import type { Values } from "../plans/values.ts"
+import { losesDigits, plain } from "../plans/digits.ts"
 import { shorten } from "./shown.ts"
 
 /** A value as text: what a person would compare. */
@@ -44,14 +45,6 @@ function sameMeaning(wanted: unknown, value: unknown): boolean {
   return at !== null && at === microseconds(value)
 }
 
-/** A decimal without the zeros that mean nothing; null when it is not one. */
-function plain(text: string): string | null {
-  const found = /^(-?)0*(\d+?)(?:\.(\d*?)0*)?$/.exec(text.trim())
-  if (!found) return null
-  const digits = found[3] ? `${found[2]}.${found[3]}` : (found[2] ?? "")
-  return digits === "0" ? "0" : `${found[1]}${digits}`
-}
-
 const moment = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,6}))?)?\s?(Z|[+-]\d\d(?::?\d\d)?)?$/
 
 /** ISO and Postgres's own way of writing moments; without a zone they are UTC's, as those of our transactions are. */
@@ -62,6 +55,18 @@ function microseconds(text: string): bigint | null {
   const offset = zone === "Z" ? zone : `${zone.slice(0, 3)}:${zone.slice(3).replace(":", "") || "00"}`
   const ms = Date.parse(`${day}T${time}${offset}`)
   return Number.isNaN(ms) ? null : BigInt(ms) * 1000n + BigInt(fraction.padEnd(6, "0"))
+}
+
+type Raw = { rawJSON(source: string): object }
+
+/** A JSON document whose numbers keep all their digits: one that a double would round stands as its own text. */
+export function parseExactly(body: string): unknown {
+  // The text of a value, and values that are written as their text, are younger than the language's types.
+  const keep = (_key: string, value: unknown, { source }: { source?: string } = {}) =>
+    typeof value === "number" && source !== undefined && losesDigits(source, value)
+      ? (JSON as unknown as Raw).rawJSON(source)
+      : value
+  return JSON.parse(body, keep) as unknown
 }
 
 /** RFC 6901: "" is the whole document, "/" its key "". Undefined when there is nothing. */

@@ -4,7 +4,7 @@ import { errorCode, errorMessage } from "../errors.ts"
 import type { HttpStep } from "../plans/plan.ts"
 import { fill, fillDeep } from "../plans/values.ts"
 import type { StepResult } from "../rollback/facts.ts"
-import { mismatch, pointer, textOf } from "./expect.ts"
+import { mismatch, parseExactly, pointer, textOf } from "./expect.ts"
 import { shorten } from "./shown.ts"
 import { elapsed, failure, rehearsed, stepResult, type RunContext, type StepContext, type StepType } from "./step.ts"
 
@@ -198,7 +198,7 @@ function judge(step: HttpStep, context: StepContext, answer: Answer): StepResult
 
 function parse(body: string): unknown {
   try {
-    return JSON.parse(body) as unknown
+    return parseExactly(body)
   } catch {
     return undefined
   }

@@ -255,7 +255,7 @@ describe("a purge that is broken off", () => {
     const killer = (async () => {
       while (!killing.over) {
         const { rows } = await orders.target.admin.query<{ pid: number }>(
-          "select pid from pg_stat_activity where datname = current_database() and application_name = 'stepback' and state = 'active' and query like '%insert into stepback_ledger.archive\_%'",
+          "select pid from pg_stat_activity where datname = current_database() and application_name = 'stepback' and state = 'active' and query like '%insert into stepback_ledger.archive%'",
         )
         for (const { pid } of rows)
           if (seen.size < 3 && !seen.has(pid)) {

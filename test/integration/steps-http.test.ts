@@ -83,6 +83,20 @@ describe("a request", () => {
     expect(seen[1]?.body).toContain('"n":"9007199254740993"')
   })
 
+  it("is answered with numbers that keep all their digits", async () => {
+    const numbers = '{"id":9007199254740993,"of":[0.12345678901234567890,1e400],"n":1.50}'
+    answers = [(_request, response) => void response.end(numbers)]
+    const result = await run(
+      `- { id: a, http: { path: / }, expect: { json: { /id: "9007199254740993", /n: 1.5 } }, capture: { id: /id, all: "" } }`,
+    )
+    expect(result.captures).toEqual({
+      id: "9007199254740993",
+      all: '{"id":9007199254740993,"of":[0.12345678901234567890,1e400],"n":1.5}',
+    })
+    const other = await run(`- { id: a, http: { path: / }, expect: { json: { /id: "9007199254740992" } } }`)
+    expect(other.failure?.message).toBe("/id is 9007199254740993, expected 9007199254740992")
+  })
+
   it("is tried again as often as the plan says, and tells how often", async () => {
     answers = [say(500, { error: "cold" }), say(503), say(200)]
     const result = await run("- { id: a, http: { path: /, attempts: 5, every: 10ms }, expect: { status: 200 } }")

@@ -29,6 +29,12 @@ export const INVALID: [name: string, source: string, place: string, message: str
   ["rows backwards", change("rows: 1..5", "rows: 5..1"), "29:25", "whose first number is not above"],
   ["rows as words", change("rows: 1..5", "rows: some"), "29:25", 'found "some"'],
   ["tolerance without rehearsed", change("rows: 1 }", "rows: 1, tolerance: 2% }"), "26:28", "rows: rehearsed only"],
+  [
+    "a number that would be rounded",
+    change("expect: { rows: 1 }", "expect: { rows: 9007199254740993 }"),
+    "26:25",
+    "9007199254740993 has more digits than a number keeps (it would be 9007199254740992): put it in quotes",
+  ],
   ["unknown parameter", change("params: [good]", "params: [goood]"), "25:18", 'called "goood"; did you mean "good"?'],
   ["unknown reference", change(COMMAND, "command: [./deploy.sh, $nothing]"), "36:32", 'called "nothing"'],
   [
