@@ -224,6 +224,8 @@ export type StatementFacts = {
   with: string | null
   /** update and delete: `from … where …` of the rows that match, ready to follow `select …`. */
   matching: string | null
+  /** update and delete: other tables stand beside it (FROM, USING), so that a row may match more than once. */
+  joined?: true
   /** update: what is set. `expression` is null when it cannot stand in a SELECT (DEFAULT, multi-assignment). */
   set: { column: string; expression: string | null; volatile: boolean }[]
   /** insert: the rows as a query (`select …` or `values …`), or null for DEFAULT VALUES. */

@@ -90,10 +90,11 @@ type Matching = {
   withClause: WithTree | undefined
 }
 
-function describeMatching(statement: Matching): { with: string | null; matching: string | null } {
+function describeMatching(statement: Matching): Pick<StatementFacts, "with" | "matching" | "joined"> {
   const withSql = writeWith(statement.withClause)
   const isWhole = statement.withClause === undefined || withSql !== null
-  return { with: withSql, matching: isWhole ? writeMatching(statement) : null }
+  const joined = statement.others.length > 0 ? { joined: true as const } : {}
+  return { with: withSql, matching: isWhole ? writeMatching(statement) : null, ...joined }
 }
 
 function writeMatching({ sql, relation, others, where }: Matching): string | null {

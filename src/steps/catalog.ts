@@ -12,6 +12,8 @@ export type TableFacts = {
   columns: { name: string; type: string; generated: boolean; always: boolean }[]
   /** Foreign keys of other tables (or itself) that a DELETE here would act on, also by a partition of this one. */
   children: { table: string; relation: string; columns: string[]; parentColumns: string[]; action: "c" | "n" | "d" }[]
+  /** Foreign keys that empty rows of other tables, or give them a default, where an UPDATE here changes these columns. */
+  cutByUpdate: { table: string; parentColumns: string[] }[]
   /** Tables that inherit from it, as people read them: a DELETE here removes their rows too, with columns it does not know. */
   heirs: string[]
   /** Triggers that are ours to mention, not the system's own. */
@@ -25,7 +27,7 @@ export type TableFacts = {
 export const outside = "dblink|pg_net|http|notify|lambda|curl|urlopen|socket|amqp|kafka|copy .* program"
 
 /** Foreign keys by which a DELETE of this table acts on others; those of a partition are declared on it by itself. */
-const actingOn = (oid: string) => `f.contype = 'f' and f.confdeltype in ('c', 'n', 'd') and (
+const actingOn = (oid: string, on = "f.confdeltype in ('c', 'n', 'd')") => `f.contype = 'f' and ${on} and (
       (f.confrelid = ${oid} and not exists (select 1 from pg_constraint p where p.oid = f.conparentid and p.confrelid = f.confrelid))
       or (f.conparentid = 0 and f.confrelid in (select t.relid from pg_partition_tree(${oid}) t where t.relid <> ${oid})))`
 
@@ -45,6 +47,10 @@ select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as i
       'parentColumns', (select jsonb_agg(a.attname order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
         join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum)))
     from pg_constraint f where ${actingOn("c.oid")}), '[]') as children,
+  coalesce((select jsonb_agg(jsonb_build_object('table', f.conrelid::regclass::text,
+      'parentColumns', (select jsonb_agg(a.attname order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
+        join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum)))
+    from pg_constraint f where ${actingOn("c.oid", "f.confupdtype in ('n', 'd')")}), '[]') as cut_by_update,
   coalesce((select array_agg(i.inhrelid::regclass::text) from pg_inherits i
     where i.inhparent = c.oid and c.relkind = 'r'), '{}') as heirs,
   coalesce((select array_agg(t.tgname::text order by t.tgname) from pg_trigger t
@@ -109,6 +115,7 @@ export async function findTable(client: PoolClient, schema: string | null, name:
         primary_key: string[]
         columns: TableFacts["columns"] | null
         children: TableFacts["children"]
+        cut_by_update: TableFacts["cutByUpdate"]
         heirs: string[]
         triggers: string[]
         calling: string[]
@@ -122,6 +129,7 @@ export async function findTable(client: PoolClient, schema: string | null, name:
     primaryKey: row.primary_key,
     columns: row.columns ?? [],
     children: row.children,
+    cutByUpdate: row.cut_by_update,
     heirs: row.heirs,
     triggers: row.triggers,
     calling: row.calling,

@@ -72,7 +72,7 @@ function insertion({ table: { relation, columns }, key }: Applying): string {
     ${keep("insert", "new_text, null", 2)}`
 }
 
-/** Why rows cannot be removed: others refer to them and would go along unkept. Null when they can. */
+/** Why rows cannot be changed or removed: others refer to them and would be emptied, or go along, unkept. Null when they can. */
 export async function childrenProblem(
   client: PoolClient,
   table: TableFacts,
@@ -80,6 +80,8 @@ export async function childrenProblem(
   /** The key by which the rows are locked first: who wants to refer to one of them waits from then on. Null: only looking. */
   lockBy: readonly string[] | null,
 ): Promise<string | null> {
+  const cut = await cutProblem(client, table, going)
+  if (cut !== null) return cut
   const gone = going.flatMap((row) => (row.base === null && row.now !== null ? [row.now.row] : []))
   if (gone.length === 0) return null
   if (table.heirs.length > 0)
@@ -103,6 +105,28 @@ export async function childrenProblem(
     const count = (rows[0] as { rows: number }).rows
     if (count > 0)
       return `${count} rows of ${child.table} refer to rows that would be removed: they would go along without being kept`
+  }
+  return null
+}
+
+/** A foreign key that empties what refers to a value, where that changes. */
+async function cutProblem(client: PoolClient, table: TableFacts, going: readonly Going[]): Promise<string | null> {
+  const changed = going.flatMap(({ base, now }) =>
+    base !== null && now !== null ? [{ base: base.row, now: now.row }] : [],
+  )
+  if (changed.length === 0) return null
+  for (const { table: child, parentColumns } of table.cutByUpdate) {
+    const differs = parentColumns
+      .map((name) => `(o.base).${id(name)} is distinct from (o.now).${id(name)}`)
+      .join(" or ")
+    const { rowCount } = await statement(
+      client,
+      `select 1 from (select u.base::${table.relation} as base, u.now::${table.relation} as now
+         from unnest($1::text[], $2::text[]) u (base, now) offset 0) o where ${differs} limit 1`,
+      [changed.map((row) => row.base), changed.map((row) => row.now)],
+    )
+    if ((rowCount ?? 0) > 0)
+      return `rows of ${child} that refer to ${parentColumns.join(", ")} of ${table.name} would lose that without being kept`
   }
   return null
 }

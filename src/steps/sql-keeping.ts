@@ -1,8 +1,9 @@
 import type { PoolClient } from "pg"
 import type { SqlStep } from "../plans/plan.ts"
-import type { ChildRows } from "../rollback/facts.ts"
+import type { ChildRows, Failure } from "../rollback/facts.ts"
 import type { TableFacts } from "./catalog.ts"
 import { bindUsed, childrenOf } from "./sql-text.ts"
+import { failure } from "./step.ts"
 import { statement } from "./target.ts"
 
 /** Why the rows as they were could not be kept. */
@@ -14,8 +15,30 @@ export function keepingProblem(step: SqlStep, table: TableFacts): string | null 
   if (step.facts.verb === "delete" && table.heirs.length > 0)
     return `${table.heirs.join(", ")} inherits from ${table.name}, and rows of it would go with columns that cannot be kept: say irreversible and why`
   const moved = step.facts.set.find((item) => table.primaryKey.includes(item.column))
-  return moved
-    ? `${moved.column} is part of the primary key: changing it cannot be taken back; say irreversible and why`
+  if (moved)
+    return `${moved.column} is part of the primary key: changing it cannot be taken back; say irreversible and why`
+  const set = new Set(step.facts.set.map((item) => item.column))
+  const cut = table.cutByUpdate.find(({ parentColumns }) => parentColumns.some((name) => set.has(name)))
+  return cut
+    ? `rows of ${cut.table} that refer to ${cut.parentColumns.join(", ")} would lose that unkept: say irreversible and why`
+    : null
+}
+
+/** Why what was kept is not what the UPDATE changed: between the two of them others may have moved what it matches. */
+export function keptProblem(
+  kept: number,
+  updated: number,
+  { rows, spared }: { rows: number; spared: number },
+): Failure | null {
+  if (kept !== updated)
+    return failure("40001", `rows changed while they were being kept: ${kept} kept, ${updated} matched`)
+  if (spared > 0)
+    return failure("40001", `rows changed while they were being kept: ${spared} of ${kept} are others now`)
+  return rows > kept
+    ? failure(
+        "cannot_keep",
+        `rows of tables that inherit from it have the same key (${rows} for ${kept}): say irreversible and why`,
+      )
     : null
 }
 

@@ -21,6 +21,15 @@ export function label(table: TableFacts, owner: string, redact: readonly string[
   return `concat_ws('/', ${parts.join(", ")})`
 }
 
+/** A row that matches more than once, through a join, is one row: its place says which. */
+function placed(facts: StatementFacts): string {
+  const owner = escapeIdentifier(facts.table?.alias ?? "")
+  return facts.joined ? `, ${owner}.tableoid as stepback_table, ${owner}.ctid as stepback_place` : ""
+}
+
+const once = (facts: StatementFacts, rows: string) =>
+  facts.joined ? `(select distinct on (stepback_table, stepback_place) * from ${rows}) ${rows}_once` : rows
+
 const literal = (text: string) => `'${text.replaceAll("'", "''")}'`
 
 /** Of each column its JSON as text: as numbers of JavaScript, large ones would be other numbers, or seem not to change. */
@@ -63,15 +72,15 @@ export function updatePreview(facts: StatementFacts, table: TableFacts, redact: 
       : "null::boolean"
   return `with ${recursive(facts)}${withBody(facts)}stepback_rows as (
     select ${label(table, owner, redact)} as label, ${jsonOf(telling, owner)} as before,
-      ${after.length === 0 ? "'{}'::jsonb" : `jsonb_build_object(${after.join(", ")})`} as after, ${changed} as changed
+      ${after.length === 0 ? "'{}'::jsonb" : `jsonb_build_object(${after.join(", ")})`} as after, ${changed} as changed${placed(facts)}
     ${facts.matching})
-  ${summary}`
+  ${summaryOf(facts)}`
 }
 
 /** DELETE, read-only: how many rows match. */
 export function deletePreview(facts: StatementFacts): string {
-  return `with ${recursive(facts)}${withBody(facts)}stepback_rows as (select '' as label, '{}'::jsonb as before, '{}'::jsonb as after, true as changed ${facts.matching})
-  ${summary}`
+  return `with ${recursive(facts)}${withBody(facts)}stepback_rows as (select '' as label, '{}'::jsonb as before, '{}'::jsonb as after, true as changed${placed(facts)} ${facts.matching})
+  ${summaryOf(facts)}`
 }
 
 /** The same with the rows, whole, under the name "": for a few of them. */
@@ -79,8 +88,8 @@ export function deletedRows(facts: StatementFacts, table: TableFacts, redact: re
   const owner = escapeIdentifier(facts.table?.alias ?? table.name)
   return `with ${recursive(facts)}${withBody(facts)}stepback_rows as (
     select ${label(table, owner, redact)} as label, '{"": null}'::jsonb as after, true as changed,
-      jsonb_build_object('', (to_jsonb(${owner}.*) - array[${redact.map(literal).join(", ")}]::text[])::text) as before ${facts.matching})
-  ${summary}`
+      jsonb_build_object('', (to_jsonb(${owner}.*) - array[${redact.map(literal).join(", ")}]::text[])::text) as before${placed(facts)} ${facts.matching})
+  ${summaryOf(facts)}`
 }
 
 /** INSERT, read-only: how many rows its source has now. */
@@ -88,25 +97,42 @@ export function insertPreview(facts: StatementFacts): string {
   return `with ${recursive(facts)}${withBody(facts)}stepback_source as (${facts.source}) select count(*)::int as rows from stepback_source`
 }
 
-const summary = `select count(*)::int as rows, (count(*) filter (where changed))::int as changed,
-    bool_or(changed is null) as unsure,
-    coalesce((select jsonb_agg(shown) from (select label, before, after from stepback_rows limit ${shownRows}) shown), '[]') as shown
-  from stepback_rows`
+const summaryFrom = (
+  rows: string,
+  more = "",
+) => `select count(*)::int as rows, (count(*) filter (where changed))::int as changed,
+    bool_or(changed is null) as unsure,${more}
+    coalesce((select jsonb_agg(shown) from (select label, before, after from ${rows} limit ${shownRows}) shown), '[]') as shown
+  from ${rows}`
+
+/** `several`: a row matches more than once. */
+function summaryOf(facts: StatementFacts): string {
+  if (!facts.joined) return summaryFrom("stepback_rows")
+  return summaryFrom(once(facts, "stepback_rows"), " (select count(*) from stepback_rows) > count(*) as several,")
+}
+
+/**
+ * Whether this transaction made the version of a row that it sees, or a trigger's block with an exception clause did: those
+ * have numbers of their own, younger than ours. Of a younger number somebody else's is no longer in progress.
+ */
+const oursOf = (owner: string) => `(${owner}.xmin::text::bigint = txid_current() % 4294967296
+      or case when age(${owner}.xmin) between -1000000 and -1
+        then txid_status(txid_current() - age(${owner}.xmin)) = 'in progress' else false end)`
 
 /** Locks the rows that an UPDATE or DELETE matches. Params: the statement's own. */
 export function lockRows(facts: StatementFacts): string {
   const owner = escapeIdentifier(facts.table?.alias ?? "")
-  const head = facts.with === null ? "" : `${facts.with} `
-  return `${head}select 1 ${facts.matching} for update of ${owner}`
+  return `with ${recursive(facts)}${withBody(facts)}stepback_locked as (select 1${placed(facts)} ${facts.matching} for update of ${owner})
+    select 1 from ${once(facts, "stepback_locked")}`
 }
 
 /** Keeps the rows that an UPDATE matches as they are, under lock. Params: the statement's, then id, step, relation. */
 export function keepUpdated(facts: StatementFacts): string {
   const owner = escapeIdentifier(facts.table?.alias ?? "")
   const n = facts.parameters
-  return `with ${recursive(facts)}${withBody(facts)}stepback_kept as (select (${owner}.*)::text as r ${facts.matching} for update of ${owner})
+  return `with ${recursive(facts)}${withBody(facts)}stepback_kept as (select (${owner}.*)::text as r${placed(facts)} ${facts.matching} for update of ${owner})
     insert into stepback_ledger.before_images (rollback_id, step_id, relation, operation, row_text)
-    select $${n + 1}::uuid, $${n + 2}::text, $${n + 3}::text, 'update', r from stepback_kept`
+    select $${n + 1}::uuid, $${n + 2}::text, $${n + 3}::text, 'update', r from ${once(facts, "stepback_kept")}`
 }
 
 /** Runs a DELETE or INSERT and keeps what it removed or made, in one statement. Params as above. */
@@ -119,7 +145,10 @@ export function runAndKeep(facts: StatementFacts, sql: string): string {
     select $${n + 1}::uuid, $${n + 2}::text, $${n + 3}::text, '${facts.verb}', r from stepback_done`
 }
 
-/** After an UPDATE: what became of the kept rows, which is kept too: undo must know what the step left. Params: id, step. */
+/**
+ * After an UPDATE: what became of the kept rows, which is kept too: undo must know what the step left. `spared`: kept, and
+ * not changed by us, so that the UPDATE had another row instead. Params: id, step.
+ */
 export function compareUpdated(facts: StatementFacts, table: TableFacts, redact: readonly string[]): string {
   const telling = tellingColumns(facts)
   const keys = table.primaryKey
@@ -133,10 +162,10 @@ export function compareUpdated(facts: StatementFacts, table: TableFacts, redact:
     where b.rollback_id = $1 and b.step_id = $2 and ${table.primaryKey.map((name) => `t.${escapeIdentifier(name)} = (b.row_text::${table.relation}).${escapeIdentifier(name)}`).join(" and ")}),
   stepback_rows as (
     select ${label(table, "t", redact)} as label, ${jsonOf(telling, "(b.r)")} as before, ${jsonOf(telling, "t")} as after,
-      (${changed.join(" or ")}) as changed
+      (${changed.join(" or ")}) as changed, ${oursOf("t")} as ours
     from (select row_text::${table.relation} as r from stepback_ledger.before_images
       where rollback_id = $1 and step_id = $2) b join ${table.relation} t on ${keys})
-  ${summary}`
+  ${summaryFrom("stepback_rows", " (count(*) filter (where not ours))::int as spared,")}`
 }
 
 /** Rows of a child table that deleting the matching rows would take along or change. */

@@ -4,7 +4,7 @@ import type { Change, RehearsedStep, StepResult } from "../rollback/facts.ts"
 import { callingOut, findTable, findTableOfRun, shapeOf, type TableFacts } from "./catalog.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { hidden, shorten } from "./shown.ts"
-import { bound, countChildren, keepingProblem } from "./sql-keeping.ts"
+import { bound, countChildren, keepingProblem, keptProblem } from "./sql-keeping.ts"
 import * as sqlText from "./sql-text.ts"
 import { settleStep } from "./settle.ts"
 import {
@@ -26,6 +26,7 @@ type Summary = {
   rows: number
   changed: number
   unsure: boolean | null
+  several?: boolean
   /** Texts of JSON, by column. */
   shown: { label: string; before: Texts; after: Texts }[]
 }
@@ -107,6 +108,8 @@ async function lookAt(
   const summary = await ask(
     facts.verb === "update" ? sqlText.updatePreview(facts, table, context.redact) : sqlText.deletePreview(facts),
   )
+  if (facts.verb === "update" && summary.several === true)
+    warnings.push("a row matches several of those that it is joined with: whose values it gets is the server's choice")
   // Of many rows that go, their number says more.
   const few = facts.verb === "delete" && summary.rows > 0 && summary.rows <= mostNamed
   const named = few ? await ask(sqlText.deletedRows(facts, table, context.redact)) : summary
@@ -197,15 +200,9 @@ async function actAndKeep(
       if (answer.status === "rejected") throw answer.reason
       return answer.value
     }) as [QueryResult, QueryResult, QueryResult]
-    if (kept.rowCount !== updated.rowCount)
-      return stepResult({
-        outcome: "failed",
-        failure: failure(
-          "40001",
-          `rows changed while they were being kept: ${kept.rowCount} kept, ${updated.rowCount} matched`,
-        ),
-      })
-    const summary = compared.rows[0] as Summary
+    const summary = compared.rows[0] as Summary & { spared: number }
+    const problem = keptProblem(kept.rowCount ?? 0, updated.rowCount ?? 0, summary)
+    if (problem) return stepResult({ outcome: "failed", failure: problem })
     return described(step, updated.rowCount ?? 0, summary.changed, changesOf(summary, table, context))
   }
   let locked: number | null = null

@@ -1,8 +1,10 @@
 import { afterEach, describe, expect, it } from "vitest"
 import { until } from "../../playground/faults/until.ts"
 import type { PlanStep } from "../../src/plans/plan.ts"
-import { findTable } from "../../src/steps/catalog.ts"
+import { findTable, type TableFacts } from "../../src/steps/catalog.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
+import type { Going } from "../../src/steps/restore-plan.ts"
+import { childrenProblem } from "../../src/steps/restore-sql.ts"
 import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
 
 /** Tables of a kind by which rows were removed that nothing keeps, or came back as other rows. */
@@ -180,6 +182,84 @@ describe("an UPDATE", () => {
     const result = await undo.run()
     expect(result).toMatchObject({ rows: 1, issues: [expect.stringContaining("people.(not shown)")] })
     expect(JSON.stringify([first.rehearsal, undo.rehearsal, result])).not.toContain("example.org")
+  })
+
+  it("keeps the rows that it changes, also where others change meanwhile which ones it means", async () => {
+    await having(`create table t (id integer primary key, v text, touched integer); insert into t values (1, 'a'), (2, 'b');
+      create table sel (id integer); insert into sel values (1)`)
+    const step = await stepOf(
+      `- { id: a, sql: "update t set v = 'new' where id in (select id from sel)", expect: { rows: 1 } }`,
+    )
+    const { context, run } = await look(step)
+    const other = await target.admin.connect()
+    await other.query("begin; update t set touched = 1 where id = 1; update sel set id = 2")
+    const result = run()
+    await until("the step to wait", async () => {
+      const waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'stepback_kept'"
+      return (await sql(waiting)).rowCount
+    })
+    await other.query("commit")
+    other.release()
+    expect(await result).toMatchObject({ outcome: "succeeded", rows: 1, changed: 1 })
+    expect(await list("select id, v from t order by id")).toEqual(["1 a", "2 new"])
+    const undo = await look(undoStepOf(context.rollbackId, step.id))
+    expect(await undo.run()).toMatchObject({ outcome: "succeeded" })
+    expect(await list("select id, v from t order by id")).toEqual(["1 a", "2 b"])
+  })
+
+  it("takes a row that a trigger changes once more, in a block with an exception clause, for its own", async () => {
+    await having(`create table t (id integer primary key, v text); insert into t values (1, 'a');
+      create function again() returns trigger language plpgsql as $$ begin
+        begin update t set v = new.v || '!' where id = new.id and v <> new.v || '!'; exception when others then null; end; return null; end $$;
+      create trigger again after update on t for each row when (pg_trigger_depth() = 0) execute function again()`)
+    const undo = await thenUndo(`- { id: a, sql: "update t set v = 'new' where id = 1", expect: { rows: 1 } }`)
+    expect(await list("select v from t")).toEqual(["new!"])
+    expect(undo.rehearsal).toMatchObject({ rows: 1, changed: 1 })
+  })
+
+  it("is refused where the key of a row stands in an heir too", async () => {
+    await having(`create table t (id integer primary key, v text); insert into t values (1, 'a');
+      create table heir () inherits (t); insert into heir values (1, 'b')`)
+    const step = await stepOf(`- { id: a, sql: "update t set v = 'new' where id = 1", expect: { rows: 2 } }`)
+    const { run } = await look(step)
+    expect(await run()).toMatchObject({ outcome: "failed", failure: { code: "cannot_keep" } })
+    expect(await list("select v from t order by v")).toEqual(["a", "b"])
+  })
+
+  it("is refused where it would empty rows that refer to what it changes, and so is a restore's", async () => {
+    await having(`create table parent (id integer primary key, code text unique); insert into parent values (1, 'bad');
+      create table child (pcode text references parent (code) on update set null); insert into child values ('bad')`)
+    const step = await stepOf(`- { id: a, sql: "update parent set code = 'good' where id = 1", expect: { rows: 1 } }`)
+    const { rehearsal, run } = await look(step)
+    expect(rehearsal).toMatchObject({
+      outcome: "unknown",
+      note: expect.stringContaining("rows of child that refer to"),
+    })
+    expect(await run()).toMatchObject({ outcome: "failed", failure: { code: "cannot_keep" } })
+    expect(await list("select pcode from child")).toEqual(["bad"])
+    const client = await target.admin.connect()
+    const parent = (await findTable(client, null, "parent")) as TableFacts
+    const rowOf = (row: string) => ({ row }) as Going["now"]
+    const going = [{ key: ["1"], base: rowOf("(1,good)"), now: rowOf("(1,bad)") }] as Going[]
+    expect(await childrenProblem(client, parent, going, null)).toContain("rows of child that refer to code of parent")
+    client.release()
+  })
+
+  it("counts a row that its join meets more than once as one, as a DELETE does", async () => {
+    await having(`create table t (id integer primary key, v text); insert into t values (1, 'a'), (2, 'a');
+      create table o (t_id integer, v text); insert into o values (1, 'x'), (1, 'y')`)
+    const update = `- { id: a, sql: "update t set v = 'new' from o where o.t_id = t.id", expect: { rows: rehearsed } }`
+    const { rehearsal, run } = await look(await stepOf(update))
+    expect(rehearsal).toMatchObject({ rows: 1, changed: 1, changes: [{ row: "t.1" }] })
+    expect(rehearsal.warnings.join()).toContain("matches several of those that it is joined with")
+    expect(await run()).toMatchObject({ outcome: "succeeded", rows: 1, changed: 1 })
+    await sql("create table kid (t_id integer references t on delete cascade)")
+    const remove = await look(
+      await stepOf(`- { id: b, sql: "delete from t using o where o.t_id = t.id", expect: { rows: rehearsed } }`),
+    )
+    expect(remove.rehearsal).toMatchObject({ rows: 1, changes: [{ row: "t.1", column: "" }] })
+    expect(await remove.run()).toMatchObject({ outcome: "succeeded", rows: 1 })
+    expect(await list("select id from t")).toEqual(["2"])
   })
 })
 
