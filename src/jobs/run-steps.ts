@@ -74,7 +74,7 @@ async function bringToEnd(step: PlanStep, tryAgain: boolean, state: RunState, de
   if (state.lease.lost()) throw new LostLeaseError(state.rollback.id)
   const timed = result.ms > 0 ? result : { ...result, ms: Math.round(performance.now() - started) }
   const ended = await recordResult(step, attempt, timed, state, deps)
-  if (isNamedAnew(timed)) state.knownAttempts.set(step.id, (state.knownAttempts.get(step.id) ?? 0) + 1)
+  state.knownAttempts.set(step.id, (state.knownAttempts.get(step.id) ?? 0) + namesSpent(timed))
   Object.assign(state.captures, timed.captures)
   return ended
 }
@@ -113,9 +113,12 @@ export function interrupted(): StepResult {
   })
 }
 
-/** After what is known an outside effect is named anew. What was ended while it ran may have done its work: its key stays. */
-export function isNamedAnew({ outcome, failure: why }: StepResult): boolean {
-  return outcome !== "unknown" && !["timed_out", "stopped"].includes(why?.code ?? "")
+/**
+ * Names of an outside effect that are not used again. After what is known it is named anew. What was ended while it ran may
+ * have done its work: its key stays.
+ */
+export function namesSpent({ outcome, failure: why, keysSpent = 0 }: StepResult): number {
+  return keysSpent + (outcome !== "unknown" && !["timed_out", "stopped"].includes(why?.code ?? "") ? 1 : 0)
 }
 
 /**

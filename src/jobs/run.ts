@@ -15,7 +15,7 @@ import { reportLeftovers } from "./leftovers.ts"
 import { leaseMs, type Lease } from "./lease.ts"
 import { openTarget } from "./open-target.ts"
 import { watchComponentRto } from "./rto.ts"
-import { isNamedAnew, runComponent } from "./run-steps.ts"
+import { namesSpent, runComponent } from "./run-steps.ts"
 import type { RunState } from "./step-context.ts"
 import type { WorkDeps } from "./work.ts"
 
@@ -124,7 +124,7 @@ function isOver(state: RunState): boolean {
 function knownAttempts(stepRuns: readonly StepRun[]): Map<string, number> {
   const known = new Map<string, number>()
   for (const { stepId, result } of stepRuns)
-    if (result && isNamedAnew(result)) known.set(stepId, (known.get(stepId) ?? 0) + 1)
+    if (result) known.set(stepId, (known.get(stepId) ?? 0) + namesSpent(result))
   return known
 }
 

@@ -3,6 +3,7 @@ import type { RehearsedRestore } from "./baseline-facts.ts"
 import type { RollbackState, TakenBack } from "./states.ts"
 import type { Forecast } from "./forecast.ts"
 export type { Confirmation, FailureAnswer } from "./confirmation.ts"
+export type { Message, StepProgress } from "./message.ts"
 
 export type Risk = "low" | "medium" | "high"
 export type Audience = "anyone" | string[]
@@ -88,6 +89,8 @@ export type StepResult = {
   skipped: { by: string; reason: string } | null
   /** Whose word it is that something was done by hand, or was not. */
   confirmedBy?: string
+  /** Idempotency keys that were answered for good before the last one, which an unknown outcome keeps. */
+  keysSpent?: number
 }
 
 export type StepRun = {
@@ -189,6 +192,7 @@ export type RollbackView = {
   /** Notes that people took with `/rollback note`. */
   notes: { userId: string; text: string; at: string }[]
   criteria: { text: string; from: string[] }[]
+  /** What differed from what was shown when somebody approved it: the card before this one was void by it. */
   moved: string[]
   cardTs: string | null
   cardChannel: string | null
@@ -273,28 +277,3 @@ export type Analysis = {
   watch: string | null
   filledBy: string | null
 }
-
-/** How far a long step has come; `of` is null where nobody knows. */
-export type StepProgress = { rows: number; of: number | null }
-
-/** Bodies of the messages in the outbox. They are drawn when they are sent. */
-export type Message =
-  | { kind: "card" }
-  /** `progress` is shown as long as there is no result. */
-  | { kind: "step"; stepId: string; attempt: number; progress?: StepProgress }
-  | { kind: "text"; text: string }
-  /** Something long, as a file in the thread. */
-  | { kind: "file"; what: "output"; stepId: string; attempt: number }
-  /** `edition` counts the files of one analysis, from 1. */
-  | { kind: "file"; what: "analysis"; edition?: number }
-  /** The approvers are called again. */
-  | { kind: "nudge" }
-  /** Somebody decided that it stays as it is. */
-  | { kind: "left" }
-  /** The analysis still waits for people. */
-  | { kind: "reminder" }
-  | { kind: "escalation"; escalationId: string }
-  | { kind: "manual"; confirmationId: string }
-  | { kind: "analysis" }
-  /** The newest head of an ended rollback's audit chain; as it was then, never edited. */
-  | { kind: "audit"; entry: number; head: string }

@@ -6,7 +6,7 @@ import { fill, fillDeep } from "../plans/values.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { mismatch, parseExactly, pointer, textOf } from "./expect.ts"
 import { shorten } from "./shown.ts"
-import { elapsed, failure, rehearsed, stepResult, type RunContext, type StepContext, type StepType } from "./step.ts"
+import { elapsed, failure, rehearsed, stepResult, type StepContext, type StepType } from "./step.ts"
 
 /** A request to the plan's own target, and what it should answer. */
 export const httpStep: StepType<HttpStep> = {
@@ -25,8 +25,9 @@ export const httpStep: StepType<HttpStep> = {
 
   run(step, context) {
     // Reused after an unknown outcome only: a conforming server replays what it answered, a 500 too.
-    const key = step.effect === "keyed" ? idempotencyKey(context, step.id) : null
-    return attemptAll(step, context, key)
+    const first = context.keyNumber ?? context.attempt
+    const keyOf = (spent: number) => idempotencyKey(context.rollbackId, step.id, first + spent)
+    return attemptAll(step, context, step.effect === "keyed" ? keyOf : null)
   },
 }
 
@@ -35,32 +36,38 @@ const probeTimeoutMs = 5_000
 /** What is read of an answer; the rest is dropped. */
 const bodyLimit = 256 * 1024
 
-function idempotencyKey(context: RunContext, stepId: string): string {
-  const number = context.keyNumber ?? context.attempt
-  return createHash("sha256").update(`${context.rollbackId} ${stepId} ${number}`).digest("hex").slice(0, 32)
+function idempotencyKey(rollbackId: string, stepId: string, number: number): string {
+  return createHash("sha256").update(`${rollbackId} ${stepId} ${number}`).digest("hex").slice(0, 32)
 }
 
 type Answer = { status: number; body: string; ms: number }
 
-async function attemptAll(step: HttpStep, context: StepContext, key: string | null): Promise<StepResult> {
+/** `keyOf`: the key after so many that were answered for good. */
+async function attemptAll(
+  step: HttpStep,
+  context: StepContext,
+  keyOf: ((spent: number) => string) | null,
+): Promise<StepResult> {
   const started = performance.now()
   let last: StepResult = stepResult({ outcome: "failed", failure: failure("not_tried", "no attempt was made") })
   // A blind request whose outcome is unknown is never repeated; a keyed one is, under the same key.
-  let known = 1
+  let spent = 0
   let doubt = false
   for (let attempt = 1; attempt <= step.attempts; attempt++) {
     if (attempt > 1) await pause(step.everyMs, undefined, { signal: context.signal }).catch(() => undefined)
     if (context.signal.aborted && attempt > 1) break
-    last = { ...(await attemptOnce(step, context, key === null ? null : `${key}-${known}`)), attempts: attempt }
+    // What never came to be done has no stored answer: under another key it could be done beside this one.
+    if (attempt > 1 && last.outcome === "failed" && !saysNothing.has(last.failure?.code ?? "")) spent++
+    last = { ...(await attemptOnce(step, context, keyOf?.(spent) ?? null)), attempts: attempt }
     // These say nothing of an earlier try whose answer was lost: it may still be at work.
     if (doubt && saysNothing.has(last.failure?.code ?? "")) last = { ...last, outcome: "unknown" }
     doubt = last.outcome === "unknown"
-    if (!doubt) known++
     if (last.outcome === "succeeded" || (last.outcome === "unknown" && step.effect === "blind")) break
   }
   const all = elapsed(started)
   const effort = last.attempts === 1 ? [] : [`${last.attempts} attempts in ${(all / 1000).toFixed(1)} s`]
-  return { ...last, evidence: [...last.evidence, ...effort], ms: all }
+  const spending = keyOf !== null && spent > 0 ? { keysSpent: spent } : {}
+  return { ...last, evidence: [...last.evidence, ...effort], ms: all, ...spending }
 }
 
 /** Refused before it was looked at: the connection, or by a server that is busy, with the first try perhaps. */

@@ -2,6 +2,7 @@ import { once } from "node:events"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest"
+import { namesSpent } from "../../src/jobs/run-steps.ts"
 import { stepView } from "../../src/plans/step-view.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
 import { contextOf, stepOf } from "./steps-fixture.ts"
@@ -189,6 +190,24 @@ describe("the idempotency key", () => {
     seen = []
     expect(await run(`- ${keyed.replace("effect: keyed", "effect: blind")}`)).toMatchObject({ outcome: "unknown" })
     expect(seen).toHaveLength(1)
+  })
+
+  it("is not another because of an answer that no server stores, and Retry goes on with the one in doubt", async () => {
+    answers = [say(503), cut, cut, cut]
+    expect(await run(`- ${keyed}`)).toMatchObject({ outcome: "unknown" })
+    expect(new Set(seen.map((request) => request.key)).size).toBe(1)
+    seen = []
+    // What answered for good has a name of its own; what followed is in doubt, and comes again under its name.
+    answers = [say(500), cut]
+    const rollbackId = "00000000-0000-4000-8000-000000000002"
+    const doubtful = await run(`- ${keyed}`, { rollbackId })
+    expect(doubtful.outcome).toBe("unknown")
+    const last = seen.at(-1)?.key
+    expect(last).not.toBe(seen[0]?.key)
+    seen = []
+    answers = [say(200)]
+    await run(`- ${keyed}`, { rollbackId, attempt: 2, keyNumber: 1 + namesSpent(doubtful) })
+    expect(seen.map((request) => request.key)).toEqual([last])
   })
 
   it("is the same for the worker that takes over, and another for another rollback or attempt", async () => {
