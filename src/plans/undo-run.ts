@@ -50,6 +50,9 @@ export function draftUndo(run: FrozenRun, done: readonly StepRun[]): UndoDraft {
 
 function tookEffect(step: PlanStep, result: StepResult): boolean {
   if (step.effect === "none") return false
+  // It met nothing, and kept nothing: there would be nothing to give back, which reads as if that had been lost.
+  if (step.effect === "transactional" && result.outcome === "succeeded" && (result.rows ?? 0) === 0)
+    return result.affected.length > 0
   // A purge that was broken off has removed rows all the same.
   if (result.outcome === "succeeded" || result.outcome === "unknown" || result.affected.length > 0) return true
   // A command that ran and failed may have done its work, or part of it.

@@ -57,7 +57,7 @@ export function escalationsOf(
 
 function triggerOf(step: StepView, { failure }: StepResult): EscalationTrigger {
   // The statement itself went well: what it met is not what was approved.
-  if (failure?.code === countsDiffer) return "data_inconsistent"
+  if (countsDiffer.has(failure?.code ?? "")) return "data_inconsistent"
   switch (step.kind) {
     case "sql":
     case "restore":
@@ -72,11 +72,12 @@ function triggerOf(step: StepView, { failure }: StepResult): EscalationTrigger {
   }
 }
 
-const countsDiffer = "row_count"
+/** Rows of the target, and what was archived of them, are not as many as each other or as were approved. */
+const countsDiffer = new Set(["row_count", "archived_differs"])
 const notCounted = "not_rehearsed"
 /** What the bot would not do to these rows, nobody should be handed to paste. */
 const aboutRows = new Set([
-  countsDiffer,
+  ...countsDiffer,
   notCounted,
   "refused",
   "children",
@@ -100,7 +101,7 @@ function headline(step: StepView, result: StepResult): string {
   const what =
     result.outcome === "unknown"
       ? "nobody knows whether it took effect"
-      : result.failure?.code === countsDiffer
+      : countsDiffer.has(result.failure?.code ?? "")
         ? "the counts do not add up"
         : result.failure?.code === notCounted
           ? "nobody has seen how many rows it would meet, so nothing was done"

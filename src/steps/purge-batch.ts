@@ -60,20 +60,27 @@ export async function remove(
   const add = (table: string, rows: number) => {
     if (rows > 0) removed[table] = (removed[table] ?? 0) + rows
   }
-  let from: Matching = { where: at.where, values: purge.values }
+  const from: Matching = { where: at.where, values: purge.values }
+  const root = { kin: family.root, leaf: at.leaf, snapshot }
   if (family.kin.length > 1) {
-    const places = await lockRoot(client, family, at, from)
-    if (places.length === 0) return removed
-    // Locked rows stay where they are: their places name them from here on.
-    from = {
-      where: `${escapeIdentifier(rootName)}.ctid = any($1::tid[]) and ${escapeIdentifier(rootName)}.tableoid = '${at.leaf.relation.replaceAll("'", "''")}'::regclass`,
-      values: [`{${places.map((place) => `"${place}"`).join(",")}}`],
-    }
-    await takeChildren(client, purge, at, from, add)
-  }
-  add(rootName, await take(client, purge, { kin: family.root, leaf: at.leaf, snapshot, ...from }))
+    const locked = await lockRoot(client, family, at, from)
+    if (locked.length === 0) return removed
+    await takeChildren(client, purge, at, locked, add)
+    const taken = await take(client, purge, { ...root, ...(await placesOf(client, family, at, locked)) })
+    addUp(family.root, locked.length, taken)
+    add(rootName, taken)
+  } else add(rootName, await take(client, purge, { ...root, ...from }))
   await guard
   return removed
+}
+
+/** What was locked is what must have been archived and removed; a trigger may spare a row, or be quicker. */
+function addUp(kin: Kin, locked: number, taken: number): void {
+  if (locked !== taken)
+    throw new StepbackError(
+      "archived_differs",
+      `${locked} rows of ${kin.table.name} were to go and ${taken} were archived and removed, so the batch was taken back: a trigger spares rows, or changes or removes them when others go`,
+    )
 }
 
 /** The server calls a partitioned table's triggers its own in the partitions, before version 15. */
@@ -88,36 +95,67 @@ async function refuseSparing(client: PoolClient, { relation }: TableFacts): Prom
 
 type Matching = { where: string; values: readonly unknown[] }
 
-async function lockRoot(client: PoolClient, family: Family, at: Removal, from: Matching): Promise<string[]> {
-  const name = escapeIdentifier(family.root.table.name)
+/** Rows of the root that are held: their keys as text, since a trigger for their children may move them. */
+type Locked = { place: string; key: string[] }[]
+
+async function lockRoot(client: PoolClient, family: Family, at: Removal, from: Matching): Promise<Locked> {
+  const { table } = family.root
+  const name = escapeIdentifier(table.name)
+  const key = table.primaryKey.map((column) => `${name}.${escapeIdentifier(column)}::text`).join(", ")
   const used = bindUsed(
-    `select ${name}.ctid::text as place from only ${at.leaf.relation} as ${name} where ${from.where} for update`,
+    `select ${name}.ctid::text as place, array[${key}] as key from only ${at.leaf.relation} as ${name} where ${from.where} for update`,
     from.values,
   )
-  return (await statement(client, used.text, used.values)).rows.map((row) => (row as { place: string }).place)
+  return (await statement(client, used.text, used.values)).rows as Locked
+}
+
+/** Where they are now. Rows that are held stay, but for what triggers of the tables that go along do to them. */
+async function placesOf(client: PoolClient, family: Family, at: Removal, locked: Locked): Promise<Matching> {
+  const { table } = family.root
+  const name = escapeIdentifier(table.name)
+  let places = locked.map((row) => row.place)
+  if (listedKin(family).some((kin) => kin.depth > 0 && kin.table.triggers.length > 0)) {
+    const columns = table.primaryKey.map((column, n) => ({
+      name: escapeIdentifier(column),
+      list: `$${n + 1}::${table.columns.find((each) => each.name === column)?.type ?? "text"}[]`,
+      values: locked.map((row) => row.key[n] ?? ""),
+    }))
+    const { rows } = await statement(
+      client,
+      `select ${name}.ctid::text as place from only ${at.leaf.relation} as ${name}
+       join unnest(${columns.map(({ list }) => list).join(", ")}) as held (${columns.map((each) => each.name).join(", ")})
+         on ${columns.map((each) => `${name}.${each.name} = held.${each.name}`).join(" and ")}`,
+      columns.map((each) => each.values),
+    )
+    places = (rows as { place: string }[]).map((row) => row.place)
+  }
+  return {
+    where: `${name}.ctid = any($1::tid[]) and ${name}.tableoid = '${at.leaf.relation.replaceAll("'", "''")}'::regclass`,
+    values: [`{${places.map((place) => `"${place}"`).join(",")}}`],
+  }
 }
 
 async function takeChildren(
   client: PoolClient,
   purge: Purge,
   at: Removal,
-  from: Matching,
+  locked: Locked,
   add: (table: string, rows: number) => void,
 ): Promise<void> {
-  const children = listedKin(purge.family).slice(1)
+  const { family } = purge
+  const children = listedKin(family).slice(1)
+  const first = await placesOf(client, family, at, locked)
+  const held = new Map<Kin, number>()
   for (const child of children.filter((one) => one.action === "delete"))
-    await lock(client, child, from.where, from.values)
+    held.set(child, await lock(client, child, first.where, first.values))
   // Parents are locked: what the plan does not list and came meanwhile is seen, and what comes now waits and is refused.
-  for (const stranger of unlistedKin(purge.family)) await refuseRows(client, stranger, from)
-  for (const child of children.sort((a, b) => b.depth - a.depth))
-    add(
-      child.action === "cut_loose" ? `${cutLoose}${child.table.name}` : child.table.name,
-      await take(client, purge, {
-        kin: child,
-        where: whereOf(child, from.where),
-        values: from.values,
-      }),
-    )
+  for (const stranger of unlistedKin(family)) await refuseRows(client, stranger, first)
+  for (const child of children.sort((a, b) => b.depth - a.depth)) {
+    const from = await placesOf(client, family, at, locked)
+    const taken = await take(client, purge, { kin: child, where: whereOf(child, from.where), values: from.values })
+    addUp(child, held.get(child) ?? taken, taken)
+    add(child.action === "cut_loose" ? `${cutLoose}${child.table.name}` : child.table.name, taken)
+  }
 }
 
 async function refuseRows(client: PoolClient, kin: Kin, from: Matching): Promise<void> {
@@ -132,12 +170,12 @@ async function refuseRows(client: PoolClient, kin: Kin, from: Matching): Promise
     )
 }
 
-async function lock(client: PoolClient, kin: Kin, rootWhere: string, values: readonly unknown[]): Promise<void> {
+async function lock(client: PoolClient, kin: Kin, rootWhere: string, values: readonly unknown[]): Promise<number> {
   const used = bindUsed(
     `select 1 from ${kin.table.relation} as ${escapeIdentifier(kin.table.name)} where ${whereOf(kin, rootWhere)} for update`,
     values,
   )
-  await statement(client, used.text, used.values)
+  return (await statement(client, used.text, used.values)).rowCount ?? 0
 }
 
 /** The archive of a kin's rows; a partitioned table's leaves have one each. */

@@ -1,0 +1,65 @@
+import { afterEach, describe, expect, it } from "vitest"
+import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
+import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
+
+/** Purges of tables whose triggers touch what goes along with them. */
+let target: TargetFixture
+afterEach(() => target.stop())
+
+const shop = `create table orders (id integer primary key, kind text, lines integer not null default 0);
+  create table lines (id integer primary key, order_id integer not null references orders on delete cascade);
+  create table parcels (id integer primary key, order_id integer not null references orders on delete cascade);
+  create function counts() returns trigger language plpgsql as $$ begin
+    update orders set lines = lines + case when tg_op = 'INSERT' then 1 else -1 end where id = coalesce(new.order_id, old.order_id);
+    return null; end $$;
+  create trigger counts after insert or delete on lines for each row execute function counts();
+  insert into orders select n, case when n % 2 = 0 then 'bad' else 'good' end from generate_series(1, 20) n;
+  insert into lines select n, 1 + n % 20 from generate_series(1, 60) n;
+  insert into parcels select n, n from generate_series(1, 20) n`
+
+const spares = (table: string) => `create function spares() returns trigger language plpgsql as $$ begin
+    if old.id = 4 then return null; end if; return old; end $$;
+  create trigger spares before delete on ${table} for each row execute function spares()`
+
+const all = async () => {
+  const { rows } = await target.admin.query(
+    "select (select array_agg(o order by id) from orders o)::text, (select array_agg(l order by id) from lines l)::text, (select array_agg(p order by id) from parcels p)::text",
+  )
+  return rows
+}
+
+async function purge(where: string) {
+  const step = await stepOf(
+    `- { id: p, purge: { table: orders, where: "${where}", cascade: [lines, parcels], at_most: 100, max_share: 90%, batch: 5 }, expect: { rows: rehearsed } }`,
+  )
+  const context = await contextOf({ pool: target.pools.get(target.url) })
+  const rehearsal = await rehearseStep(step, context)
+  return { context, result: await runStep(step, { ...context, rehearsed: rehearsal }) }
+}
+
+describe("a purge", () => {
+  it.each(["kind = 'bad'", "kind = 'bad' and lines > 0", "id in (select o.id from orders o where o.kind = 'bad')"])(
+    "takes parents that a trigger moves when their children go, and they come back: %s",
+    async (where) => {
+      target = await freshTarget(shop)
+      const before = await all()
+      const { context, result } = await purge(where)
+      expect(result).toMatchObject({ outcome: "succeeded", rows: 10, issues: [] })
+      expect(await all()).not.toEqual(before)
+      const undo = undoStepOf(context.rollbackId, "p")
+      const undoing = await contextOf({ pool: target.pools.get(target.url) })
+      const rehearsal = await rehearseStep(undo, undoing)
+      expect(await runStep(undo, { ...undoing, rehearsed: rehearsal })).toMatchObject({ outcome: "succeeded" })
+      expect(await all()).toEqual(before)
+    },
+  )
+
+  it.each(["lines", "orders"])("takes nothing of a batch where a trigger of %s spares a row of it", async (table) => {
+    target = await freshTarget(`${shop}; ${spares(table)}; drop trigger counts on lines`)
+    const before = await all()
+    const { result } = await purge("id between 4 and 5")
+    expect(result).toMatchObject({ outcome: "failed", failure: { code: "archived_differs" } })
+    expect(result.failure?.message).toContain(`were to go and`)
+    expect(await all()).toEqual(before)
+  })
+})
