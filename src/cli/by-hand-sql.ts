@@ -14,6 +14,45 @@ const longestName = 63
 export type Write = SqlStep | PurgeStep
 
 /**
+ * Deletes the kept rows by their keys, since the condition may not hold any more when what refers to them is gone, and ends
+ * the transaction where one of them, or of what refers to them, is spared.
+ */
+const removeProcedure = `create or replace procedure ${byHandSchema}.remove(kept regclass, source regclass)
+language plpgsql as $$
+declare
+  n bigint;
+  gone bigint;
+  same text;
+  child record;
+begin
+  select string_agg(format('t.%1$I = kept.%1$I', a.attname), ' and ') into same
+    from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+    where i.indrelid = source and i.indisprimary;
+  if same is null then
+    raise exception '% has no primary key: its rows cannot be told apart, nothing is changed', source;
+  end if;
+  execute format('select count(*) from %s where stepback_kept_at = now()', kept) into n;
+  execute format('delete from %s as t using %s as kept where kept.stepback_kept_at = now() and %s', source, kept, same);
+  get diagnostics gone = row_count;
+  if gone <> n then
+    raise exception '% of % rows of % could be deleted: nothing is changed', gone, n, source;
+  end if;
+  for child in
+    select f.conrelid::regclass as name,
+      (select string_agg(quote_ident(a.attname), ', ' order by k.n) from unnest(f.conkey) with ordinality as k (attnum, n)
+        join pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.attnum) as columns,
+      (select string_agg(quote_ident(a.attname), ', ' order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
+        join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum) as parents
+    from pg_constraint f where f.confrelid = source and f.contype = 'f' and f.conparentid = 0
+  loop
+    execute format('select count(*) from %s where (%s) in (select %s from %s where stepback_kept_at = now())', child.name, child.columns, child.parents, kept) into n;
+    if n > 0 then
+      raise exception '% rows of % still refer to what was deleted: nothing is changed', n, child.name;
+    end if;
+  end loop;
+end $$;`
+
+/**
  * Ends the transaction when the kept rows are not as many as expected, or when deleting them would take along or change
  * rows of other tables. Rows of the tables that a purge lists are kept as well, and deleted where no foreign key does it.
  */
@@ -62,7 +101,8 @@ begin
       end if;
     end if;
   end loop;
-end $$;`
+end $$;
+${removeProcedure}`
 
 /** What a step writes, in the terms of the guard. */
 type Written = {
@@ -80,14 +120,14 @@ type Written = {
 
 /** The statement, behind what keeps the rows that it is about to change or delete and looks whether they are as many as expected. */
 export function keepAndWrite(environment: string, step: Write, values: Values, orFewer: boolean): string[] {
-  const written = step.kind === "purge" ? purged(step) : changed(step)
+  const kept = `${byHandSchema}.${qualified(null, keptName(environment, step.id))}`
+  const written = step.kind === "purge" ? purged(step, kept) : changed(step)
   if (written === null) {
     const statement = step.kind === "purge" ? "" : pasteable(step.sql, step.params, values)
     return step.kind === "sql" && step.facts.verb === "insert"
       ? [statement]
       : ["-- the rows as they were cannot be kept", statement]
   }
-  const kept = `${byHandSchema}.${qualified(null, keptName(environment, step.id))}`
   const table = qualified(written.table.schema, written.table.name)
   const owner = qualified(null, written.table.alias)
   const selected = `insert into ${kept} ${written.head}select now(), ${owner}.* ${written.matching} for update of ${owner}`
@@ -122,7 +162,7 @@ function changed({ facts, sql, expectRows }: SqlStep): Written | null {
   }
 }
 
-function purged(step: PurgeStep): Written {
+function purged(step: PurgeStep, kept: string): Written {
   const { schema, name } = splitName(step.table)
   // A line of its own for what follows: the condition may end in a comment.
   const matching = `from ${qualified(schema, name)} where ${step.where}\n`
@@ -131,7 +171,7 @@ function purged(step: PurgeStep): Written {
     table: { schema, name, alias: name },
     head: "",
     matching,
-    statement: `delete ${matching}`,
+    statement: `call ${byHandSchema}.remove(${sqlLiteral(kept)}, ${sqlLiteral(qualified(schema, name))})`,
     fewest: expectRows.kind === "range" ? expectRows.min : 0,
     most: Math.min(step.atMost, expectRows.kind === "range" ? expectRows.max : step.atMost),
     mostShare: step.maxShare,

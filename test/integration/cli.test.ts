@@ -180,6 +180,43 @@ components:
     expect(await world.state()).toEqual(before)
   })
 
+  it("deletes the rows that it kept, also where their condition reads what goes before them", async () => {
+    await database.query(`create table parents (id integer primary key, n integer default 0);
+      create table kids (id integer primary key, parent_id integer references parents, sku text);
+      insert into parents select generate_series(1, 20);
+      insert into kids select n, n, case when n <= 10 then 'bad' else 'good' end from generate_series(1, 20) n`)
+    const file = join(folder, "removing.yaml")
+    await writeFile(
+      file,
+      `version: 1
+environment: removing
+title: Removing
+target: { postgres: "\${REMOVING}" }
+approve: { low: { count: 1, from: anyone }, medium: { count: 1, from: anyone }, high: { count: 1, from: anyone } }
+components:
+  data:
+    title: Data
+    risk: low
+    steps:
+      - { id: p, purge: { table: parents, where: "id in (select parent_id from kids where sku = 'bad')", cascade: [kids], at_most: 50, max_share: 90% }, expect: { rows: 10 } }
+`,
+    )
+    const { out } = await stepback(["plan", "show", "removing", "--sql"], { STEPBACK_PLANS: folder })
+    const sql = out.replace(/^\\.*$/gm, "")
+    const spared = await database.connect()
+    await spared.query(`create function spares() returns trigger language plpgsql as $$ begin return null; end $$;
+      create trigger spares before delete on parents for each row when (old.id = 4) execute function spares()`)
+    await expect(spared.query(sql)).rejects.toThrow("9 of 10 rows of parents could be deleted: nothing is changed")
+    await spared.query("rollback; drop trigger spares on parents; drop function spares")
+    spared.release()
+    await database.query(sql)
+    const { rows } =
+      await database.query(`select (select count(*)::int from parents) as parents, (select count(*)::int from kids) as kids,
+      (select count(*)::int from stepback_by_hand.removing_p) as kept, (select count(*)::int from stepback_by_hand.removing_p_kids) as children`)
+    expect(rows).toEqual([{ parents: 10, kids: 10, kept: 10, children: 10 }])
+    await database.query("drop table kids, parents")
+  })
+
   it.skipIf(psqlProgram === "")("prints a script that psql runs as it is, and lines that a shell runs", async () => {
     const { out } = await stepback(["plan", "show", "staging", "--sql", "--with", "data-cleanup"])
     const psql = spawnSync(psqlProgram, [world.databaseUrl, "-X", "-q", "-f", "-"], { input: out, encoding: "utf8" })
