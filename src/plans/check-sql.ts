@@ -29,22 +29,24 @@ async function checkStepSql({ step, path }: StepPlace, yaml: YamlSource, result:
   }
   const described =
     "purge" in step
-      ? await describeCondition(step.purge.table, step.purge.where)
+      ? await describeCondition(step.purge.table, step.purge.where, step.purge.cascade)
       : await describeStatement("sql" in step ? step.sql : step.check, "sql" in step ? "sql" : "check")
   if ("error" in described) {
     findings.push({ path: place, message: described.error, position: described.position })
     return
   }
   const { facts, obstacles, warnings } = described
+  const reads = "reads" in described ? (described.reads as string[]) : []
   result.warnings.push(...warnings.map((message) => ({ path: place, message })))
   findings.push(...checkParameterCount(facts.parameters, step.params ?? [], path, place))
   if ("sql" in step && !facts.reversible && step.irreversible === undefined) {
     const message = `cannot be taken back because ${obstacles.join(" and ")}: write it without, or add irreversible: <reason>`
     findings.push({ path: place, message })
   }
-  if ("sql" in step || ("readsItself" in described && described.readsItself)) result.facts.set(step.id, facts)
-  if ("purge" in step && result.facts.has(step.id)) {
-    const message = `reads ${step.purge.table} itself, so its rows go in one transaction: others who write to them wait for all of it`
+  if ("sql" in step || reads.length > 0) result.facts.set(step.id, facts)
+  if ("purge" in step && reads.length > 0) {
+    const what = reads.includes(step.purge.table) ? `${step.purge.table} itself` : reads.join(", ")
+    const message = `reads ${what}, so its rows go in one transaction: others who write to them wait for all of it`
     result.warnings.push({ path: place, message })
   }
 }

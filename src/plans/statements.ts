@@ -34,11 +34,12 @@ export async function describeStatement(
   return describe(statement, sql)
 }
 
-/** Reads the condition of a purge as the WHERE of a DELETE on its table. */
+/** Reads the condition of a purge as the WHERE of a DELETE on its table. `reads`: tables that lose rows by it and that it reads. */
 export async function describeCondition(
   table: string,
   where: string,
-): Promise<(DescribedStatement & { readsItself: boolean }) | StatementError> {
+  cascade: readonly string[] = [],
+): Promise<(DescribedStatement & { reads: string[] }) | StatementError> {
   const quoted = table.split(".").map((part) => `"${part}"`)
   const before = `delete from ${quoted.join(".")} where `
   const described = await describeStatement(`${before}${where}`, "sql")
@@ -48,18 +49,18 @@ export async function describeCondition(
       return { error: "the condition is more than a condition: leave out the semicolon behind it", position: null }
     const tail = described.obstacles[0]
     if (tail) return { error: `the condition is more than a condition: ${tail}`, position: null }
-    return { ...described, readsItself: await readsTable(`${before}${where}`, table) }
+    return { ...described, reads: await tablesRead(`${before}${where}`, [table, ...cascade]) }
   }
   const position = described.position === null ? null : Math.max(0, described.position - before.length)
   return { error: described.error, position }
 }
 
-/** Whether a sub-select of its conditions reads the table. */
-async function readsTable(sql: string, table: string): Promise<boolean> {
+/** Those of the tables that a sub-select of its conditions reads. */
+async function tablesRead(sql: string, tables: readonly string[]): Promise<string[]> {
   const parsed = await parseStatements(sql)
-  if ("error" in parsed) return false
+  if ("error" in parsed) return []
   const read = collect(collect(parsed.statements, "whereClause"), "RangeVar") as TableTree[]
-  return read.some(({ relname }) => relname === table.split(".").at(-1))
+  return tables.filter((table) => read.some(({ relname }) => relname === table.split(".").at(-1)))
 }
 
 /** Names of the columns that the conditions of a statement, or of its parts, speak of; none for what cannot be read. */

@@ -46,7 +46,7 @@ export async function countTable(client: PoolClient, family: Family): Promise<nu
 }
 
 /**
- * Why a condition that reads its own table cannot be evaluated once for all of it. `pages`: null before they are known;
+ * Why a condition that reads what it removes cannot be evaluated once for all of it. `pages`: null before they are known;
  * rows without pages are those of a server that cannot be asked for a range of them.
  */
 export function wholeProblem(
@@ -57,7 +57,7 @@ export function wholeProblem(
   if (step.whole === undefined) return null
   if (family.leaves.length === 1 && (pages?.[0] !== 0 || rows === 0)) return null
   const why = family.leaves.length > 1 ? "it is partitioned" : "the server is older than version 14"
-  return `the condition reads ${family.root.table.name} itself and cannot be evaluated once, since ${why}: use a "sql" step with a DELETE`
+  return `the condition reads what it removes from ${family.root.table.name} and cannot be evaluated once, since ${why}: use a "sql" step with a DELETE`
 }
 
 /** Why so many rows may not go; null when they may. */

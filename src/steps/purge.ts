@@ -72,7 +72,7 @@ async function look(client: PoolClient, step: PurgeStep, context: StepContext): 
     total,
     children: counts.children,
     warnings: [
-      ...(step.whole ? [`its condition reads ${name} itself: all rows go in one transaction`] : []),
+      ...(step.whole ? [`its condition reads what it removes: all rows go in one transaction`] : []),
       ...triggers,
       ...(await zonelessColumns(`delete from x where ${step.where}`, family.root.table)),
     ],

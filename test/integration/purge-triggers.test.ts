@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it } from "vitest"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
 import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
 
-/** Purges of tables whose triggers touch what goes along with them. */
+/** Purges of tables where taking what goes along changes what is to go: by triggers, or since the condition reads it. */
 let target: TargetFixture
 afterEach(() => target.stop())
 
@@ -53,6 +53,19 @@ describe("a purge", () => {
       expect(await all()).toEqual(before)
     },
   )
+
+  it("whose condition reads what goes along takes all that it meant at first", async () => {
+    target = await freshTarget(shop)
+    const before = await all()
+    const { context, result } = await purge("id % 4 in (select order_id % 4 from lines where id in (1, 2))")
+    expect(result).toMatchObject({ outcome: "succeeded", rows: 10, issues: [] })
+    const undoing = await contextOf({ pool: target.pools.get(target.url) })
+    const undo = undoStepOf(context.rollbackId, "p")
+    expect(await runStep(undo, { ...undoing, rehearsed: await rehearseStep(undo, undoing) })).toMatchObject({
+      outcome: "succeeded",
+    })
+    expect(await all()).toEqual(before)
+  })
 
   it.each(["lines", "orders"])("takes nothing of a batch where a trigger of %s spares a row of it", async (table) => {
     target = await freshTarget(`${shop}; ${spares(table)}; drop trigger counts on lines`)

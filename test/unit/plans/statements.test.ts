@@ -180,9 +180,10 @@ test("a condition is read inside the DELETE that it stands for", async () => {
   expect(await describeCondition("quotes", "true")).toHaveProperty("error")
   // Evaluated batch by batch, it would mean something else each time.
   const own = "id in (select max(id) from public.quotes group by k)"
-  expect(await describeCondition("quotes", own)).toMatchObject({ readsItself: true })
+  expect(await describeCondition("quotes", own)).toMatchObject({ reads: ["quotes"] })
   const child = "not exists (select from lines l where l.quote_id = quotes.id)"
-  expect(await describeCondition("quotes", child)).toMatchObject({ readsItself: false })
+  expect(await describeCondition("quotes", child)).toMatchObject({ reads: [] })
+  expect(await describeCondition("quotes", child, ["shop.lines"])).toMatchObject({ reads: ["shop.lines"] })
 })
 
 describe("parameters in a text", () => {
