@@ -23,6 +23,11 @@ export type TableFacts = {
   isView: boolean
 }
 
+/** A column of the key that the server computes from others: it moves with them, and no archive has it. */
+export function computedKey(table: TableFacts): string | undefined {
+  return table.columns.find(({ name, generated }) => generated && table.primaryKey.includes(name))?.name
+}
+
 /** Words in a trigger's function that hint at a world outside of the database. */
 export const outside = "dblink|pg_net|http|notify|lambda|curl|urlopen|socket|amqp|kafka|copy .* program"
 

@@ -1,5 +1,5 @@
 import { escapeIdentifier, type PoolClient } from "pg"
-import { findTable, qualified, type TableFacts } from "./catalog.ts"
+import { computedKey, findTable, qualified, type TableFacts } from "./catalog.ts"
 
 /** A table whose rows go along with a parent's, and how its rows are found from the parent's. */
 export type Kin = {
@@ -79,8 +79,7 @@ export async function findFamily(
   if (!table) return null
   const root: Kin = { table, parent: null, columns: [], parentColumns: [], action: "delete", cut: [], depth: 0 }
   const family: Family = { root, kin: [root], leaves: [], problems: [] }
-  if (table.primaryKey.length === 0)
-    family.problems.push(`${table.name} has no primary key: its rows could not be given back`)
+  keyProblem(family, table)
   await follow(client, root, family, new Set(cascade))
   const { rows } = await client.query<{ schema: string; name: string }>(leavesOf, [table.relation])
   for (const leaf of rows) {
@@ -91,6 +90,17 @@ export async function findFamily(
   const { rows: strange } = await client.query<{ problem: string }>(besides, [table.relation])
   family.problems.push(...strange.map((row) => row.problem))
   return family
+}
+
+/** By their key rows are found again when they are given back. */
+function keyProblem(family: Family, table: TableFacts): void {
+  const computed = computedKey(table)
+  if (table.primaryKey.length === 0)
+    family.problems.push(`${table.name} has no primary key: its rows could not be given back`)
+  else if (computed !== undefined)
+    family.problems.push(
+      `${computed}, of the primary key of ${table.name}, is computed from other columns: its rows could not be given back`,
+    )
 }
 
 async function follow(client: PoolClient, parent: Kin, family: Family, listed: ReadonlySet<string>): Promise<void> {
@@ -133,8 +143,7 @@ async function follow(client: PoolClient, parent: Kin, family: Family, listed: R
       )
       continue
     }
-    if (table.primaryKey.length === 0)
-      family.problems.push(`${table.name} has no primary key: its rows could not be given back`)
+    keyProblem(family, table)
     family.kin.push(kin)
     const { rows: strange } = await client.query<{ problem: string }>(besides, [table.relation])
     family.problems.push(...strange.map((row) => row.problem))

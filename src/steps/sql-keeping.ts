@@ -1,7 +1,7 @@
 import type { PoolClient } from "pg"
 import type { SqlStep } from "../plans/plan.ts"
 import type { ChildRows, Failure } from "../rollback/facts.ts"
-import type { TableFacts } from "./catalog.ts"
+import { computedKey, type TableFacts } from "./catalog.ts"
 import { bindUsed, childrenOf } from "./sql-text.ts"
 import { failure } from "./step.ts"
 import { statement } from "./target.ts"
@@ -17,6 +17,9 @@ export function keepingProblem(step: SqlStep, table: TableFacts): string | null 
   const moved = step.facts.set.find((item) => table.primaryKey.includes(item.column))
   if (moved)
     return `${moved.column} is part of the primary key: changing it cannot be taken back; say irreversible and why`
+  const computed = computedKey(table)
+  if (step.facts.verb === "update" && computed !== undefined)
+    return `${computed} of the primary key is computed from other columns: what becomes of a row could not be followed; say irreversible and why`
   const set = new Set(step.facts.set.map((item) => item.column))
   const cut = table.cutByUpdate.find(({ parentColumns }) => parentColumns.some((name) => set.has(name)))
   return cut

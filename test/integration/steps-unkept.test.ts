@@ -226,6 +226,24 @@ describe("an UPDATE", () => {
     expect(await list("select v from t order by v")).toEqual(["a", "b"])
   })
 
+  it("is refused where the server computes the key from other columns, and so is a purge", async () => {
+    await having(`create table t (name text, slug text generated always as (lower(name)) stored primary key);
+      insert into t (name) values ('A'), ('B')`)
+    const update = await stepOf(`- { id: a, sql: "update t set name = 'C' where name = 'A'", expect: { rows: 1 } }`)
+    const purge = await stepOf(
+      `- { id: p, purge: { table: t, where: "name = 'A'", at_most: 9, max_share: 90% }, expect: { rows: 1 } }`,
+    )
+    for (const step of [update, purge]) {
+      const { rehearsal, run } = await look(step)
+      expect(rehearsal).toMatchObject({
+        outcome: "unknown",
+        note: expect.stringContaining("computed from other columns"),
+      })
+      expect(await run()).toMatchObject({ outcome: "failed" })
+    }
+    expect(await list("select name from t order by name")).toEqual(["A", "B"])
+  })
+
   it("is refused where it would empty rows that refer to what it changes, and so is a restore's", async () => {
     await having(`create table parent (id integer primary key, code text unique); insert into parent values (1, 'bad');
       create table child (pcode text references parent (code) on update set null); insert into child values ('bad')`)
