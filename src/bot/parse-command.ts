@@ -27,22 +27,6 @@ export const usage = {
   baseline: "/rollback baseline <environment> [capture|diff] [--as after]",
 } as const
 
-/** Commands whose word cannot be an environment. */
-export const verbs = [
-  "status",
-  "history",
-  "plan",
-  "cancel",
-  "undo",
-  "analysis",
-  "baseline",
-  "rehearse",
-  "stop",
-  "note",
-  "record",
-  "help",
-] as const
-
 /**
  * Reads the words. `--only` and `--with` count wherever they stand; `name=value` counts in front of the reason, or
  * anywhere for a name that the plan knows; every other word is the reason, so that no reason narrows anything.

@@ -1,5 +1,6 @@
 import type { Finding } from "./finding.ts"
 import { isOwnVariable, listEnvironmentReferences, listTexts } from "./references.ts"
+import { verbs } from "./verbs.ts"
 import type { Path } from "./yaml-source.ts"
 
 // Read from the end of a path: where a worker puts variables of its environment in.
@@ -11,6 +12,12 @@ const PLACES = [
   /^escalate\.hook\.(?:url|key|secret)$/,
 ]
 const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/
+
+/** A word that `/rollback` takes for a command: nobody could ask for such an environment. */
+export function checkName(environment: string): Finding[] {
+  if (!verbs.some((verb) => verb === environment)) return []
+  return [{ path: ["environment"], message: `"${environment}" is a command of /rollback itself: give it another name` }]
+}
 
 /** `${NAME}`: where it may stand, and what it may name. Looks at the plan as it is written. */
 export function checkEnvironment(written: unknown): Finding[] {

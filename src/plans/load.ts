@@ -1,6 +1,6 @@
 import { readdir, readFile, stat } from "node:fs/promises"
 import { join } from "node:path"
-import { checkEnvironment } from "./check-environment.ts"
+import { checkEnvironment, checkName } from "./check-environment.ts"
 import { checkNames } from "./check-names.ts"
 import { checkParams } from "./check-params.ts"
 import { checkPolicy } from "./check-policy.ts"
@@ -84,6 +84,7 @@ function checkWritten(written: WrittenPlan, yaml: YamlSource) {
     ...checkSteps(written),
     ...checkReferences(written),
     ...checkEnvironment(yaml.value),
+    ...checkName(written.environment),
   ]
 }
 

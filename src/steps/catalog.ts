@@ -11,7 +11,15 @@ export type TableFacts = {
   /** `always`: an identity that an INSERT may override and an UPDATE may not set. */
   columns: { name: string; type: string; generated: boolean; always: boolean }[]
   /** Foreign keys of other tables (or itself) that a DELETE here would act on, also by a partition of this one. */
-  children: { table: string; relation: string; columns: string[]; parentColumns: string[]; action: "c" | "n" | "d" }[]
+  children: {
+    table: string
+    relation: string
+    /** It is this very table, whose rows refer to each other. */
+    self: boolean
+    columns: string[]
+    parentColumns: string[]
+    action: "c" | "n" | "d"
+  }[]
   /** Foreign keys that empty rows of other tables, or give them a default, where an UPDATE here changes these columns. */
   cutByUpdate: { table: string; parentColumns: string[] }[]
   /** Tables that inherit from it, as people read them: a DELETE here removes their rows too, with columns it does not know. */
@@ -45,7 +53,7 @@ select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as i
   (select jsonb_agg(jsonb_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
       'generated', a.attgenerated <> '', 'always', a.attidentity = 'a') order by a.attnum)
     from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as columns,
-  coalesce((select jsonb_agg(jsonb_build_object('table', f.conrelid::regclass::text, 'action', f.confdeltype,
+  coalesce((select jsonb_agg(jsonb_build_object('table', f.conrelid::regclass::text, 'action', f.confdeltype, 'self', f.conrelid = c.oid,
       'relation', (select format('%I.%I', fn.nspname, fc.relname) from pg_class fc join pg_namespace fn on fn.oid = fc.relnamespace where fc.oid = f.conrelid),
       'columns', (select jsonb_agg(a.attname order by k.n) from unnest(f.conkey) with ordinality as k (attnum, n)
         join pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.attnum),

@@ -96,10 +96,16 @@ export async function childrenProblem(
   for (const child of table.children) {
     const theirs = child.columns.map((name) => `c.${id(name)}`).join(", ")
     const ours = child.parentColumns.map((name) => `(o.r).${id(name)}`).join(", ")
+    const those = `(select u.r::${table.relation} as r from unnest($1::text[]) u (r) offset 0) o`
+    // Rows of its own that go as well are kept as well.
+    const names = child.self ? table.primaryKey : []
+    const others =
+      names.length === 0
+        ? ""
+        : ` and (${names.map((name) => `c.${id(name)}`).join(", ")}) not in (select ${names.map((name) => `(o.r).${id(name)}`).join(", ")} from ${those})`
     const { rows } = await statement(
       client,
-      `select count(*)::int as rows from ${child.relation} c
-       where (${theirs}) in (select ${ours} from (select u.r::${table.relation} as r from unnest($1::text[]) u (r) offset 0) o)`,
+      `select count(*)::int as rows from ${child.relation} c where (${theirs}) in (select ${ours} from ${those})${others}`,
       [gone],
     )
     const count = (rows[0] as { rows: number }).rows

@@ -3,7 +3,7 @@ import { sha256 } from "../plans/frozen.ts"
 import type { RestoreStep } from "../plans/plan.ts"
 import type { RehearsedRestore } from "../rollback/baseline-facts.ts"
 import type { Change, RehearsedStep, StepResult } from "../rollback/facts.ts"
-import type { KeptSnapshot } from "./baseline.ts"
+import { keyId, type KeptSnapshot } from "./baseline.ts"
 import { callingOut, type TableFacts } from "./catalog.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { findOwned } from "./restore-owned.ts"
@@ -99,7 +99,7 @@ async function look(client: PoolClient, step: RestoreStep, context: StepContext)
         .map((key) => `no row is called "${key}", neither now nor in the baseline`),
       ...opened.table.triggers.map((name) => `trigger ${name} on ${opened.table.name} fires`),
     ],
-    ...(problem ? { outcome: "unknown" as const } : {}),
+    ...(problem ? { outcome: "unknown" as const, refused: true as const } : {}),
     ...(problem ? {} : { restore: freezeShown(judged, opened, { kept, after, left: [...owned.keys.keys()] }) }),
   }
 }
@@ -169,6 +169,8 @@ async function act(
 ): Promise<StepResult> {
   const refuse = (code: string, message: string) => stepResult({ outcome: "failed", failure: failure(code, message) })
   const shown = context.rehearsed?.restore
+  // The card said so: asked again, it would say the same.
+  if (!shown && context.rehearsed?.refused) return refuse("refused", context.rehearsed.note ?? "")
   if (!shown)
     return refuse(
       "not_rehearsed",
@@ -200,6 +202,7 @@ async function act(
             .map((key) => labelOf(key, showing))
             .join(", ")}`,
         ]),
+    ...(await alteredBy(client, opened, step, going)),
   ]
   return stepResult({
     rows,
@@ -214,6 +217,26 @@ async function act(
     issues,
     evidence: [evidenceOf(rows, opened.table.name, shown), ...issues],
   })
+}
+
+/** Triggers may make another row of what is put back: what is there then is said, not what was meant. */
+async function alteredBy(
+  client: PoolClient,
+  opened: OpenTable,
+  step: RestoreStep,
+  going: readonly Going[],
+): Promise<string[]> {
+  const { table, snapshots } = opened
+  if (table.triggers.length === 0 || going.length === 0) return []
+  const still = judge({ ...snapshots, now: await readNow(client, opened), keys: step.keys, left: new Set() })
+  const meant = new Set(going.map(({ key }) => keyId(key)))
+  const altered = [...still.going.map(({ key }) => key), ...still.conflicts].filter((key) =>
+    meant.has(keyId(key)),
+  ).length
+  if (altered === 0) return []
+  return [
+    `${altered} ${altered === 1 ? "row" : "rows"} of ${table.name} came back otherwise than in the baseline: by trigger ${table.triggers.join(", ")}`,
+  ]
 }
 
 function evidenceOf(rows: number, table: string, { baseline }: RehearsedRestore): string {

@@ -132,6 +132,7 @@ function columnsMoved(table: TableFacts, kept: readonly string[]): string | null
 async function tableOf(client: PoolClient, relation: string): Promise<TableFacts> {
   const names = [...relation.matchAll(/"((?:[^"]|"")*)"/g)].map((match) => (match[1] ?? "").replaceAll('""', '"'))
   const table = await findTable(client, names.length > 1 ? (names[0] ?? null) : null, names.at(-1) ?? "")
-  if (!table) throw Object.assign(new Error(`${relation} is gone`), { code: "42P01" })
+  if (!table)
+    throw new StepbackError(schemaChanged, `there is no table ${relation} any more: what was kept of it has no place`)
   return table
 }

@@ -17,7 +17,8 @@ import { baselineList } from "../blocks/baseline.ts"
 import { planText } from "../blocks/plan-text.ts"
 import { helpText, historyText, statusText } from "../blocks/words.ts"
 import { answering, type Answer, type BotContext } from "../context.ts"
-import { parseCommand, verbs, type Typed } from "../parse-command.ts"
+import { parseCommand, type Typed } from "../parse-command.ts"
+import { verbs } from "../../plans/verbs.ts"
 
 /** `/rollback …`: acked at once, answered when the work is done. */
 export function registerCommand(app: App, context: BotContext): void {

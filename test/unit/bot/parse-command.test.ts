@@ -1,7 +1,8 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 
-import { parseCommand, verbs, type Typed } from "../../../src/bot/parse-command.ts"
+import { parseCommand, type Typed } from "../../../src/bot/parse-command.ts"
+import { verbs } from "../../../src/plans/verbs.ts"
 
 const parameters: Record<string, readonly string[]> = { staging: ["good", "since"] }
 const parse = (text: string): Typed =>

@@ -14,6 +14,12 @@ export const INVALID: [name: string, source: string, place: string, message: str
   ["two kinds", change("params: [good]", "check: select 1"), "25:9", "found sql and check"],
   ["wrong version", change("version: 1\n", "version: 2\n"), "1:10", "expected 1, found 2"],
   ["environment in capitals", change("environment: shop", "environment: Shop"), "2:14", 'found "Shop"'],
+  [
+    "environment that is a command",
+    change("environment: shop", "environment: status"),
+    "2:14",
+    "a command of /rollback",
+  ],
   ["number as title", change("title: Shop 2 back to 1", "title: 7"), "3:8", "put it in quotes"],
   ["channel by name", change("channel: C0SHOP", 'channel: "#shop"'), "4:10", "expected the id of a channel"],
   ["bare duration", change("rto: 15m", "rto: 15"), "17:6", "expected a duration such as"],
