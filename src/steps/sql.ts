@@ -19,6 +19,7 @@ import {
   type StepType,
 } from "./step.ts"
 import { statement } from "./target.ts"
+import { rereadImages } from "./undo-images.ts"
 import { zonelessColumns } from "./zoneless.ts"
 
 type Texts = Record<string, string | null>
@@ -220,6 +221,7 @@ async function actAndKeep(
       })
   }
   const done: QueryResult = await statement(client, sqlText.runAndKeep(facts, step.sql), [...values, ...keys])
+  if (facts.verb === "insert" && table.triggers.length > 0) await statement(client, rereadImages(table), keys)
   if (locked !== null && locked !== done.rowCount)
     // Rows came that match too: whether others refer to them was not asked.
     return stepResult({

@@ -83,6 +83,20 @@ export function imageUndo(table: TableFacts, operation: ImageOperation): string 
     ${keep("delete", "old_text, null")}`
 }
 
+/**
+ * Keeps rows that a step made or changed as they are at its end: triggers that fire after a row was written may have
+ * written it again, which nobody else did. Params: rollback, step, relation.
+ */
+export function rereadImages(table: TableFacts): string {
+  const same = table.primaryKey
+    .map((name) => `t.${id(name)} = (b.row_text::${table.relation}).${id(name)}`)
+    .join(" and ")
+  return `update stepback_ledger.before_images b
+    set row_text = case operation when 'insert' then (t.*)::text else row_text end,
+      after_text = case operation when 'insert' then after_text else (t.*)::text end
+    from ${table.relation} t where b.rollback_id = $1 and b.step_id = $2 and b.relation = $3 and b.operation <> 'delete' and ${same}`
+}
+
 /** Locks the inserted rows that would be deleted: who wants to refer to one of them waits. Params 1 to 3. */
 export function imageLock(table: TableFacts): string {
   return `with o as (${images(table, "insert")}) select 1 from ${table.relation} t join o on ${keys(table)}

@@ -17,7 +17,7 @@ import {
 } from "./step.ts"
 import { statement } from "./target.ts"
 import { undoChanges } from "./undo-changes.ts"
-import { imageChildren, imageLock } from "./undo-images.ts"
+import { imageChildren, imageLock, rereadImages } from "./undo-images.ts"
 import { describe, findParts, nothingKept, schemaChanged, type Part } from "./undo-parts.ts"
 
 type Summary = { wanted: number; already: number; conflicts: number; labels: string[] }
@@ -128,14 +128,16 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext, kept
       outcome: "failed",
       failure: failure("nothing_kept", "the target has nothing kept of this step: it was restored or cleaned since"),
     })
-  const judged = await judge(client, step, parts)
+  const judged: { part: Part; summary: Summary }[] = []
   const affected: StepResult["affected"] = []
   const otherwise: string[] = []
   let rows = 0
-  for (const { part } of judged) {
+  for (const part of parts) {
     const going = part.operation === "insert" ? await childrenAtRisk(client, step, part) : null
     if (going) return stepResult({ outcome: "failed", failure: failure("children", going) })
-    const { done, wanted, altered } = await takeBack(client, step, part, context)
+    const { done, summary, altered } = await takeBack(client, step, part, context)
+    const { wanted } = summary
+    judged.push({ part, summary })
     if (done !== wanted)
       return stepResult({
         outcome: "failed",
@@ -171,13 +173,13 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext, kept
   })
 }
 
-/** `wanted`: judged just before, since an earlier part may have brought rows that this one takes. `altered`: by triggers. */
+/** `summary`: judged just before, since an earlier part may have brought rows that this one takes. `altered`: by triggers. */
 async function takeBack(
   client: PoolClient,
   step: UndoStep,
   part: Part,
   context: RunContext,
-): Promise<{ done: number; wanted: number; altered: number }> {
+): Promise<{ done: number; summary: Summary; altered: number }> {
   const judgeNow = async () => (await judge(client, step, [part]))[0] as { summary: Summary }
   const differing = async (judged?: { summary: Summary }) =>
     part.differs === null
@@ -189,7 +191,10 @@ async function takeBack(
   const own = [part.table.relation, context.rollbackId, step.id]
   const values = part.operation === "archive" ? own : [step.ofRollback, step.ofStep, ...own]
   const done = (await statement(client, part.undo, values)).rowCount ?? 0
-  return { done, wanted: judged.summary.wanted, altered: guarded ? (await differing()) - before : 0 }
+  const altered = guarded ? (await differing()) - before : 0
+  if (part.table.triggers.length > 0 && done > 0)
+    await statement(client, rereadImages(part.table), [context.rollbackId, step.id, part.table.relation])
+  return { done, summary: judged.summary, altered }
 }
 
 /** Rows that somebody has added since and that would go with what is taken back. */

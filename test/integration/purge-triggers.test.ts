@@ -28,6 +28,8 @@ const all = async () => {
   return rows
 }
 
+const list = async (text: string) => (await target.admin.query<{ count: number }>(text)).rows.map(({ count }) => count)
+
 async function purge(where: string) {
   const step = await stepOf(
     `- { id: p, purge: { table: orders, where: "${where}", cascade: [lines, parcels], at_most: 100, max_share: 90%, batch: 5 }, expect: { rows: rehearsed } }`,
@@ -51,6 +53,13 @@ describe("a purge", () => {
       const rehearsal = await rehearseStep(undo, undoing)
       expect(await runStep(undo, { ...undoing, rehearsed: rehearsal })).toMatchObject({ outcome: "succeeded" })
       expect(await all()).toEqual(before)
+      const again = await contextOf({ pool: target.pools.get(target.url) })
+      const back = undoStepOf(undoing.rollbackId, undo.id)
+      expect(await runStep(back, { ...again, rehearsed: await rehearseStep(back, again) })).toMatchObject({
+        outcome: "succeeded",
+        issues: [],
+      })
+      expect(await list("select count(*) from orders where kind = 'bad'")).toEqual([0])
     },
   )
 

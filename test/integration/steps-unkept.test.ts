@@ -281,6 +281,23 @@ describe("an UPDATE", () => {
   })
 })
 
+it("what a trigger writes into rows that were just made is nobody else's change: they go again, and so do those of an undo", async () => {
+  await having(`create table t (id integer primary key, code text);
+    create function codes() returns trigger language plpgsql as $$ begin update t set code = 'C' || id where id = new.id; return null; end $$;
+    create trigger codes after insert on t for each row execute function codes()`)
+  const made = await thenUndo(`- { id: a, sql: "insert into t values (1, 'x')", expect: { rows: 1 } }`)
+  expect(made.rehearsal).toMatchObject({ rows: 1 })
+  expect(await made.run()).toMatchObject({ outcome: "succeeded", rows: 1, issues: [] })
+  await sql("insert into t values (2, 'y')")
+  const gone = await thenUndo(
+    `- { id: p, purge: { table: t, where: "id = 2", at_most: 9, max_share: 100% }, expect: { rows: 1 } }`,
+  )
+  expect(await gone.run()).toMatchObject({ outcome: "succeeded", rows: 1 })
+  const again = await look(undoStepOf(gone.context.rollbackId, "undo-p"))
+  expect(await again.run()).toMatchObject({ outcome: "succeeded", rows: 1, issues: [] })
+  expect(await list("select id from t")).toEqual([])
+})
+
 describe("an undo", () => {
   it("is refused when columns went and came: what was kept is read by its order", async () => {
     await having("create table t (id integer primary key, kind text, note text); insert into t values (1, 'bad', 'n')")
