@@ -1,14 +1,13 @@
 import { readRun } from "../commands/view.ts"
 import { stepsOf, type FrozenRun } from "../plans/frozen.ts"
 import type { PlanStep } from "../plans/plan.ts"
-import { stepView } from "../plans/step-view.ts"
-import type { Values } from "../plans/values.ts"
+import { componentViews } from "../plans/step-view.ts"
 import { latestRuns } from "../rollback/analysis.ts"
 import { byHand, callingOf } from "../rollback/escalation.ts"
 import { describeWatch, judgeProbe, measureOf, type Measure } from "../rollback/watch.ts"
 import { rehearseStep } from "../steps/definitions.ts"
 import { hideCaptured } from "../steps/hidden-captures.ts"
-import { createSecrets } from "../steps/secrets.ts"
+import { createSecrets, type Secrets } from "../steps/secrets.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import type { DueWatch } from "../store/watches.ts"
 import { openTarget } from "./open-target.ts"
@@ -99,21 +98,20 @@ async function probeAll(
         },
       )
       const ms = probe.ms > 0 ? probe.ms : Math.round(performance.now() - began)
-      return { step, values, held: probe.holds === true, ms, note: probe.note ?? "no answer" }
+      return { step, held: probe.holds === true, ms, note: probe.note ?? "no answer" }
     }),
   )
-  for (const { step, values, ...probe } of probes) {
+  for (const { step, ...probe } of probes) {
     const measure = measures.get(step.id) ?? { heldBefore: null, ms: null }
     const judged = judgeProbe(seen[step.id], probe, measure, rules)
     seen[step.id] = judged.seen
-    await tellVerdict({ step, values, probe, judged, measure }, { rollback, run }, deps)
+    await tellVerdict({ step, probe, judged, measure }, { rollback, run, secrets }, deps)
   }
   return seen
 }
 
 type Verdict = {
   step: PlanStep
-  values: Values
   probe: { ms: number; note: string }
   judged: ReturnType<typeof judgeProbe>
   measure: Measure
@@ -121,8 +119,8 @@ type Verdict = {
 
 /** Calls when a probe has become bad, and says when it is well again. */
 async function tellVerdict(
-  { step, values, probe: { ms, note }, judged: { verdict, seen }, measure }: Verdict,
-  { rollback, run }: Pick<Watching, "rollback" | "run">,
+  { step, probe: { ms, note }, judged: { verdict, seen }, measure }: Verdict,
+  { rollback, run, secrets }: Pick<Watching, "rollback" | "run"> & { secrets: Secrets },
   deps: WorkDeps,
 ): Promise<void> {
   const key = `${rollback.id}/watch/${step.id}`
@@ -143,7 +141,7 @@ async function tellVerdict(
             ? ["it worked before the rollback"]
             : []),
       ],
-      byHand: byHand(stepView(step, values, run.target.http)),
+      byHand: pasteOf(step, run, secrets),
       ...callingOf(run.escalate),
     })
   if (verdict === "recovered") {
@@ -152,4 +150,11 @@ async function tellVerdict(
     await deps.store.outbox.enqueue(rollback.id, `${nth}/well`, { kind: "text", text })
   }
   if (verdict !== "well") deps.wakeOutbox()
+}
+
+/** As the card has it: what was captured stays a name, or a value that nobody may see would stand in what is pasted. */
+function pasteOf(step: PlanStep, run: FrozenRun, secrets: Secrets): string | null {
+  const views = componentViews(run).flatMap((component) => component.steps)
+  const view = views.find(({ id }) => id === step.id)
+  return view === undefined ? null : secrets.redact(byHand(view))
 }

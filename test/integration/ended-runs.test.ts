@@ -82,3 +82,26 @@ it("the steps of a watch are probed side by side: slow ones do not add up beyond
     ["a", "b", "c"].map((id) => ({ id, probes: 1, failures: 0 })),
   )
 })
+
+const byHandOf = async ({ id }: StoredRollback) =>
+  (await town.store.records.listEscalations(id)).map(({ byHand }) => byHand)
+
+it("a watch hands over what to paste without what was captured from a column that is not shown", async () => {
+  town.written.source = `${plan}  seen:
+    risk: low
+    steps:
+      - { id: code, check: select version as code from quotes, capture: { code: code } }
+      - id: still
+        check: select count(*) as there from quotes where version = $1
+        params: [code]
+        expect: { values: { there: 1 } }
+redact: [version]
+watch: { for: 10m, every: 30s, failures: 1, steps: [still] }
+`
+  await town.target.query("insert into quotes values (1, '4711-hush')")
+  const run = await town.ran()
+  expect(run.state).toBe("succeeded")
+  await town.target.query("truncate quotes")
+  expect(await watchOnce(town.workDeps)).toBe(true)
+  expect(await byHandOf(run)).toEqual(["select count(*) as there from quotes where version = :'code';"])
+})
