@@ -4,6 +4,7 @@ import type { PlanStep } from "../plans/plan.ts"
 import { componentViews } from "../plans/step-view.ts"
 import { latestRuns } from "../rollback/analysis.ts"
 import { byHand, callingOf } from "../rollback/escalation.ts"
+import type { RehearsedStep } from "../rollback/facts.ts"
 import { describeWatch, judgeProbe, measureOf, type Measure } from "../rollback/watch.ts"
 import { rehearseStep } from "../steps/definitions.ts"
 import { hideCaptured } from "../steps/hidden-captures.ts"
@@ -94,6 +95,7 @@ async function probeAll(
           redact: run.redact,
           signal,
           patient: true,
+          rehearsed: countedBefore(run, step),
           log: deps.log,
         },
       )
@@ -108,6 +110,12 @@ async function probeAll(
     await tellVerdict({ step, probe, judged, measure }, { rollback, run, secrets }, deps)
   }
   return seen
+}
+
+/** What `rows: rehearsed` is held against. Without a number there is nothing that a probe could miss. */
+function countedBefore({ rehearsal }: FrozenRun, { id }: PlanStep): RehearsedStep | undefined {
+  const seen = rehearsal.steps.find(({ stepId }) => stepId === id)
+  return seen?.rows == null ? undefined : seen
 }
 
 type Verdict = {

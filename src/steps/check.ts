@@ -15,7 +15,6 @@ import {
   rehearsed,
   sqlFailure,
   stepResult,
-  type RunContext,
   type StepContext,
   type StepType,
 } from "./step.ts"
@@ -24,7 +23,8 @@ import { looking, statement } from "./target.ts"
 /** One read-only query and what it should say. */
 export const checkStep: StepType<CheckStep> = {
   async rehearse(step, context) {
-    const result = await ask(step, context, false)
+    // Without numbers to compare with it is the look that gives them.
+    const result = await ask(step, { ...context, rehearsed: context.rehearsed ?? undefined }, false)
     if (result.failure && result.failure.code !== "expectation")
       return rehearsed(step.id, {
         outcome: "unknown",
@@ -46,14 +46,12 @@ const patienceMs = 90_000
 
 async function ask(step: CheckStep, context: StepContext, patient: boolean): Promise<StepResult> {
   const started = performance.now()
-  // The rehearsal has nothing to compare with: it gives the numbers.
-  const asked = patient ? context : { ...context, rehearsed: undefined }
   const { pool } = context.target
   if (!pool)
     return stepResult({ outcome: "failed", failure: failure("no_database", "the plan's target has no database") })
   for (let attempt = 1; ; attempt++) {
     try {
-      const result = await looking(pool, step.timeoutMs, (client) => read(client, step, asked))
+      const result = await looking(pool, step.timeoutMs, (client) => read(client, step, context))
       return { ...result, ms: elapsed(started), attempts: attempt }
     } catch (error) {
       if (patient && isPassing(error) && elapsed(started) < patienceMs && !context.signal.aborted) {
@@ -144,19 +142,13 @@ async function read(client: PoolClient, step: CheckStep, context: StepContext): 
   })
 }
 
-function rowsAllowed(step: CheckStep, context: StepContext | RunContext): { min: number; max: number } | null {
-  const seen = "rehearsed" in context ? (context.rehearsed?.rows ?? null) : null
-  return step.expect.rows === null ? null : allowedRows(step.expect.rows, seen)
+function rowsAllowed(step: CheckStep, { rehearsed }: StepContext): { min: number; max: number } | null {
+  return step.expect.rows === null ? null : allowedRows(step.expect.rows, rehearsed?.rows ?? null)
 }
 
-/** Only a run has numbers to compare with; the rehearsal is what gives them. */
-function unrehearsed(step: CheckStep, context: StepContext | RunContext): boolean {
-  return (
-    step.expect.rows !== null &&
-    "rehearsed" in context &&
-    context.rehearsed !== undefined &&
-    rowsAllowed(step, context) === null
-  )
+/** Only a run and a watch have numbers to compare with; the rehearsal is what gives them. */
+function unrehearsed(step: CheckStep, context: StepContext): boolean {
+  return step.expect.rows !== null && context.rehearsed !== undefined && rowsAllowed(step, context) === null
 }
 
 function complaints(step: CheckStep, { rows, count }: Found, context: StepContext, outputs: HiddenOutputs): string[] {

@@ -24,6 +24,8 @@ export type StepContext = {
   log: Logger
   /** A watch has the time that the run has; a rehearsal does not keep people waiting. */
   patient?: true
+  /** What the rehearsal saw of this step, for a run and a watch to compare with; a rehearsal itself has nothing yet. */
+  rehearsed?: RehearsedStep | null | undefined
   /** Null where the state database is not looked at. */
   baseline?: BaselineContext | null
 }

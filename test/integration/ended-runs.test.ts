@@ -105,3 +105,21 @@ watch: { for: 10m, every: 30s, failures: 1, steps: [still] }
   expect(await watchOnce(town.workDeps)).toBe(true)
   expect(await byHandOf(run)).toEqual(["select count(*) as there from quotes where version = :'code';"])
 })
+
+it("a watch counts the rows of a check against what was rehearsed", async () => {
+  const check = `{ id: all, check: select id from quotes, expect: { rows: rehearsed, tolerance: 0% } }`
+  town.written.source = `${plan}  seen: { risk: low, steps: [${check}] }
+watch: { for: 10m, every: 1ms, failures: 1, steps: [all] }
+`
+  await town.target.query("insert into quotes values (1, '1'), (2, '1')")
+  const run = await town.ran()
+  expect(run.state).toBe("succeeded")
+  expect(await watchOnce(town.workDeps)).toBe(true)
+  expect(await town.store.records.listEscalations(run.id)).toEqual([])
+  await town.target.query("delete from quotes where id = 2")
+  await town.state.query("update stepback.watches set next_at = now()")
+  expect(await watchOnce(town.workDeps)).toBe(true)
+  const [call] = await town.store.records.listEscalations(run.id)
+  expect(call).toMatchObject({ trigger: "functions_failing", stepId: "all" })
+  expect(call?.evidence).toContain("1 rows, 2 expected")
+})
