@@ -2,7 +2,7 @@ import type { Plans } from "../commands/ports.ts"
 import type { Logger } from "../log.ts"
 import { doneSteps } from "../rollback/escalation.ts"
 import type { RollbackView } from "../rollback/facts.ts"
-import { neverLookedAt } from "../rollback/states.ts"
+import { isLive, neverLookedAt } from "../rollback/states.ts"
 import type { Store } from "../store/store.ts"
 import { raiseWhole } from "./raise-whole.ts"
 
@@ -18,8 +18,9 @@ export function telling(deps: { store: Store; plans: Plans; newId(): string; log
         const headline = () => "no worker goes on with it: is one running?"
         if (!(await raiseWhole(id, { key: `lost/${epoch}`, trigger: "worker_lost", headline }, deps))) continue
         told++
-        // Taken in this very moment, it was over before it was said: who took it found nothing to end.
-        if ((await store.rollbacks.get(id)).epoch !== epoch) await store.records.resolve(`${id}/lost/`)
+        // Taken or ended in this very moment, it was over before it was said: who did that found nothing to end.
+        const now = await store.rollbacks.get(id)
+        if (now.epoch !== epoch || !isLive(now.state)) await store.records.resolve(`${id}/lost/`)
       }
       return told
     },

@@ -3,6 +3,7 @@ import { errorCode } from "../errors.ts"
 import { isLive, statesBefore, type RollbackState } from "../rollback/states.ts"
 import { inTransaction } from "./database.ts"
 import { one, parseRollback, type Moved } from "./find-rollback.ts"
+import { endCalls } from "./records.ts"
 import { leave, prepareAgain, prepareWithout, reopen, type ReopenRequest } from "./reopening.ts"
 import { isUuid, rollbackColumns, storable, type Selection, type StoredRollback } from "./rows.ts"
 
@@ -211,7 +212,10 @@ export async function move(client: PoolClient, id: string, to: RollbackState, fa
     storable({ reason: facts.reason ?? null }),
   ])
   await client.query("select stepback.redraw_card($1)", [id])
-  if (ends) await client.query("select stepback.analyse_if_begun($1)", [id])
+  if (ends) {
+    await client.query("select stepback.analyse_if_begun($1)", [id])
+    await client.query(endCalls(id, false))
+  }
   return { kind: "moved", rollback: parseRollback(rows[0]) }
 }
 

@@ -119,6 +119,8 @@ export function runStore(pool: Pool) {
             storable({ digest: outcome.digest, risk: outcome.risk, approvalsNeeded: outcome.approvalsNeeded }),
           ],
         },
+        // Somebody went on with it; what other calls there are is not over by that, not even where this is the end.
+        endCalls(id, false),
         { text: "select stepback.redraw_card($1)", values: [id] },
       ]),
 

@@ -2,6 +2,7 @@ import type { Pool } from "pg"
 import type { Message } from "../rollback/facts.ts"
 import { neverLookedAt } from "../rollback/states.ts"
 import { inTransaction } from "./database.ts"
+import { endCalls } from "./records.ts"
 import { storable } from "./rows.ts"
 
 /** What time alone brings: requests that nobody decides, runs that nobody goes on with. */
@@ -27,6 +28,7 @@ export function waitingStore(pool: Pool) {
           await client.query("select stepback.append_audit($1, 'expired', 'stepback', '{}')", [id])
           await client.query("select stepback.redraw_card($1)", [id])
           await client.query("select stepback.analyse_if_begun($1)", [id])
+          await client.query(endCalls(id, false))
         }
         return rows.map((row) => row.id)
       }),

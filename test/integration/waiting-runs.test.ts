@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, expect, inject, it } from "vitest"
 
+import { cancel } from "../../src/commands/cancel.ts"
 import { retry, skip } from "../../src/commands/reopen.ts"
 import { requestRollback } from "../../src/commands/request.ts"
 import { requestUndo } from "../../src/commands/undo.ts"
@@ -41,6 +42,12 @@ const passes = (card: { id: string }, time: string) =>
     `update stepback.rollbacks set due_at = due_at - $2::interval, expires_at = expires_at - $2::interval where id = $1`,
     [card.id, time],
   )
+/** Its time is over, and whoever is to hear of that has. */
+const ranOut = async (card: StoredRollback) => {
+  await passes(card, "1 hour")
+  await town.store.waiting.expire()
+  await tell().nobodyApproved()
+}
 type Call = {
   facts: { trigger: string; headline: string; evidence: string[]; mention: string[] }
   resolved_at: Date | null
@@ -68,6 +75,19 @@ it("a request that nobody looks at is said to the people of the plan, and does n
     "no worker looked at it in time, nothing was changed",
   )
   await asked()
+})
+
+it.each([
+  ["taken up", (card: StoredRollback) => town.work(card.id)],
+  ["cancelled", (card: StoredRollback) => cancel(card, as("U0ALICE"), town.deps)],
+  ["expired", (card: StoredRollback) => ranOut(card)],
+])("that nobody goes on with a request is not said any more when it is %s", async (_, end) => {
+  const request = await asked()
+  await passes(request, "31 seconds")
+  expect(await tell().lostWorkers(30_000)).toBe(1)
+  await end(request)
+  const lost = (await callsOf(request)).find(({ facts }) => facts.trigger === "worker_lost")
+  expect(lost?.resolved_at).toBeInstanceOf(Date)
 })
 
 it("a run that asked again in its middle and found nobody is not told as one that changed nothing", async () => {
