@@ -33,10 +33,13 @@ export function waitingStore(pool: Pool) {
         return rows.map((row) => row.id)
       }),
 
-    /** Requests that ran out of time and of which the people on call have not heard yet. */
+    /**
+     * Requests that ran out of time and of which the people on call have not heard yet. A rehearsal would have changed
+     * nothing: its card is answer enough.
+     */
     async listExpiredUntold(): Promise<string[]> {
       const { rows } = await pool.query<{ id: string }>(
-        `select r.id from stepback.rollbacks r where r.state = 'expired' and r.ended_at > now() - interval '1 day'
+        `select r.id from stepback.rollbacks r where r.state = 'expired' and r.kind <> 'rehearsal' and r.ended_at > now() - interval '1 day'
            and not exists (select 1 from stepback.escalations e where e.key = r.id || '/nobody') limit 20`,
       )
       return rows.map((row) => row.id)

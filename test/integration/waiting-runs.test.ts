@@ -24,14 +24,14 @@ const pressed = async (card: StoredRollback) => {
   await town.work(card.id)
   return town.get(card)
 }
-const asked = async () => {
+const asked = async (rehearsalOnly = false) => {
   const request = {
     environment: "shop",
     selection: { only: null, with: [], parameters: {} },
     reason: "prices are off",
     channelId: "C0SHOP",
     actor: as("U0ALICE"),
-    rehearsalOnly: false,
+    rehearsalOnly,
   }
   const outcome = await requestRollback(request, town.deps)
   if (outcome.kind !== "requested") throw new Error(JSON.stringify(outcome))
@@ -75,6 +75,15 @@ it("a request that nobody looks at is said to the people of the plan, and does n
     "no worker looked at it in time, nothing was changed",
   )
   await asked()
+})
+
+it("a rehearsal that nobody looks at is over after the same time, and nobody is called for it", async () => {
+  const rehearsal = await asked(true)
+  await passes(rehearsal, "1 hour")
+  expect(await tell().lostWorkers(30_000)).toBe(0)
+  expect(await town.store.waiting.expire()).toEqual([rehearsal.id])
+  expect(await tell().nobodyApproved()).toBe(0)
+  expect(await callsOf(rehearsal)).toEqual([])
 })
 
 it.each([
