@@ -39,6 +39,17 @@ export function endCalls(rollbackId: string, succeeded: boolean): Query {
   }
 }
 
+/** A step that failed before has come to a good end, whatever the rest of the run does. */
+export function endStepCalls(rollbackId: string, stepId: string): Query {
+  return {
+    text: `with over as (
+        update stepback.escalations set resolved_at = now(), next_telling_at = null
+        where rollback_id = $1 and starts_with(key, $2) and resolved_at is null returning rollback_id, key)
+      select stepback.edit_messages(rollback_id, key || '/') from over`,
+    values: [rollbackId, `${rollbackId}/step/${stepId}/`],
+  }
+}
+
 export const escalationColumns =
   "id, rollback_id, facts, raised_at, times_told, acknowledged_by, acknowledged_at, resolved_at"
 

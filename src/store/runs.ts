@@ -5,7 +5,7 @@ import { errorCode, LostLeaseError } from "../errors.ts"
 import { inOneGo, type Query } from "./database.ts"
 import { questionKey, stepKey } from "./confirmations.ts"
 import { parseRollback } from "./find-rollback.ts"
-import { endCalls } from "./records.ts"
+import { endCalls, endStepCalls } from "./records.ts"
 import { rollbackColumns, storable, type StoredRollback } from "./rows.ts"
 
 /** `lapsed`: a worker had it in hand and was not heard of any more. */
@@ -217,10 +217,14 @@ export function runStore(pool: Pool) {
             storable(message),
           ],
         }
-        const redraw = { text: "select stepback.edit_messages($1, $2)", values: [id, key] }
+        const also = [
+          ...(step.long === true ? [{ text: "select stepback.edit_messages($1, $2)", values: [id, key] }] : []),
+          // Nobody is called for a first attempt before its result.
+          ...(attempt > 1 && ["succeeded", "skipped"].includes(result.outcome) ? [endStepCalls(id, step.id)] : []),
+        ]
         const [recorded] =
-          step.long === true
-            ? await inOneGo(pool, [record, redraw])
+          also.length > 0
+            ? await inOneGo(pool, [record, ...also])
             : [await pool.query<{ stop: boolean }>(record.text, record.values)]
         return { stop: (recorded?.rows[0] as { stop: boolean } | undefined)?.stop ?? false }
       } catch (error) {

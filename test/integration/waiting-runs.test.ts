@@ -119,6 +119,24 @@ it("a run that asked again in its middle and found nobody is not told as one tha
   expect(call?.facts.evidence[1]).toBe("1 of 2 steps done, the last of them: Set")
 })
 
+it("nobody is called any more for a step that went well since, though another goes on failing", async () => {
+  const more = "  more: { risk: low, steps: [{ id: probe, http: { path: / }, expect: { status: 204 } }] }\n"
+  const goesOn = "expect: { rows: 1 }\n        on_failure: continue\n"
+  town.written.source = withMention.replace(plan, plan.replace("expect: { rows: 1 }\n", goesOn) + more)
+  await town.breakTarget()
+  const failed = await town.ran()
+  const open = async () => {
+    const calls = await town.store.records.listEscalations(failed.id)
+    return new Set(calls.filter(({ resolvedAt }) => resolvedAt === null).map(({ stepId }) => stepId))
+  }
+  expect(await open()).toEqual(new Set(["set", "probe"]))
+  await town.mendTarget()
+  expect(await retry(failed, as("U0ALICE"), town.deps)).toMatchObject({ kind: "reopened" })
+  await town.work(failed.id)
+  expect((await town.get(failed)).state).toBe("failed")
+  expect(await open()).toEqual(new Set(["probe"]))
+})
+
 it("the clock of the RTO begins with the newest approval, not with a Retry before it", async () => {
   await town.breakTarget()
   const failed = await town.ran()
