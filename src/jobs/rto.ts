@@ -50,7 +50,9 @@ export function watchComponentRto(component: PlanComponent, state: RunState, dep
     )
   const early = `of the RTO of "${title}" is used: ${seconds(rtoMs * warnedShare)} of ${seconds(rtoMs)}`
   const timers = [
-    ...(alreadyMs < rtoMs ? [at(warnedShare, () => warn(rollback.id, `${key}/80`, early, deps))] : []),
+    ...(alreadyMs < rtoMs
+      ? [at(warnedShare, () => warn(rollback.id, `part80/${id}/${rollback.generation}`, early, deps))]
+      : []),
     at(1, () => {
       breached = true
       const headline = `${title} takes longer than its RTO of ${seconds(rtoMs)}`

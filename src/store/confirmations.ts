@@ -135,8 +135,11 @@ export function confirmationStore(pool: Pool) {
   }
 }
 
-/** Other messages of a rollback are numbered under these names: the reply of a step that is called so is told apart. */
-const takenNames = new Set(["archive", "audit", "nudge", "watch"])
+/**
+ * Other messages of a rollback are numbered under these names, those of a call about it as a whole among them: the reply
+ * of a step that is called so is told apart, or one of the two would never be sent.
+ */
+const takenNames = new Set(["archive", "audit", "nobody", "nudge", "reminder", "rto80", "trouble", "watch"])
 
 export function stepKey(rollbackId: string, stepId: string, attempt: number): string {
   return `${rollbackId}/${takenNames.has(stepId) ? `step:${stepId}` : stepId}/${attempt}`

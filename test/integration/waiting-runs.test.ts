@@ -233,12 +233,28 @@ it("an undo may use what its own step took from the answer", async () => {
   expect(town.site.seen.map(({ url }) => url)).toEqual(["/things", "/things/7"])
 })
 
-it("a step that is called like another message of a rollback is told apart", async () => {
-  town.written.source = plan.replace("- id: set\n", "- id: audit\n")
+it.each(["audit", "nobody", "trouble", "rto80"])("a step may be called %s, like another message", async (name) => {
+  town.written.source = plan.replace("- id: set\n", `- id: ${name}\n`)
   const done = await town.ran()
   const keys = (await town.store.outbox.listUnsent(done.id)).map(({ key }) => key.slice(done.id.length))
-  expect(keys).toContain("/step:audit/1")
+  expect(keys).toContain(`/step:${name}/1`)
   expect(keys.filter((key) => /^\/audit\/\d+$/.test(key))).toHaveLength(1)
+})
+
+it("a call about the whole reaches people though a step has its name", async () => {
+  const more = "  more: { risk: low, steps: [{ id: probe, http: { path: / }, expect: { status: 204 } }] }\n"
+  town.written.source = withMention.replace(plan, plan.replace("- id: set\n", "- id: nobody\n") + more)
+  const failed = await town.ran()
+  await skip(failed, "it is another team's", as("U0CAROL"), town.deps)
+  await town.work(failed.id)
+  await passes(failed, "2 days")
+  await town.store.waiting.expire()
+  expect(await tell().nobodyApproved()).toBe(1)
+  const call = (await town.store.records.listEscalations(failed.id)).find(
+    ({ trigger }) => trigger === "nobody_approved",
+  )
+  const sent = (await town.store.outbox.listUnsent(failed.id)).map(({ body }) => body)
+  expect(sent).toContainEqual({ kind: "escalation", escalationId: call?.id })
 })
 
 it("a step that meets other rows than the plan expects is foreseen on the card", async () => {
