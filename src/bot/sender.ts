@@ -145,43 +145,65 @@ type Seen = {
   files?: { name?: string | null }[]
 }
 
-/** A page of messages, and how many of them are turned: what was sent a moment ago is among the last of a thread. */
+type Place = { channel: string; threadTs: string | null; since: string }
+/** In seconds, as Slack's own timestamps. */
+type Span = { oldest: number | string; latest?: number }
+
+/** A page of messages, and how many of them are turned: with those of both ends, fewer than Slack answers in a minute. */
 const pageSize = 200
 const mostPages = 20
+const mostPagesOfAnEnd = 10
+const endS = 3_600
 
-/** Looks through a thread, or through a channel since then. */
-async function look(
-  clients: SlackClients,
-  place: { channel: string; threadTs: string | null; since: string },
-  isIt: (message: Seen) => boolean,
-): Promise<Found> {
-  const { channel, threadTs } = place
+/**
+ * Looks through a thread, or through a channel since then. Of very many messages Slack gives the newest of a channel and
+ * the oldest of a thread. What is not among them was posted when it was due, or a moment ago: it is looked for there. One
+ * that is at neither end would not be found however often anybody looks, so it counts as not there.
+ */
+async function look(clients: SlackClients, place: Place, isIt: (message: Seen) => boolean): Promise<Found> {
   // A while before, since Slack's clock is another one.
-  const oldest = threadTs ?? String(Math.floor(Date.parse(place.since) / 1000) - 600)
-  const found: string[] = []
-  let cursor = ""
+  const since = Math.floor(Date.parse(place.since) / 1000) - 600
   try {
-    for (let page = 0; page < mostPages && (page === 0 || cursor !== ""); page++) {
-      const from = {
-        channel,
-        include_all_metadata: true,
-        limit: pageSize,
-        oldest,
-        ...(cursor === "" ? {} : { cursor }),
-      }
-      const answer =
-        threadTs === null
-          ? await clients.send.conversations.history(from)
-          : await clients.send.conversations.replies({ ...from, ts: threadTs })
-      for (const message of (answer.messages ?? []) as Seen[]) if (message.ts && isIt(message)) found.push(message.ts)
-      cursor = answer.response_metadata?.next_cursor ?? ""
-    }
+    const first = await turnPages(clients, place, { oldest: place.threadTs ?? since }, { pages: mostPages, isIt })
+    const found = first.found
+    const ends = [{ oldest: since, latest: since + endS }, { oldest: Math.floor(Date.now() / 1000) - endS }]
+    for (const end of first.more ? ends : [])
+      if (found.length === 0)
+        found.push(...(await turnPages(clients, place, end, { pages: mostPagesOfAnEnd, isIt })).found)
+    const [ts, ...twins] = found.sort((a, b) => Number(a) - Number(b))
+    return ts === undefined ? { kind: "none" } : { kind: "found", ts, twins }
   } catch (error) {
     // Without the scope no look will ever be answered: to post, perhaps twice, is better than to be silent for good.
     return isFinal(error) || slackError(error) === "missing_scope" ? { kind: "none" } : { kind: "unknown" }
   }
-  const [ts, ...twins] = found.sort((a, b) => Number(a) - Number(b))
-  return ts === undefined ? { kind: "none" } : { kind: "found", ts, twins }
+}
+
+/** `more`: not all of the span was seen. */
+async function turnPages(
+  clients: SlackClients,
+  { channel, threadTs }: Place,
+  { oldest, latest }: Span,
+  { pages, isIt }: { pages: number; isIt: (message: Seen) => boolean },
+): Promise<{ found: string[]; more: boolean }> {
+  const found: string[] = []
+  let cursor = ""
+  for (let page = 0; page < pages && (page === 0 || cursor !== ""); page++) {
+    const from = {
+      channel,
+      include_all_metadata: true,
+      limit: pageSize,
+      oldest: String(oldest),
+      ...(latest === undefined ? {} : { latest: String(latest) }),
+      ...(cursor === "" ? {} : { cursor }),
+    }
+    const answer =
+      threadTs === null
+        ? await clients.send.conversations.history(from)
+        : await clients.send.conversations.replies({ ...from, ts: threadTs })
+    for (const message of (answer.messages ?? []) as Seen[]) if (message.ts && isIt(message)) found.push(message.ts)
+    cursor = answer.response_metadata?.next_cursor ?? ""
+  }
+  return { found, more: cursor !== "" }
 }
 
 function content(drawn: Drawn): { text: string; blocks?: KnownBlock[] } {

@@ -153,7 +153,7 @@ async function sendFile(
           {
             channel: to.channel,
             inDoubt: row.state === "sending",
-            look: () => sender.findFile({ ...to, name: file.name, since: rollback.created_at }),
+            look: () => sender.findFile({ ...to, name: file.name, since: row.since }),
             mark: () => store.outbox.markSending(rollback.id, row.seq, lane.owner),
             unmark: () => store.outbox.markPending(rollback.id, row.seq, lane.owner),
             planLook: (afterMs) =>
@@ -205,7 +205,7 @@ async function postRow(
       {
         channel,
         inDoubt: row.state === "sending",
-        look: () => sender.find({ channel, threadTs, key, since: rollback.created_at }),
+        look: () => sender.find({ channel, threadTs, key, since: row.since }),
         mark: () => store.outbox.markSending(rollback.id, seq, lane.owner),
         unmark: () => store.outbox.markPending(rollback.id, seq, lane.owner),
         planLook: (afterMs) => store.outbox.planLook(rollback.id, { seq, channel, threadTs, fileName: null }, afterMs),

@@ -11,6 +11,8 @@ export type OutboxRow = {
   channel: string | null
   ts: string | null
   revision: number
+  /** No post of it is older. */
+  since: string
 }
 
 /** A message that was posted in doubt, and is to be looked for once more. */
@@ -60,7 +62,8 @@ export function outboxStore(pool: Pool) {
 
     async listUnsent(rollbackId: string): Promise<OutboxRow[]> {
       const { rows } = await pool.query<OutboxRow>(
-        `select seq, key, body, state, channel, ts, revision from stepback.outbox
+        `select seq, key, body, state, channel, ts, revision,
+           to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as since from stepback.outbox
          where rollback_id = $1 and state in ('pending', 'sending') order by seq limit 50`,
         [rollbackId],
       )

@@ -1,0 +1,50 @@
+import { expect, it } from "vitest"
+import type { SlackClients } from "../../../src/bot/clients.ts"
+import { createSender } from "../../../src/bot/sender.ts"
+
+type Asked = { limit: number; oldest: string; latest?: string; cursor?: string }
+const nowS = Math.floor(Date.now() / 1000)
+const dayAgoS = nowS - 86_400
+
+/** A channel or thread of very many messages over a day, ours among them; Slack's pages of it, in Slack's order. */
+function busySlack(oursAtS: number | null) {
+  const others = Array.from({ length: 9_000 }, (_, n) => ({ ts: String(dayAgoS + n * 9 + 0.5), metadata: {} }))
+  const ours = { event_type: "stepback_message", event_payload: { key: "r/card" } }
+  const all = oursAtS === null ? others : [...others, { ts: String(oursAtS), metadata: ours }]
+  const calls = { count: 0 }
+  const pages = (newestFirst: boolean) => async (asked: Asked) => {
+    calls.count++
+    const shown = all
+      .filter(({ ts }) => Number(ts) > Number(asked.oldest) && Number(ts) < Number(asked.latest ?? Infinity))
+      .sort((a, b) => (newestFirst ? -1 : 1) * (Number(a.ts) - Number(b.ts)))
+    const from = Number(asked.cursor ?? 0)
+    const next = from + asked.limit
+    return {
+      messages: shown.slice(from, next),
+      response_metadata: { next_cursor: next < shown.length ? String(next) : "" },
+    }
+  }
+  const conversations = { history: pages(true), replies: pages(false) }
+  return { calls, sender: createSender({ send: { conversations } } as unknown as SlackClients) }
+}
+
+it.each([
+  ["a channel, posted when it was due", null, dayAgoS + 5],
+  ["a channel, posted a moment ago", null, nowS - 5],
+  ["a thread, posted when it was due", String(dayAgoS), dayAgoS + 5],
+  ["a thread, posted a moment ago", String(dayAgoS), nowS - 5],
+])("finds a message among thousands of others: in %s", async (_, threadTs, atS) => {
+  const { sender } = busySlack(atS)
+  const since = new Date(dayAgoS * 1000).toISOString()
+  expect(await sender.find({ channel: "C1", threadTs, key: "r/card", since })).toMatchObject({
+    kind: "found",
+    ts: String(atS),
+  })
+})
+
+it("comes to an end where a message is not, with fewer calls than Slack answers in a minute", async () => {
+  const { sender, calls } = busySlack(null)
+  const since = new Date(dayAgoS * 1000).toISOString()
+  expect(await sender.find({ channel: "C1", threadTs: null, key: "r/card", since })).toEqual({ kind: "none" })
+  expect(calls.count).toBeLessThan(50)
+})
