@@ -28,13 +28,26 @@ export type WorkDeps = {
   stepEnded?(kind: StepKind, outcome: StepOutcome, ms: number): void
 }
 
-/** Takeovers count too, so it is far more than a bad day has. */
-const takenUpAtMost = 30
+/**
+ * In a row and in one process, so it is far more than a bad day has. Takeovers are no failures: a run that waits for people
+ * outlives many workers.
+ */
+const failuresAtMost = 30
 
 /** Does what there is to do for a rollback, if nobody else does: the same call for a first run and for a takeover. */
 export function createWorkshop(deps: WorkDeps, workerId: string) {
   const inHand = new Map<string, { lease: Lease; done: Promise<void> }>()
+  /** rollback -> how often work on it has failed since it last did not */
+  const failures = new Map<string, number>()
   let closing = false
+
+  async function countFailure(claimed: StoredRollback, error: unknown): Promise<void> {
+    // A run that is begun waits for its target however long that is away; a look that fails so often is asked for anew.
+    if (claimed.state !== "preparing" && (isPassing(error) || isOutOfRoom(error))) return
+    const failed = (failures.get(claimed.id) ?? 0) + 1
+    failures.set(claimed.id, failed)
+    if (failed >= failuresAtMost && (await giveUp(claimed, error, deps))) failures.delete(claimed.id)
+  }
 
   async function take(rollbackId: string): Promise<void> {
     const claimed = await deps.store.runs.claim(rollbackId, workerId, leaseMs)
@@ -51,11 +64,12 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
     try {
       if (claimed.state === "preparing") await rehearseRollback(claimed, lease.signal, { ...deps, log })
       else await runRollback(claimed, lease, () => closing, { ...deps, log })
+      failures.delete(rollbackId)
     } catch (error) {
       if (error instanceof LostLeaseError || lease.lost()) log.info("rollback handed over")
       else {
         log.error({ err: error }, "work on a rollback was interrupted")
-        await giveUp(claimed, error, deps)
+        await countFailure(claimed, error)
       }
     } finally {
       lease.end()
@@ -86,11 +100,9 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
   }
 }
 
-/** What fails in the same way each time it is taken up is ended, with its reason, instead of taken up for good. */
-async function giveUp(claimed: StoredRollback, error: unknown, deps: WorkDeps): Promise<void> {
+/** What fails each time it is taken up is ended, with its reason, instead of taken up for good. False when it was not ended. */
+async function giveUp(claimed: StoredRollback, error: unknown, deps: WorkDeps): Promise<boolean> {
   const preparing = claimed.state === "preparing"
-  // A run that is begun waits for its target however long that is away; a look that fails so often is asked for anew.
-  if (claimed.epoch < takenUpAtMost || (!preparing && (isPassing(error) || isOutOfRoom(error)))) return
   const reason = `it could not be worked on: ${errorMessage(error)}`.slice(0, 500)
   const facts = { actor: "stepback", reason, epoch: claimed.epoch }
   const moved = await deps.store.rollbacks.move(claimed.id, preparing ? "cancelled" : "failed", facts).catch(() => null)
@@ -99,6 +111,7 @@ async function giveUp(claimed: StoredRollback, error: unknown, deps: WorkDeps): 
     await raiseWhole(claimed.id, trouble, deps).catch((err: unknown) => deps.log.warn({ err }, "call not raised"))
   }
   deps.wakeOutbox()
+  return moved?.kind === "moved"
 }
 
 export type Workshop = ReturnType<typeof createWorkshop>
