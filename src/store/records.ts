@@ -112,6 +112,11 @@ export function recordStore(pool: Pool) {
     /** Whether this person was the first: then its messages are drawn again. */
     acknowledge: (id: string, userId: string) =>
       inTransaction(pool, async (client) => {
+        // As those who end a rollback take their locks: of two that wait for each other it would be the click that fails.
+        await client.query(
+          "select from stepback.rollbacks where id = (select rollback_id from stepback.escalations where id = $1) for update",
+          [id],
+        )
         const { rows } = await client.query<{ rollback_id: string; key: string }>(
           `update stepback.escalations set acknowledged_by = $2, acknowledged_at = now(), next_telling_at = null
            where id = $1 and acknowledged_at is null returning rollback_id, key`,

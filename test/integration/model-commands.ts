@@ -121,9 +121,13 @@ export const presses = {
   skip: {
     allowed: (row, who, model) => row.failed_step && reopenable(row, who, model),
     press: async (row, who, _model, world) => skip(await stored(row, world), "leave it", as(who), world.deps),
-    afterwards(row, who, model) {
+    async afterwards(row, who, model, world) {
       goesOn(row, model)
-      model.askers(row).add(who)
+      const { skips } = await stored(row, world)
+      const by = Object.values(skips).map((skip) => skip.by)
+      expect(by).toContain(who)
+      // Who asks for the same after somebody else asks in their stead: the earlier one may agree.
+      model.setAskers(row, [row.requester_id, ...by])
       model.expectState(row.id, "preparing")
     },
   },
@@ -229,10 +233,11 @@ const together = (all: readonly { name: PressName; who: string }[], back: number
       // All of them to their end: one on its way would reach into the sequence that comes after a failure.
       const ends = await Promise.allSettled(
         all.map(async ({ name, who }) => {
-          const outcome = await (presses[name] as Press).press(row, who, model, world)
-          if (accepted(outcome) && name === "skip") model.askers(row).add(who)
+          await (presses[name] as Press).press(row, who, model, world)
         }),
       )
+      const { skips } = await stored(row, world)
+      model.setAskers(row, [row.requester_id, ...Object.values(skips).map(({ by }) => by)])
       const failed = ends.find((end) => end.status === "rejected")
       if (failed) throw failed.reason
       await model.relearn(world)

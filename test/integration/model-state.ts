@@ -69,6 +69,9 @@ export class Model {
     this.#askers.set(row.id, known)
     return known
   }
+  setAskers(row: Row, askers: string[]): void {
+    this.#askers.set(row.id, new Set(askers))
+  }
   oldTokens(row: Row): string[] {
     return (this.#tokens.get(row.id) ?? []).filter((token) => token !== row.token)
   }
