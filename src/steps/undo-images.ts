@@ -20,7 +20,7 @@ function stored(table: TableFacts): string[] {
 }
 
 function images(table: TableFacts, operation: ImageOperation): string {
-  return `select row_text::${table.relation} as r, row_text, after_text from stepback_ledger.before_images
+  return `select row_text::${table.relation} as r, row_text, after_text, n from stepback_ledger.before_images
     where rollback_id = $1 and step_id = $2 and relation = $3 and operation = '${operation}'`
 }
 
@@ -34,17 +34,28 @@ const verdicts: Record<ImageOperation, { wanted: string; already: string }> = {
   insert: { wanted: "t.now_text = o.row_text", already: "t.now_text is null" },
 }
 
-/** How many rows can be taken back, how many are so already, and which changed since. */
+/**
+ * How many rows can be taken back, how many are so already, and which changed since. `ahead`: as it will be when the later
+ * steps of that run, which are taken back first, are: a row that one of them touched is not what somebody else changed.
+ */
 export function imageSummary(
   table: TableFacts,
   operation: ImageOperation,
   shown: number,
-  redact: readonly string[],
+  { redact, ahead }: { redact: readonly string[]; ahead: boolean },
 ): string {
-  const { wanted, already } = verdicts[operation]
+  const verdict = verdicts[operation]
+  const names = table.primaryKey.map(id)
+  const later = `left join (select ${names.map((name) => `(row_text::${table.relation}).${name}`).join(", ")}, max(n) as last from stepback_ledger.before_images
+        where rollback_id = $1 and step_id <> $2 and relation = $3 group by ${names.map((_name, n) => n + 1).join(", ")}) l
+      on l.last > o.n and ${names.map((name) => `l.${name} = (o.r).${name}`).join(" and ")}`
+  const [wanted, already] = ahead
+    ? [`(l.last is not null or ${verdict.wanted})`, `(l.last is null and ${verdict.already})`]
+    : [verdict.wanted, verdict.already]
   return `with o as (${images(table, operation)}),
     judged as (select ${label(table, "(o.r)", redact)} as label, ${wanted} as wanted, ${already} as already
-      from o left join lateral (select (t.*)::text as now_text from ${table.relation} t where ${keys(table)}) t on true)
+      from o ${ahead ? later : ""}
+      left join lateral (select (t.*)::text as now_text from ${table.relation} t where ${keys(table)}) t on true)
     select count(*) filter (where wanted)::int as wanted, count(*) filter (where already and wanted is not true)::int as already,
       count(*) filter (where wanted is not true and already is not true)::int as conflicts,
       coalesce((select array_agg(label) from (select label from judged where wanted is not true and already is not true limit ${shown}) c), '{}') as labels

@@ -12,6 +12,8 @@ export type Part = {
   table: TableFacts
   did: "changed" | "removed" | "restored"
   summary: string
+  /** The summary for a card: what steps will have given back that come before this one in the undo is in it. */
+  ahead?: string
   undo: string
   operation: ImageOperation | "archive"
   /** Counts rows that are not as they were kept; null: its summary tells. */
@@ -57,7 +59,8 @@ export async function findParts(client: PoolClient, step: UndoStep, redact: read
       table,
       operation,
       did: operation === "update" ? "restored" : operation === "delete" ? "restored" : "removed",
-      summary: imageSummary(table, operation, shownConflicts, redact),
+      summary: imageSummary(table, operation, shownConflicts, { redact, ahead: false }),
+      ahead: imageSummary(table, operation, shownConflicts, { redact, ahead: true }),
       undo: imageUndo(table, operation),
       differs: null,
     })

@@ -53,7 +53,7 @@ async function look(client: PoolClient, step: UndoStep, context: StepContext): P
     return erased.length === 0
       ? { outcome: "unknown", note: nothingKept }
       : { rows: 0, changed: 0, note: erased.join(", "), warnings: erased }
-  const judged = await judge(client, step, parts)
+  const judged = await judge(client, step, parts, "ahead")
   const conflicts = conflictsOf(judged)
   const tables = [...new Map(parts.map(({ table }) => [table.relation, table])).values()]
   return {
@@ -98,11 +98,16 @@ function toldOf(parts: readonly Part[]): string[] {
   return [...new Set(parts.flatMap((part) => part.told ?? []))]
 }
 
-async function judge(client: PoolClient, step: UndoStep, parts: Part[]): Promise<{ part: Part; summary: Summary }[]> {
+async function judge(
+  client: PoolClient,
+  step: UndoStep,
+  parts: Part[],
+  as: "summary" | "ahead" = "summary",
+): Promise<{ part: Part; summary: Summary }[]> {
   const judged: { part: Part; summary: Summary }[] = []
   for (const part of parts) {
     const values = part.operation === "archive" ? [] : [step.ofRollback, step.ofStep, part.table.relation]
-    judged.push({ part, summary: (await statement(client, part.summary, values)).rows[0] as Summary })
+    judged.push({ part, summary: (await statement(client, part[as] ?? part.summary, values)).rows[0] as Summary })
   }
   return judged
 }

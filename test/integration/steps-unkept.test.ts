@@ -299,6 +299,31 @@ it("what a trigger writes into rows that were just made is nobody else's change:
 })
 
 describe("an undo", () => {
+  it("shows no conflict where a later step of its run touched a row, and one where somebody else did", async () => {
+    await having("create table t (id integer primary key, v text); insert into t values (1, 'a')")
+    const yaml = [
+      "update t set v = 'b' where id = 1",
+      "update t set v = 'c' where id = 1",
+      "delete from t where id = 1",
+      "insert into t values (1, 'd')",
+    ].map((text, n) => `- { id: s${n}, sql: "${text}", expect: { rows: 1 } }`)
+    const ran = await contextOf({ pool: target.pools.get(target.url) })
+    for (const one of yaml) {
+      const step = await stepOf(one)
+      const rehearsed = await rehearseStep(step, ran)
+      expect(await runStep(step, { ...ran, rehearsed })).toMatchObject({ outcome: "succeeded" })
+    }
+    const cards = () => Promise.all([3, 2, 1, 0].map((n) => look(undoStepOf(ran.rollbackId, `s${n}`))))
+    for (const { rehearsal } of await cards()) expect(rehearsal).toMatchObject({ rows: 1, warnings: [] })
+    await sql("update t set v = 'mine'")
+    const [newest] = await cards()
+    expect(newest?.rehearsal.warnings).toEqual(["1 changed since and left as they are: t.1"])
+    await sql("update t set v = 'd'")
+    for (const { run } of await cards())
+      expect(await run()).toMatchObject({ outcome: "succeeded", rows: 1, issues: [] })
+    expect(await list("select v from t")).toEqual(["a"])
+  })
+
   it("is refused when columns went and came: what was kept is read by its order", async () => {
     await having("create table t (id integer primary key, kind text, note text); insert into t values (1, 'bad', 'n')")
     const undo = await thenUndo(
