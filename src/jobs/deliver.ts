@@ -125,11 +125,12 @@ export function createDelivery(deps: DeliveryDeps) {
       let early = (cardNotBefore.get(rollbackId) ?? 0) - Date.now()
       if (cardDue && (first || early <= 0)) {
         const sent = await sendCard(rollback, lane, deps)
-        early = sent.kind === "limited" ? sent.waitMs : rollback.state === "running" ? cardEveryMs : 0
+        const rest = await settle(sent, rollbackId, deps)
+        early =
+          rest === null ? (rollback.state === "running" ? cardEveryMs : 0) : Math.max(rest.waitMs ?? 0, cardEveryMs)
         cardNotBefore.set(rollbackId, Date.now() + early)
-        // Edits have a limit of their own: what is to be said in the thread does not wait for it.
-        const rest = sent.kind === "limited" && !first ? null : await settle(sent, rollbackId, deps)
-        if (rest !== null) return rest
+        // Edits have a limit of their own, and one may fail for good: what is to be said in the thread does not wait for it.
+        if (rest !== null && (first || !row)) return rest
       }
       if (row) {
         const fresh = await deps.store.rollbacks.get(rollbackId)

@@ -159,6 +159,17 @@ describe("what waits", () => {
     expect(said).toEqual(["post card C1", "post text C1"])
   })
 
+  it("for a reason that may pass, as an edit of the card, does not hold up what is to be said", async () => {
+    const { id } = await running(store)
+    await forget(id)
+    await serve(id, slackThat({}).sender)
+    const { said, sender } = slackThat({ update: () => ({ kind: "unknown", error: "internal_error" }) })
+    await pool.query("select stepback.redraw_card($1)", [id])
+    await store.records.raise(id, `${id}/trouble`, randomUUID(), call)
+    await serve(id, sender)
+    expect(said).toEqual([expect.stringMatching(/^post trouble\/1 /)])
+  })
+
   it("for Slack is told once: a call that is not taken does not pile up", async () => {
     const { id } = await created(store)
     await store.records.raise(id, `${id}/it`, randomUUID(), call)
