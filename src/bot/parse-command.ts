@@ -114,7 +114,9 @@ function parseRequest(
     const option = /^(?:--|—|–)([A-Za-z][\w-]*)(?:=(.*))?$/.exec(word)
     if (option) {
       const name = option[1]?.toLowerCase()
-      const list = option[2] ?? words[++at]
+      let list = option[2] ?? words[++at]
+      // "a, b" goes on: a word that was meant as a component is no reason.
+      while (list?.endsWith(",") && at + 1 < words.length) list += words[++at] ?? ""
       const bad = { kind: "bad_option", given: word, nearest: null, usage: usage[kind] } as const
       if (name !== "only" && name !== "with") {
         const meant = nearest(name ?? "", ["only", "with"])
@@ -127,6 +129,10 @@ function parseRequest(
       else selection.with.push(...ids)
       continue
     }
+    const empty = /^([A-Za-z_]\w*)=$/.exec(word)?.[1]
+    // Its value was lost on the way: the plan's own would take its place.
+    if (empty !== undefined && known.includes(empty))
+      return { kind: "bad_option", given: word, nearest: null, usage: usage[kind] }
     const pair = /^([A-Za-z_]\w*)=(\S+)$/.exec(word)
     const name = pair?.[1] ?? ""
     // Not by assignment: `__proto__=x` would vanish, and a word that vanishes is a lie.

@@ -30,6 +30,8 @@ describe("what is typed behind /rollback", () => {
   it.each<[string, string[] | null, string[]]>([
     ["staging --only a,b", ["a", "b"], []],
     ["staging --only=a --only b", ["a", "b"], []],
+    ["staging --only a, b", ["a", "b"], []],
+    ["staging --only=a, b, c", ["a", "b", "c"], []],
     ["staging it is late --with c", null, ["c"]],
     ["staging —only a", ["a"], []],
     ["staging –with c", null, ["c"]],
@@ -54,6 +56,7 @@ describe("what is typed behind /rollback", () => {
     ["baseline staging captrue", "capture"],
     ["staging --force", null],
     ["staging --only", null],
+    ["staging it is off since= 2026-10-01", null],
   ])("%s: what was meant is guessed, not done", (text, nearest) =>
     expect(parse(text)).toMatchObject({ kind: "bad_option", nearest }),
   )
