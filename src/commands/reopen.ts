@@ -32,6 +32,7 @@ async function settled(
     actor: actor.userId,
     requestKey: actor.requestKey,
     skips,
+    epoch: skips === null ? null : rollback.epoch,
   })
   if (moved.kind === "busy") {
     const holder = await deps.store.rollbacks.findHolder(rollback.id)
@@ -43,6 +44,8 @@ async function settled(
     const now = moved.rollback ?? rollback
     if (now.left_by !== null && now.left_at !== null)
       return refuse(verb, { reason: "left", number: now.number, by: now.left_by, at: now.left_at })
+    if (skips !== null && (now.state === "failed" || now.state === "stopped") && now.epoch !== rollback.epoch)
+      return refuse(verb, { reason: "other_failure", number: now.number, wrote: null })
     const later = await deps.store.rollbacks.findLater(rollback.id)
     const { number, environment } = rollback
     if (later !== null) return refuse(verb, { reason: "overtaken", number, environment, by: later.number })
@@ -76,6 +79,20 @@ export async function maySkip(
   if (refused) return refused
   const step = await failedStep(rollback, deps)
   return step ? { kind: "may", step } : refuse("skip", { reason: "no_failed_step", number: rollback.number })
+}
+
+/** A failure as a form names it. */
+export type ShownFailure = { rollbackId: string; generation: number; stepId: string }
+
+/** Skip as its form asks for it: the reason was written for the failure that was shown, and is good for no other. */
+export async function skipShown(shown: ShownFailure, reason: string, actor: Actor, deps: Deps): Promise<Reopened> {
+  const rollback = await deps.store.rollbacks.find(shown.rollbackId)
+  if (!rollback) return refuse("skip", { reason: "old_card", number: null })
+  const may = await maySkip(rollback, actor, deps)
+  if (may.kind === "refuse") return may
+  if (may.step.id !== shown.stepId || rollback.generation !== shown.generation)
+    return refuse("skip", { reason: "other_failure", number: rollback.number, wrote: tidy(reason) })
+  return skip(rollback, reason, actor, deps)
 }
 
 /** Leaves a failed step out. That changes what was approved, so a second person is asked again. */

@@ -37,6 +37,8 @@ export type Refusal =
   | { reason: "nothing_to_undo"; number: number | null }
   | { reason: "done_by_hand"; number: number | null; environment: string }
   | { reason: "no_failed_step"; number: number | null }
+  /** Not the failure that the form was opened for. `wrote`: the reason that was typed into it. */
+  | { reason: "other_failure"; number: number | null; wrote: string | null }
   | { reason: "missing_reason" }
   /** A later rollback has been at work since. */
   | { reason: "overtaken"; number: number | null; environment: string; by: number | null }

@@ -49,12 +49,18 @@ export async function prepareWithout(
   return again
 }
 
-export type ReopenRequest = { actor: string; requestKey: string | null; skips: StoredRollback["skips"] | null }
+/** `epoch`: at which it was looked at, where it must not have run since. */
+export type ReopenRequest = {
+  actor: string
+  requestKey: string | null
+  skips: StoredRollback["skips"] | null
+  epoch?: number | null
+}
 
 export async function reopen(
   client: PoolClient,
   id: string,
-  { actor, requestKey, skips }: ReopenRequest,
+  { actor, requestKey, skips, epoch }: ReopenRequest,
 ): Promise<Moved> {
   const refused = async (): Promise<Moved> => ({ kind: "not_moved", rollback: await one(client, "id = $1", [id]) })
   // The same request delivered again reopens nothing a second time.
@@ -71,7 +77,7 @@ export async function reopen(
   )
   if (later.rowCount !== 0) return refused()
   await client.query("update stepback.watches set ended_at = now() where rollback_id = $1 and ended_at is null", [id])
-  if (skips !== null) return prepareWithout(client, id, ["failed", "stopped"], { skips, epoch: null })
+  if (skips !== null) return prepareWithout(client, id, ["failed", "stopped"], { skips, epoch: epoch ?? null })
   const { rows } = await client.query(
     `update stepback.rollbacks set state = 'running', generation = generation + 1, lease_until = null, worker = null, due_at = now(),
        resumed_at = now(), ended_at = null, ended_by = null, end_reason = null, stop_requested_at = null,

@@ -61,6 +61,24 @@ success:
   - { text: The shaky one held, from: shaky }
 `
 
+/** Its first step succeeds when the file is there, its second one never does. */
+const stumbles = (file: string) => `version: 1
+environment: stumbles
+title: With two that fail
+target: { http: "\${STAGING_URL}" }
+approve:
+  low: { count: 1, from: anyone }
+  medium: { count: 1, from: anyone }
+  high: { count: 1, from: anyone }
+components:
+  service:
+    title: Service
+    risk: low
+    steps:
+      - { id: first, title: The first one, effect: keyed, command: [test, "-e", ${file}] }
+      - { id: second, title: The second one, effect: keyed, command: [test, "-e", ${file}/never] }
+`
+
 beforeAll(async () => {
   plans = await mkdtemp(join(tmpdir(), "stepback-plans-"))
   for (const [name, timeout] of [
@@ -69,6 +87,7 @@ beforeAll(async () => {
   ] as const)
     await writeFile(join(plans, `${name}.yaml`), plan(name, timeout))
   await writeFile(join(plans, "asks.yaml"), asks(join(plans, "there")))
+  await writeFile(join(plans, "stumbles.yaml"), stumbles(join(plans, "mended")))
   stage = await startStage({ mode: "http", queue: "redis", plans })
   await stage.start({ STEPBACK_ROLE: "bot" })
   worker = await stage.start({ STEPBACK_ROLE: "worker" })
@@ -256,4 +275,31 @@ test("on_failure: ask, Stop here: the run ends, and the card has the ways on", a
   })
   const told = await question(card, (message) => message.ts === asked.ts && !hasButton(message, "failure_leave"))
   expect(told.text).toContain("stopped here by <@U0ALICE>")
+})
+
+test("a Skip form leaves out the failure that it was opened for, and no other", async () => {
+  const scene = play()
+  const card = await approved(scene, "stumbles")
+  const stands = (at: string) =>
+    scene.sees("staging", `that it failed at ${at}`, (message) => {
+      return message.ts === card.ts && hasButton(message, "skip") && wordsOf(message).includes(`${at}: failed`)
+    })
+  const first = await stands("The first one")
+  await scene.presses("bob", first, "skip")
+  const form = await stage.slack.waitFor(() => stage.slack.openViews("bob").at(-1), { what: "the form" })
+  expect(JSON.stringify(form.blocks)).toContain("The first one")
+  await writeFile(join(plans, "mended"), "")
+  await scene.presses("alice", first, "retry")
+  const second = await stands("The second one")
+  await scene.fills("bob", { reason: "the first is not needed" })
+  const told = await scene.isTold("bob", "nothing was left out. Press Skip on its card again")
+  expect(told.text).toContain("> the first is not needed")
+  await scene.presses("bob", second, "skip")
+  await scene.fills("bob", { reason: "nor is this" })
+  const again = await scene.sees("staging", "the card that asks again", (message) => {
+    return message.ts === card.ts && hasButton(message, "approve")
+  })
+  expect(wordsOf(again)).toContain("The second one")
+  expect(wordsOf(again)).toContain("nor is this")
+  expect(wordsOf(again)).not.toContain("the first is not needed")
 })

@@ -96,6 +96,15 @@ describe("bypass: Skip", () => {
     expect(await get(card)).toMatchObject({ state: "awaiting_approval" })
   })
 
+  it("decided on a failure that was retried since, leaves nothing out", async () => {
+    const rollback = await failed()
+    await retry(rollback, as("U0ALICE"), town.deps)
+    await town.breakTarget()
+    await town.work(rollback.id)
+    expect(refusalOf(await skip(rollback, "not needed", as("U0BOB"), town.deps))).toBe("other_failure")
+    expect(await get(rollback)).toMatchObject({ state: "failed", skips: {} })
+  })
+
   it.each(outsiders)("by %s is refused", async (_who, userId, reason) => {
     const rollback = await failed()
     expect(refusalOf(await skip(rollback, "please", as(userId), town.deps))).toBe(reason)

@@ -1,4 +1,5 @@
 import type { ModalView } from "@slack/types"
+import type { ShownFailure } from "../../commands/reopen.ts"
 import type { RollbackView } from "../../rollback/facts.ts"
 import { cut, cutShort, oneLine } from "./escape.ts"
 import { plain } from "./render.ts"
@@ -7,7 +8,7 @@ import { plain } from "./render.ts"
 export function skipForm(
   view: RollbackView,
   stepTitle: string,
-  form = { callback: "skip_form", metadata: view.id },
+  form: { callback: "skip_form" | "failure_skip_form"; metadata: string },
 ): ModalView {
   return {
     type: "modal",
@@ -26,4 +27,14 @@ export function skipForm(
       },
     ],
   }
+}
+
+/** The form's memory: the failure that it was opened for. By the time it comes back, another step may have failed. */
+export function skipMetadata({ rollbackId, generation, stepId }: ShownFailure): string {
+  return `${rollbackId} ${generation} ${stepId}`
+}
+
+export function readSkipMetadata(metadata: string): ShownFailure {
+  const [rollbackId = "", generation = "", stepId = ""] = metadata.split(" ")
+  return { rollbackId, generation: /^\d{1,9}$/.test(generation) ? Number(generation) : -1, stepId }
 }

@@ -70,6 +70,7 @@ type InputRefusal = Extract<
       | "nothing_to_undo"
       | "done_by_hand"
       | "no_failed_step"
+      | "other_failure"
       | "missing_reason"
       | "overtaken"
       | "unknown_parameter"
@@ -105,6 +106,8 @@ function inputWords(refusal: InputRefusal): string {
       return `${capital(rollbackText(refusal.number))} was done by hand: I kept nothing of it that could be given back. \`/rollback ${codeText(refusal.environment)}\` asks for a rollback.`
     case "no_failed_step":
       return `${capital(rollbackText(refusal.number))} has no failed step to leave out. Press Retry, or ask anew.`
+    case "other_failure":
+      return otherFailureWords(refusal)
     case "missing_reason":
       return "Say why the step may be left out: whoever has to agree reads it. Press Skip again."
     case "overtaken":
@@ -213,6 +216,11 @@ function meanwhileWords({ by, number: of, wrote }: Extract<Refusal, { reason: "f
   const who = by === null ? "Somebody" : idText(by)
   const typed = wrote.map((text) => `> ${safe(text, 900)}`).join("\n")
   return `${who} saved the analysis of ${rollbackText(of)} while you wrote, so yours was not saved. Press its button again to see theirs and add yours. You wrote:\n${typed}`
+}
+
+function otherFailureWords({ number: of, wrote }: Extract<Refusal, { reason: "other_failure" }>): string {
+  const typed = wrote === null ? "" : ` You wrote:\n> ${safe(wrote, 900)}`
+  return `${capital(rollbackText(of))} was gone on with since this form was opened, so it may stand at another failure now, and nothing was left out. Press Skip on its card again: the form names the step.${typed}`
 }
 
 function unknownWords(what: string, refusal: { given: string; nearest: string | null; known: string[] }): string {

@@ -18,7 +18,7 @@ import type { StoredRollback } from "../../store/rows.ts"
 import { analysisForm } from "../blocks/analysis-form.ts"
 import { drawAnalysisAgain } from "../blocks/analysis.ts"
 import { denyForm } from "../blocks/deny-form.ts"
-import { skipForm } from "../blocks/skip-form.ts"
+import { skipForm, skipMetadata } from "../blocks/skip-form.ts"
 import { drawDetails } from "../blocks/details.ts"
 import { titleOf } from "../blocks/progress.ts"
 import { actorOf, answering, type Answer, type BotContext } from "../context.ts"
@@ -80,7 +80,11 @@ const presses: Record<string, Press> = {
     onRollback(click, context, async (rollback) => {
       const may = await maySkip(rollback, click.actor, context.deps)
       if (may.kind === "refuse") return may
-      return open(click, context, async () => skipForm(await loadView(context.deps.store, rollback), may.step.title))
+      const shown = { rollbackId: rollback.id, generation: rollback.generation, stepId: may.step.id }
+      const form = { callback: "skip_form", metadata: skipMetadata(shown) } as const
+      return open(click, context, async () =>
+        skipForm(await loadView(context.deps.store, rollback), may.step.title, form),
+      )
     }),
 
   leave: (click, context) =>
@@ -133,7 +137,7 @@ const presses: Record<string, Press> = {
     if (may.asked.answer !== null) return answered({ kind: "late", answer: may.asked.answer })
     return open(click, context, async () => {
       const view = await loadView(context.deps.store, may.rollback)
-      const form = { callback: "failure_skip_form", metadata: may.asked.id }
+      const form = { callback: "failure_skip_form", metadata: may.asked.id } as const
       return skipForm(view, titleOf(view, may.asked.stepId), form)
     })
   },

@@ -2,10 +2,10 @@ import type { App, ViewSubmitAction } from "@slack/bolt"
 import { fillAnalysis } from "../../commands/analysis.ts"
 import { decideFailure } from "../../commands/confirm.ts"
 import { deny } from "../../commands/deny.ts"
-import { skip } from "../../commands/reopen.ts"
+import { skipShown } from "../../commands/reopen.ts"
 import { readFollowUps } from "../../rollback/follow-ups.ts"
-import { refuse } from "../../rollback/refusals.ts"
 import { formErrors, readMetadata, writtenRows } from "../blocks/analysis-form.ts"
+import { readSkipMetadata } from "../blocks/skip-form.ts"
 import { actorOf, answering, type BotContext } from "../context.ts"
 import type { ReplyTo } from "../reply.ts"
 import { answered } from "./actions.ts"
@@ -30,10 +30,8 @@ export function registerViews(app: App, context: BotContext): void {
   app.view<ViewSubmitAction>("skip_form", async ({ ack, body }) => {
     await ack()
     answering(context, "skip_form", replyTo(body, context), async () => {
-      const id = body.view.private_metadata
-      const rollback = /^[0-9a-f-]{36}$/.test(id) ? await context.deps.store.rollbacks.find(id) : null
-      if (!rollback) return refuse("skip", { reason: "old_card", number: null })
-      const outcome = await skip(rollback, field(body, "reason"), actorOf(body, `view/${body.view.id}`), context.deps)
+      const shown = readSkipMetadata(body.view.private_metadata)
+      const outcome = await skipShown(shown, field(body, "reason"), actorOf(body, `view/${body.view.id}`), context.deps)
       return outcome.kind === "refuse" ? outcome : null
     })
   })

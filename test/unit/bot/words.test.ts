@@ -70,6 +70,7 @@ const refusals: [refusal: Refusal, ...named: RegExp[]][] = [
   [{ reason: "nothing_to_undo", number: 17 }, /R-17 changed nothing/, /history/],
   [{ reason: "done_by_hand", number: 17, environment: "staging" }, /by hand/, /`\/rollback staging`/],
   [{ reason: "no_failed_step", number: 17 }, /no failed step/, /Retry/],
+  [{ reason: "other_failure", number: 17, wrote: "it is *mine*" }, /R-17 was gone on with/, /Skip/, /> it is/],
   [{ reason: "missing_reason" }, /why/],
   [{ reason: "overtaken", number: 17, environment: "staging", by: 18 }, /R-18 has been/, /`\/rollback staging`/],
   [{ reason: "not_in_audience", audience: [] }, /Only who asked/],
