@@ -4,7 +4,7 @@ import { hookUrl } from "../jobs/call-hook.ts"
 import { hashFiles, resolveCommits } from "../jobs/freeze-run.ts"
 import type { Logger } from "../log.ts"
 import type { LoadedPlan, Plan } from "../plans/plan.ts"
-import type { Values } from "../plans/values.ts"
+import { namesIn, type Values } from "../plans/values.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import { createTargetPools, httpBase, identify } from "../steps/target.ts"
 import { workflowStep } from "../steps/workflow.ts"
@@ -96,13 +96,16 @@ async function checkHttp(plan: Plan, address: string, { env, redact }: Around): 
 async function checkCommands(plan: Plan, values: Values, { env, redact }: Around): Promise<Finding[]> {
   const components = plan.components.map((component) => ({
     ...component,
-    steps: component.steps.filter((step) => step.kind === "command"),
+    // A folder that depends on what is asked for is not known yet.
+    steps: component.steps.filter(
+      (step) => step.kind === "command" && namesIn(step.cwd ?? "").every((name) => name in values),
+    ),
   }))
   const commands = components.flatMap(({ steps }) => steps)
   if (commands.length === 0) return []
   const secrets = createSecrets(env)
   try {
-    const files = await hashFiles(components, secrets)
+    const files = await hashFiles(components, secrets, () => values)
     if (Object.entries(plan.params).every(([name, param]) => param.type !== "git_ref" || name in values))
       await resolveCommits(plan, components, values, secrets)
     const count = Object.values(files).flatMap((found) => Object.keys(found)).length

@@ -16,8 +16,9 @@ function commandSteps(components: readonly PlanComponent[]): CommandStep[] {
   return components.flatMap((component) => component.steps.filter((step) => step.kind === "command"))
 }
 
-function folderOf(step: CommandStep, secrets: Secrets): string {
-  return step.cwd === null ? process.cwd() : secrets.resolveOpen(step.cwd)
+/** Where the step works, with the values that it is given there too. */
+function folderOf(step: CommandStep, secrets: Secrets, values: Values): string {
+  return step.cwd === null ? process.cwd() : secrets.resolveOpen(step.cwd, values)
 }
 
 /**
@@ -34,7 +35,7 @@ export async function resolveCommits(
 ): Promise<ByStep> {
   const refs = new Set(Object.keys(plan.params).filter((name) => plan.params[name]?.type === "git_ref"))
   const commitOf = (step: CommandStep | WorkflowStep, ref: string) =>
-    step.kind === "command" ? commitInFolder(ref, step, secrets) : commitAtGitHub(ref, step, secrets)
+    step.kind === "command" ? commitInFolder(ref, step, secrets, parameters) : commitAtGitHub(ref, step, secrets)
   const ofSteps = components
     .flatMap(({ steps }) => steps)
     .map(async (step): Promise<[string, Record<string, string>]> => {
@@ -77,10 +78,10 @@ async function commitAtGitHub(ref: string, step: WorkflowStep, secrets: Secrets)
   }
 }
 
-async function commitInFolder(ref: string, step: CommandStep, secrets: Secrets): Promise<string> {
+async function commitInFolder(ref: string, step: CommandStep, secrets: Secrets, parameters: Values): Promise<string> {
   const ended = await runProgram({
     command: ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", `${ref}^{commit}`],
-    cwd: folderOf(step, secrets),
+    cwd: folderOf(step, secrets, parameters),
     env: secrets.programBase,
     key: null,
     timeoutMs: 10_000,
@@ -99,16 +100,24 @@ async function commitInFolder(ref: string, step: CommandStep, secrets: Secrets):
 }
 
 /** Hashes of the files that commands name: the program when it is relative, and `files`. */
-export async function hashFiles(components: readonly PlanComponent[], secrets: Secrets): Promise<ByStep> {
+export async function hashFiles(
+  components: readonly PlanComponent[],
+  secrets: Secrets,
+  valuesOf: (step: CommandStep) => Values,
+): Promise<ByStep> {
   const hashes: ByStep = {}
   for (const step of commandSteps(components)) {
-    const found = await hashFilesOf(step, secrets)
+    const found = await hashFilesOf(step, secrets, valuesOf(step))
     if (Object.keys(found).length > 0) hashes[step.id] = found
   }
   return hashes
 }
 
-export async function hashFilesOf(step: CommandStep, secrets: Secrets): Promise<Record<string, string>> {
+export async function hashFilesOf(
+  step: CommandStep,
+  secrets: Secrets,
+  values: Values,
+): Promise<Record<string, string>> {
   const programs = [step.command, step.deployed, step.undo]
     .map((list) => list?.[0])
     .filter((name) => name !== undefined)
@@ -117,7 +126,7 @@ export async function hashFilesOf(step: CommandStep, secrets: Secrets): Promise<
   for (const name of [...new Set([...relative, ...step.files])].sort()) {
     try {
       hashes[name] = createHash("sha256")
-        .update(await readFile(join(folderOf(step, secrets), name)))
+        .update(await readFile(join(folderOf(step, secrets, values), name)))
         .digest("hex")
     } catch (error) {
       throw new StepbackError(

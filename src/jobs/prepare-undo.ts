@@ -1,5 +1,6 @@
 import { isPassing, StepbackError } from "../errors.ts"
 import { readRun } from "../commands/view.ts"
+import type { PlanStep } from "../plans/plan.ts"
 import { draftUndo } from "../plans/undo-run.ts"
 import { overallRisk } from "../rollback/risk.ts"
 import { hideKnown, namesToHide } from "../steps/hidden-captures.ts"
@@ -38,10 +39,8 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
     signal,
     log: deps.log,
   }
-  const steps = await rehearseSteps(components, (step) => ({
-    ...base,
-    values: { ...run.parameters, ...values[step.id] },
-  }))
+  const valuesOf = (step: PlanStep) => ({ ...run.parameters, ...values[step.id] })
+  const steps = await rehearseSteps(components, (step) => ({ ...base, values: valuesOf(step) }))
   if (steps.every(({ note }) => note === nothingKept || note === noLedger))
     throw new StepbackError("refused", `the undo of R-${of.number ?? "?"} is withdrawn: ${steps[0]?.note ?? noLedger}`)
   const reasons = [...raises(components, steps), ...without.map((text) => `no way back: ${text}`)]
@@ -59,7 +58,7 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
     notes: null,
     commits: values,
     ...hidden,
-    files: await hashFiles(components, secrets),
+    files: await hashFiles(components, secrets, valuesOf),
     target: { ...run.target, fingerprint: fingerprint ?? run.target.fingerprint },
     policy: { risk, riskReasons: reasons, count: rule.count, from: rule.from, expiresMs: run.policy.expiresMs },
     watch: null,

@@ -127,17 +127,12 @@ export async function prepareRun(
   const target = openTarget(plan.target, secrets, deps.targets)
   const problems: string[] = []
   const fingerprint = await lookAtTarget(plan, target, problems, (text) => secrets.redact(text))
-  const [commits, files] = await Promise.all([
-    resolveCommits(plan, components, parameters, secrets, settled),
-    hashFiles(components, secrets),
-  ])
+  const commits = await resolveCommits(plan, components, parameters, secrets, settled)
+  const valuesOf = (step: PlanStep): Values => ({ ...parameters, ...commits[step.id] })
+  const files = await hashFiles(components, secrets, valuesOf)
   const reachable: Target = { ...target, pool: problems.length > 0 ? null : target.pool }
   const looking = { plan, components, target: reachable, secrets }
-  const steps = await rehearsePlan(
-    { ...looking, rollbackId: rollback.id, signal, log: deps.log },
-    (step) => ({ ...parameters, ...commits[step.id] }),
-    deps.store,
-  )
+  const steps = await rehearsePlan({ ...looking, rollbackId: rollback.id, signal, log: deps.log }, valuesOf, deps.store)
   const seen = await lookAtBaseline(looking, deps.store)
   const { risk, reasons } = overallRisk(
     components.map((component) => component.risk),

@@ -222,7 +222,7 @@ async function tryStep(
     if (before && endLeftover(await patiently(state, () => deps.store.runs.findProcess(rollback.id, step.id, attempt))))
       deps.log.warn({ step: step.id }, "a leftover process of an earlier worker was ended")
     if (step.kind === "command") {
-      const files = await hashFilesOf(step, state.secrets)
+      const files = await hashFilesOf(step, state.secrets, values)
       if (canonicalJson(files) !== canonicalJson(state.run.files[step.id] ?? {}))
         return stepResult({
           outcome: "failed",

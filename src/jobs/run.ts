@@ -205,7 +205,7 @@ async function whatMoved(state: RunState, begun: boolean, deps: WorkDeps): Promi
   const moved: string[] = []
   const [identity, files] = await Promise.all([
     target.pool && identify(target.pool, target.httpBase),
-    hashFiles(run.components, secrets),
+    hashFiles(run.components, secrets, (step) => ({ ...run.parameters, ...run.commits[step.id] })),
   ])
   if (identity) {
     const { fingerprint, standby } = identity

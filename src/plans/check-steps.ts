@@ -1,6 +1,7 @@
 import { listSteps } from "./finding.ts"
 import type { Finding, StepPlace } from "./finding.ts"
 import type { RowExpectation } from "./plan.ts"
+import { listReferences } from "./references.ts"
 import type { WrittenPlan } from "./schema.ts"
 import { getEffect } from "./step-schema.ts"
 import type { WrittenStep } from "./step-schema.ts"
@@ -13,7 +14,7 @@ export function checkSteps(plan: WrittenPlan): Finding[] {
     ...checkEffect(place),
     ...checkTolerance(place),
     ...checkHttp(place),
-    ...checkCommand(place),
+    ...checkCommand(plan, place),
     ...checkRestore(plan, place),
   ])
 }
@@ -113,9 +114,29 @@ function checkPath(written: string, path: Path): Finding[] {
   ]
 }
 
-function checkCommand({ step, path }: StepPlace): Finding[] {
+/** What a command runs is looked at before anybody approves it: its folder must be known by then. */
+function checkFolder(plan: WrittenPlan, { step, path }: StepPlace): Finding[] {
+  if (!("command" in step) || step.cwd === undefined) return []
+  const captured = new Set(
+    listSteps(plan).flatMap(({ step: each }) => ("capture" in each ? Object.keys(each.capture ?? {}) : [])),
+  )
+  const name = listReferences(step.cwd).find((each) => captured.has(each))
+  if (name === undefined) return []
+  const programs = [step.command, step.deployed, step.undo].flatMap((list) => list?.[0] ?? [])
+  const refs = [...step.command, ...(step.undo ?? [])].flatMap(listReferences)
+  const looksThere =
+    (step.files ?? []).length > 0 ||
+    programs.some((program) => program.includes("/") && !program.startsWith("/")) ||
+    refs.some((each) => plan.params?.[each]?.type === "git_ref")
+  if (!looksThere) return []
+  const message = `"${name}" is captured in the run, and this command's files or commits are looked up in its folder before anybody approves them: name the folder by a parameter`
+  return [{ path: [...path, "cwd"], message }]
+}
+
+function checkCommand(plan: WrittenPlan, place: StepPlace): Finding[] {
+  const { step, path } = place
   if (!("command" in step)) return []
-  const findings: Finding[] = []
+  const findings = checkFolder(plan, place)
   if (step.command[0]?.startsWith("$")) {
     findings.push({
       path: [...path, "command", 0],

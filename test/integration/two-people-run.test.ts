@@ -1,5 +1,5 @@
 import { readFile, writeFile } from "node:fs/promises"
-import { join } from "node:path"
+import { basename, join } from "node:path"
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, it } from "vitest"
 
 import { approve } from "../../src/commands/approve.ts"
@@ -81,6 +81,19 @@ describe("bypass: what is changed between the approval and the run", () => {
     await town.work(card.id)
     expect(await get(card)).toMatchObject({ state: "succeeded" })
     expect((await deployed()).trim()).toBe(`1 ${shown}`)
+  })
+
+  it("a script in a folder that a parameter names: it runs as it was approved, and not otherwise", async () => {
+    const place = '  place: { type: string, default: "." }\napprove:'
+    town.written.source = town.written.source.replace("approve:", place).replace("{SHOP_REPO}", "{SHOP_REPO}/$place")
+    const first = await approved({ with: ["service"] })
+    await town.work(first.id)
+    expect(await get(first)).toMatchObject({ state: "succeeded" })
+    const second = await approved({ with: ["service"], parameters: { place: "../" + basename(town.repo) } })
+    await writeFile(join(town.repo, "deploy.sh"), "#!/bin/sh\necho owned > deployed.txt\n")
+    await town.work(second.id)
+    expect(await get(second)).toMatchObject({ state: "preparing" })
+    expect(await deployed()).not.toContain("owned")
   })
 
   it("the plan file: what runs is what was approved", async () => {

@@ -59,6 +59,12 @@ export const INVALID: [name: string, source: string, place: string, message: str
     "39:29",
     'captured by step "answers", which does not run before "deploy"',
   ],
+  [
+    "a relative program in a folder that is captured",
+    change(COMMAND, `${COMMAND}\n        cwd: /srv/$seen`),
+    "37:14",
+    '"seen" is captured in the run',
+  ],
   ["capture named as a parameter", change("capture: { seen", "capture: { good"), "30:20", '"good" is a parameter'],
   ["too few params", change("        params: [good]\n", ""), "24:14", "uses $1, but params names none"],
   ["too many params", change("params: [good]", "params: [good, since]"), "25:17", "params names 2 (good, since)"],
