@@ -10,6 +10,7 @@ import type { BaselineAnswer } from "../rollback/baseline-facts.ts"
 import { snapshotFile } from "../steps/baseline.ts"
 import { checkName } from "../steps/baseline-compare.ts"
 import { createSecrets, type Secrets } from "../steps/secrets.ts"
+import { sqlFailure } from "../steps/step.ts"
 import { createTargetPools, type TargetPools } from "../steps/target.ts"
 import { createPool } from "../store/database.ts"
 import { createStore, type Store } from "../store/store.ts"
@@ -68,18 +69,19 @@ async function withBaseline(
   if (missing.length > 0) throw new CommandError(missing.join("\n"))
   const databaseUrl = getDatabaseUrl(env)
   const redact = createRedactor(env, loaded.plan)
+  const secrets = createSecrets(env)
   const log = createLogger({ level: "silent", role: "worker" })
   const targets = createTargetPools(log)
   const pool = createPool(databaseUrl, { log, max: 2 })
   try {
-    out(await work({ loaded, name, store: createStore(pool), targets, secrets: createSecrets(env) }))
+    out(await work({ loaded, name, store: createStore(pool), targets, secrets }))
     return exitCodes.good
   } catch (error) {
     if (["42P01", "3F000"].includes(errorCode(error)))
       throw new CommandError(
         "The state database has no place for baselines yet: Stepback creates it when it starts. Is DATABASE_URL the right one?",
       )
-    throw new CommandError(redact(error instanceof Error ? error.message : String(error)))
+    throw new CommandError(redact(sqlFailure(error, "", { secrets, redact: loaded.plan.redact }).message))
   } finally {
     await Promise.all([targets.close(), pool.end()])
   }

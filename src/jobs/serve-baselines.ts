@@ -1,9 +1,10 @@
-import { errorMessage, StepbackError } from "../errors.ts"
+import { StepbackError } from "../errors.ts"
 import type { Plan } from "../plans/plan.ts"
 import type { BaselineAnswer } from "../rollback/baseline-facts.ts"
 import { captureBaseline } from "../steps/baseline.ts"
 import { compareBaseline } from "../steps/baseline-compare.ts"
 import { createSecrets, type Secrets } from "../steps/secrets.ts"
+import { sqlFailure } from "../steps/step.ts"
 import type { BaselineRequest, NewBaseline } from "../store/baselines.ts"
 import type { Drawn, Sender } from "./deliver.ts"
 import { openTarget } from "./open-target.ts"
@@ -45,15 +46,19 @@ async function answerTo(
       baseline: null,
     }
   const secrets = createSecrets(deps.environment)
+  let redact: readonly string[] = []
   try {
     const plan = (await deps.plans.load()).plans.get(request.environment)?.plan
     if (!plan) throw new StepbackError("refused", "this worker has no valid plan of it")
+    redact = plan.redact
     return request.what === "capture"
       ? await capture(plan, request.name, `<@${request.requester_id}>`, secrets, deps)
       : { answer: await compare(plan, request.name, secrets, deps), baseline: null }
   } catch (error) {
     deps.log.warn({ err: error, environment: request.environment }, "baseline request failed")
-    return { answer: { kind: "failed", message: secrets.redact(errorMessage(error)) }, baseline: null }
+    // The channel reads it: the words of the database may quote what the plan says is never shown.
+    const { message } = sqlFailure(error, "", { secrets, redact })
+    return { answer: { kind: "failed", message }, baseline: null }
   }
 }
 

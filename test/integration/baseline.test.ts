@@ -198,6 +198,23 @@ describe("from Slack, by a worker", () => {
     expect(posted).toHaveLength(1)
   })
 
+  it("quotes no value of a redacted column when it cannot read the snapshot any more", async () => {
+    const pool = targets.get(world.databaseUrl)
+    await pool.query("create type mood as enum ('hush'); alter table scoring_config add column secret mood")
+    await pool.query("update scoring_config set secret = 'hush'")
+    await keep("baseline")
+    await pool.query("alter type mood rename value 'hush' to 'loud'")
+    const { posted, sender } = fakeSlack()
+    await wish("diff")
+    await serveBaseline(deps(sender))
+    const { err } = await stepback("baseline", "diff", "staging")
+    await pool.query("alter table scoring_config drop column secret; drop type mood")
+    for (const said of [posted[0]?.text, err]) {
+      expect(said).toContain("a value does not fit its type (22P02)")
+      expect(said).not.toContain("hush")
+    }
+  })
+
   it("says why when it cannot", async () => {
     const { posted, sender } = fakeSlack()
     await wish("diff")
