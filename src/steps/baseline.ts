@@ -4,7 +4,7 @@ import { canonicalJson, sha256 } from "../plans/frozen.ts"
 import type { BaselineRules } from "../plans/plan.ts"
 import { findTable, type TableFacts } from "./catalog.ts"
 import { splitName } from "./purge-counts.ts"
-import { columnsOf, readRows } from "./restore-rows.ts"
+import { columnsOf, readRows, type Key } from "./restore-rows.ts"
 import { looking } from "./target.ts"
 
 /** A table as it was. A row is its own text: exact for every type, and as a whole what the server reads back. */
@@ -76,10 +76,13 @@ async function captureTable(client: PoolClient, rule: BaselineRules["tables"][nu
       `${rule.table} has more than ${mostRows} rows: a baseline is for tables of configuration`,
     )
   const found = await readRows(client, { table, key: rule.key, compared: [] }, null)
-  const rows = found.map(({ key, row }) => ({ key, row })).sort((a, b) => (keyId(a.key) < keyId(b.key) ? -1 : 1))
+  // A null would be refused below.
+  const rows = found
+    .map(({ key, row }) => ({ key: key.map((value) => value ?? ""), row }))
+    .sort((a, b) => (keyId(a.key) < keyId(b.key) ? -1 : 1))
   const ids = rows.map((row) => keyId(row.key))
   const twice = ids.findIndex((id, index) => ids[index + 1] === id)
-  if (twice >= 0 || rows.some((row) => row.key.includes(null as unknown as string)))
+  if (twice >= 0 || found.some(({ key }) => key.includes(null)))
     throw new StepbackError(
       "refused",
       `${rule.key.join(", ")} is no key of ${rule.table}: two rows have the same, or one has none`,
@@ -93,7 +96,7 @@ export function findNamed(client: PoolClient, name: string): Promise<TableFacts 
 }
 
 /** Key values as one text that no other key has. */
-export function keyId(key: readonly string[]): string {
+export function keyId(key: Key): string {
   return JSON.stringify(key)
 }
 

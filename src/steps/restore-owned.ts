@@ -4,11 +4,12 @@ import type { Values } from "../plans/values.ts"
 import { keyId } from "./baseline.ts"
 import { findTable, type TableFacts } from "./catalog.ts"
 import { splitName } from "./purge-counts.ts"
+import type { Key } from "./restore-rows.ts"
 import { bindUsed } from "./sql-text.ts"
 import { statement } from "./target.ts"
 
 /** Keys of a table that other steps of the run set, each with whose it is; or why that cannot be told. */
-export type Owned = { keys: Map<string, { key: string[]; title: string }> } | { unknown: string }
+export type Owned = { keys: Map<string, { key: Key; title: string }> } | { unknown: string }
 
 /**
  * Asked of the target, not read off what those steps show: a row that is already as its step wants it belongs to that
@@ -33,7 +34,7 @@ export async function findOwned(
       step.params.map((name) => values[name] ?? ""),
     )
     const { rows } = await statement(client, used.text, used.values)
-    for (const row of rows as { key: string[] }[]) keys.set(keyId(row.key), { key: row.key, title: step.title })
+    for (const row of rows as { key: Key }[]) keys.set(keyId(row.key), { key: row.key, title: step.title })
   }
   return { keys }
 }

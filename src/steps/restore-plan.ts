@@ -1,15 +1,15 @@
 import type { Change } from "../rollback/facts.ts"
 import { keyId } from "./baseline.ts"
-import type { Row } from "./restore-rows.ts"
+import type { Key, Row } from "./restore-rows.ts"
 import { hidden, shorten } from "./shown.ts"
 
 /** A row that goes back: `now` is null when it is to be inserted, `base` when it is to be removed. */
-export type Going = { id: string; key: string[]; base: Row | null; now: Row | null }
+export type Going = { id: string; key: Key; base: Row | null; now: Row | null }
 
 export type Judged = {
   going: Going[]
   /** Keys that the bad version changed and that have changed again since. */
-  conflicts: string[][]
+  conflicts: Key[]
 }
 
 export type Comparison = {
@@ -41,7 +41,12 @@ export function judge(comparison: Comparison): Judged {
 }
 
 function byKey(rows: readonly Row[]): Map<string, Row> {
-  return new Map(rows.map((row) => [keyId(row.key), row]))
+  // Rows without a key are not one another.
+  return new Map(rows.map((row) => [keyId(isKeyless(row) ? [...row.key, row.row] : row.key), row]))
+}
+
+export function isKeyless({ key }: { key: Key }): boolean {
+  return key.includes(null)
 }
 
 function same(one: Row | null, other: Row | null): boolean {
@@ -58,11 +63,12 @@ export type Showing = {
 }
 
 /** `scoring_config.results_version`; a key that nobody may see is not said. */
-export function labelOf(
-  key: readonly string[],
-  { table, key: names, redact }: Pick<Showing, "table" | "key" | "redact">,
-): string {
-  return `${table}.${key.map((value, index) => (redact.includes(names[index] ?? "") ? hidden : shorten(value, 80))).join("/")}`
+export function labelOf(key: Key, { table, key: names, redact }: Pick<Showing, "table" | "key" | "redact">): string {
+  const shown = key.map((value, index) => {
+    if (redact.includes(names[index] ?? "")) return hidden
+    return value === null ? "(null)" : shorten(value, 80)
+  })
+  return `${table}.${shown.join("/")}`
 }
 
 /** Now → then, a line for each column that differs; one line for a row that comes or goes. */

@@ -2,8 +2,11 @@ import { escapeIdentifier, type PoolClient } from "pg"
 import type { TableFacts } from "./catalog.ts"
 import { statement } from "./target.ts"
 
+/** Values of the plan's key. Null where the table allows it and a row has none: such a row can be shown, not found again. */
+export type Key = readonly (string | null)[]
+
 /** A row of a table or of a snapshot: its whole text, the part of it that is compared, and that part's values, each as JSON. */
-export type Row = { key: string[]; row: string; compared: string; shown: (string | null)[] }
+export type Row = { key: Key; row: string; compared: string; shown: (string | null)[] }
 
 export type Reading = { table: TableFacts; key: readonly string[]; compared: readonly string[] }
 

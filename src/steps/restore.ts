@@ -7,7 +7,8 @@ import { keyId, type KeptSnapshot } from "./baseline.ts"
 import { callingOut, type TableFacts } from "./catalog.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { findOwned } from "./restore-owned.ts"
-import { changesOf, judge, labelOf, type Going, type Judged } from "./restore-plan.ts"
+import { changesOf, isKeyless, judge, labelOf, type Going, type Judged } from "./restore-plan.ts"
+import type { Key } from "./restore-rows.ts"
 import { applyGoing, childrenProblem } from "./restore-sql.ts"
 import { openTable, readNow, showingOf, type OpenTable } from "./restore-table.ts"
 import { settleStep } from "./settle.ts"
@@ -83,7 +84,10 @@ async function look(client: PoolClient, step: RestoreStep, context: StepContext)
   const showing = showingOf(opened, context)
   const listed = step.after === null ? shareOfCard(baseline) : mostListed
   const changes = going.slice(0, listed).flatMap((row) => changesOf(row, showing))
-  const problem = tooMany(going, changes, step, listed) ?? (await childrenProblem(client, opened.table, going, null))
+  const problem =
+    keylessProblem(going, opened) ??
+    tooMany(going, changes, step, listed) ??
+    (await childrenProblem(client, opened.table, going, null))
   const left = [...owned.keys.values()].filter(
     ({ key }) => opened.keys.has(key.join("/")) && (step.keys?.includes(key.join("/")) ?? true),
   )
@@ -126,6 +130,13 @@ function freezeShown(
 function shareOfCard({ others }: BaselineContext): number {
   const twoWay = others.filter(({ step }) => step.kind === "restore" && step.after === null).length
   return Math.max(alwaysShown.rows, Math.floor(mostShown.rows / Math.max(1, twoWay)))
+}
+
+/** A row is found again by its key alone. */
+function keylessProblem(going: readonly Going[], { table, key }: OpenTable): string | null {
+  const count = going.filter(isKeyless).length
+  if (count === 0) return null
+  return `${count} ${count === 1 ? "row" : "rows"} of ${table.name} ${count === 1 ? "has" : "have"} no ${key.join(", ")}, by which rows are found: remove or complete them first, or name the rows that are meant with keys`
 }
 
 function tooMany(
@@ -254,7 +265,7 @@ function evidenceOf(rows: number, table: string, { baseline }: RehearsedRestore)
 function compareWithShown(judged: Judged, shown: RehearsedRestore) {
   const known = new Map(shown.rows.map((row) => [row.key, row.now]))
   const left = new Set(shown.left)
-  const [going, conflicts, unseen]: [Going[], string[][], string[][]] = [[], [], []]
+  const [going, conflicts, unseen]: [Going[], Key[], Key[]] = [[], [], []]
   for (const row of judged.going) {
     const key = sha256(row.id)
     if (left.has(key)) continue

@@ -2,6 +2,8 @@ import { randomUUID } from "node:crypto"
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest"
 import type { PlanStep, RestoreStep } from "../../src/plans/plan.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
+import { compareBaseline } from "../../src/steps/baseline-compare.ts"
+import { createSecrets } from "../../src/steps/secrets.ts"
 import { undoStep } from "../../src/steps/undo.ts"
 import { restoreStepOf, snapshots } from "./restore-fixture.ts"
 import { contextOf, freshTarget, stepOf, type TargetFixture } from "./steps-fixture.ts"
@@ -404,6 +406,26 @@ describe("what it leaves and refuses", () => {
     const moved = await rehearse(step, fresh)
     await set("alter table config drop column extra")
     expect(moved.rehearsed).toMatchObject({ outcome: "unknown", note: expect.stringContaining("column extra is new") })
+  })
+
+  it("new rows without a key are shown, and do not go back unless others are named", async () => {
+    await set("create table loose (id integer generated always as identity primary key, code text unique, n integer)")
+    await set("insert into loose (code, n) values ('a', 1)")
+    const rule = { table: "loose", key: ["code"], ignore: [] }
+    const kept = snapshots(target, [rule])
+    const captured = await kept.capture()
+    await set("update loose set n = 2; insert into loose (code, n) values (null, 7), (null, 8)")
+    const rules = { file: null, maxAgeMs: null, tables: [rule] }
+    const comparing = { kept: captured, rules, redact: [], secrets: createSecrets({}) }
+    const [difference] = await compareBaseline(target.pools.get(target.url), comparing)
+    expect(difference?.changes.map(({ row }) => row)).toEqual(["loose.a", "loose.(null)", "loose.(null)"])
+    const { rehearsed } = await rehearse(restoreStepOf({ table: "loose" }), kept)
+    expect(rehearsed).toMatchObject({
+      outcome: "unknown",
+      note: expect.stringContaining("2 rows of loose have no code"),
+    })
+    expect((await restore(restoreStepOf({ table: "loose", keys: ["a"] }), kept)).result).toMatchObject({ rows: 1 })
+    await set("drop table loose")
   })
 
   it("a table whose rows cannot be told apart is not captured", async () => {
