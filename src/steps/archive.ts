@@ -1,6 +1,8 @@
 import { createHash } from "node:crypto"
 import { escapeIdentifier, type PoolClient } from "pg"
+import { StepbackError } from "../errors.ts"
 import type { TableFacts } from "./catalog.ts"
+import { shorten } from "./shown.ts"
 
 /**
  * Archive tables hold removed rows with their own types, so that they come back exactly. Each belongs to one step of one
@@ -31,6 +33,21 @@ export function archiveOf({ table, rollbackId, stepId, cut }: ArchiveOf): Archiv
     .digest("hex")
     .slice(0, 32)
   return { name: `stepback_ledger.archive_${hash}`, columns: columns.map((column) => column.name) }
+}
+
+/** What the code of a refused list of archives is. */
+export const archivesForged = "archives_forged"
+
+/**
+ * An archive's name as the list in the target has it. Names go into statements as they are, and whoever may write that
+ * list need not be allowed what Stepback's role is: one that is none of ours is refused, and nothing is done.
+ */
+export function archiveName(listed: string): string {
+  if (/^stepback_ledger\.archive_[0-9a-f]{32}$/.test(listed)) return listed
+  throw new StepbackError(
+    archivesForged,
+    `the target's stepback_ledger.archives lists "${shorten(listed, 80)}", which is no archive of Stepback's, so nothing was done: find out who wrote that row, and take it out`,
+  )
 }
 
 /** Creates an archive where it is missing, and writes down what it belongs to. */

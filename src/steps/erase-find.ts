@@ -1,5 +1,6 @@
 import { escapeIdentifier, type PoolClient } from "pg"
 import { errorCode, StepbackError } from "../errors.ts"
+import { archiveName } from "./archive.ts"
 
 /** Kept rows by where they lie: `places` are ctids, good for as long as the transaction. */
 export type Kept = {
@@ -38,7 +39,7 @@ export async function listArchives(client: PoolClient): Promise<Archive[]> {
     `select name, relation, columns, rollback_id::text as "rollbackId", step_id as "stepId", cut is null as removed
        from stepback_ledger.archives order by name`,
   )
-  return rows
+  return rows.map((row) => ({ ...row, name: archiveName(row.name) }))
 }
 
 /** Tables that before-images are kept of. */

@@ -1,4 +1,5 @@
 import type { Pool, PoolClient } from "pg"
+import { archiveName } from "./archive.ts"
 import { prologue, statement, withClient } from "./target.ts"
 
 const timeoutMs = 120_000
@@ -15,7 +16,7 @@ async function forget(client: PoolClient, rollbackId: string): Promise<number> {
     [rollbackId],
   )
   let removed = 0
-  for (const { name } of rows) {
+  for (const name of rows.map((row) => archiveName(row.name))) {
     const counted = await client.query<{ rows: number }>(`select count(*)::int as rows from ${name}`)
     removed += counted.rows[0]?.rows ?? 0
     await client.query(`drop table ${name}`)

@@ -1,6 +1,7 @@
 import type { PoolClient } from "pg"
 import type { UndoStep } from "../plans/plan.ts"
 import { StepbackError } from "../errors.ts"
+import { archiveName, archivesForged } from "./archive.ts"
 import { findTable, rowShapes, type TableFacts } from "./catalog.ts"
 import { keptShapes } from "./ledger.ts"
 import { statement } from "./target.ts"
@@ -34,7 +35,7 @@ const shownConflicts = 20
 
 /** What a code of Postgres means for what was kept. */
 export function describe(code: string, message: string): string {
-  if (code === schemaChanged) return message
+  if (code === schemaChanged || code === archivesForged) return message
   if (code === "22P02") return "the table's columns changed since: what was kept does not fit any more"
   if (code === "42P01" || code === "3F000") return noLedger
   return `${code} ${message}`
@@ -80,7 +81,8 @@ async function archivedParts(client: PoolClient, of: string[], redact: readonly 
     of,
   )
   const parts: Part[] = []
-  for (const { name, relation, columns, cut } of archives) {
+  for (const { name: listed, relation, columns, cut } of archives) {
+    const name = archiveName(listed)
     const { rows } = await statement(client, `select 1 from ${name} limit 1`, [])
     if (rows.length === 0) continue
     const table = await tableOf(client, relation)

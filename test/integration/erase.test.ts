@@ -7,6 +7,7 @@ import type { Pool } from "pg"
 import { afterAll, beforeAll, expect, it, vi } from "vitest"
 import type { PlanStep } from "../../src/plans/plan.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
+import { forgetRun } from "../../src/steps/forget.ts"
 import type { Store } from "../../src/store/store.ts"
 import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
 import { freshState, running } from "./store-fixture.ts"
@@ -276,4 +277,31 @@ it("refuses while a rollback goes on, and what names nothing", async () => {
     [["people", "email=x", "--yse"], "--yse is no option here"],
   ] as const)
     expect(await erase(...words)).toMatchObject({ code: 1, out: "", err: expect.stringContaining(sentence) })
+})
+
+it("takes no name of the ledger's list into a statement that is no archive's", async () => {
+  await target.admin.query("create table victim ()")
+  const purged = await go(await stepOf(purge.replace("'bad'", "'good'")))
+  const forged = "(select 1) x; drop table public.victim; commit; select 1 as rows"
+  const known = await target.admin.query<{ name: string }>(
+    "select name from stepback_ledger.archives where rollback_id = $1 limit 1",
+    [purged.id],
+  )
+  const rename = "update stepback_ledger.archives set name = $2 where name = $1"
+  await target.admin.query(rename, [known.rows[0]?.name, forged])
+  const pool = target.pools.get(target.url)
+  await expect(forgetRun(pool, purged.id)).rejects.toThrow("no archive of Stepback's, so nothing was done")
+  for (const { code, err } of [await stepback("archive", "list"), await erase("people", "email=x", "--yes")]) {
+    expect(code).toBe(1)
+    expect(err).toContain("no archive of Stepback's")
+  }
+  const seen = await rehearseStep(undoOf(purged), await contextOf({ pool }))
+  expect(seen).toMatchObject({
+    outcome: "unknown",
+    note: expect.stringMatching(/^the target's stepback_ledger.archives/),
+  })
+  expect(await count("victim")).toBe(0)
+  await target.admin.query(rename, [forged, known.rows[0]?.name])
+  await forgetRun(pool, purged.id)
+  expect((await stepback("archive", "list")).code).toBe(0)
 })
