@@ -64,7 +64,7 @@ export function isPassing(error: unknown): boolean {
 }
 
 /** Whether Postgres said it: an answer, not a broken link. */
-function isFromServer(error: unknown): boolean {
+export function isFromServer(error: unknown): error is Error {
   return error instanceof Error && "severity" in error && /^[0-9A-Z]{5}$/.test(errorCode(error))
 }
 

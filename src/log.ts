@@ -1,6 +1,7 @@
-import { pino, stdTimeFunctions, type DestinationStream, type Logger } from "pino"
+import { pino, stdSerializers, stdTimeFunctions, type DestinationStream, type Logger, type SerializedError } from "pino"
 
 import type { LogLevel, Role } from "./config.ts"
+import { errorCode, isFromServer } from "./errors.ts"
 
 export type { Logger } from "pino"
 
@@ -45,6 +46,45 @@ export function withoutSecrets(text: string): string {
   return secretTexts.reduce((cleaned, [pattern, replacement]) => cleaned.replace(pattern, replacement), text)
 }
 
+/** What Postgres tells beside its message: rows, and values of parameters and of statements inside functions. */
+const rowFields = ["detail", "where", "internalQuery", "parameters"]
+
+type Quoting = { said: string; instead: string }[]
+
+/** An error for the log, without what rows hold: the log does not know which columns a plan says are never shown. */
+function withoutRows(error: unknown): unknown {
+  if (!(error instanceof Error)) return error
+  const shown = stdSerializers.err(error)
+  // A value that does not fit its type is quoted by the message itself, and by the stack.
+  const quoting = fromServer(error, new Set())
+    .filter((one) => errorCode(one).startsWith("22"))
+    .map((one) => ({ said: one.message, instead: `a value does not fit (${errorCode(one)})` }))
+  strip(shown, quoting)
+  return shown
+}
+
+/** What Postgres said of it: the error itself, its causes and its parts. */
+function fromServer(error: unknown, seen: Set<unknown>): Error[] {
+  if (!(error instanceof Error) || seen.has(error)) return []
+  seen.add(error)
+  const parts: unknown[] = error instanceof AggregateError ? error.errors : []
+  return [...(isFromServer(error) ? [error] : []), ...[error.cause, ...parts].flatMap((one) => fromServer(one, seen))]
+}
+
+/** Errors inside it are serialized as it is; what else hangs on it may go round in circles, and is left alone. */
+function strip(shown: SerializedError, quoting: Quoting): void {
+  for (const [name, value] of Object.entries(shown)) {
+    if ("severity" in shown && rowFields.includes(name)) delete shown[name]
+    else if (typeof value === "string" && (name === "message" || name === "stack"))
+      shown[name] = quoting.reduce((text, { said, instead }) => text.replaceAll(said, () => instead), value)
+    else for (const part of Array.isArray(value) ? value : [value]) if (isSerialized(part, shown)) strip(part, quoting)
+  }
+}
+
+function isSerialized(value: unknown, like: SerializedError): value is SerializedError {
+  return typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.getPrototypeOf(like)
+}
+
 /**
  * The process's logger: one JSON object a line, to stdout unless told otherwise. The message is a past-tense event,
  * facts are fields under the names that everybody uses: rollbackId, environment, step, slackUserId, attempt.
@@ -56,6 +96,7 @@ export function createLogger(options: { level: LogLevel; role: Role; destination
       level: options.level,
       base: { service: "stepback", role: options.role, pid: process.pid },
       timestamp: stdTimeFunctions.isoTime,
+      serializers: { err: withoutRows },
       formatters: { level: (label) => ({ level: label }) },
       redact: { paths: redactedPaths, censor: "[secret]" },
       // The whole line, so that a secret inside a message, a stack or a nested text does not get out either.

@@ -40,6 +40,43 @@ describe("createLogger", () => {
   })
 })
 
+describe("an error of a database", () => {
+  const refused = (code: string, message: string) =>
+    Object.assign(new Error(message), {
+      severity: "ERROR",
+      code,
+      detail: "Failing row contains (7, hunter2).",
+      where: "unnamed portal parameter $1 = 'hunter2'",
+      internalQuery: "select 'hunter2'::mood",
+      table: "config",
+    })
+  const quoting = refused("22P02", 'invalid input value for enum mood: "hunter2"')
+
+  it.each<[string, Error]>([
+    ["itself", refused("23514", 'new row violates check constraint "calm"')],
+    ["whose message quotes a value", quoting],
+    ["as a cause", new Error("the baseline cannot be compared", { cause: quoting })],
+    ["among others", new AggregateError([quoting], "none answered")],
+  ])("is written without what rows hold: %s", (_name, error) => {
+    const lines = linesOf((logger) => logger.error({ err: error }, "look failed"))
+    expect(JSON.stringify(lines)).not.toContain("hunter2")
+    expect(JSON.stringify(lines)).toContain("log.test.ts")
+    expect(lines[0]?.["err"]).toMatchObject({ message: expect.stringMatching(/calm|22P02|none answered/) })
+  })
+
+  it("keeps its code and its table, and what other errors tell", () => {
+    const circle: Record<string, unknown> = { detail: "a word" }
+    circle["self"] = circle
+    const odd = Object.assign(new Error("no"), { code: "EODD", detail: "a word", circle })
+    const lines = linesOf((logger) => {
+      logger.error({ err: quoting }, "look failed")
+      logger.error({ err: odd }, "look failed")
+    })
+    expect(lines[0]?.["err"]).toMatchObject({ type: "Error", code: "22P02", table: "config", severity: "ERROR" })
+    expect(lines[1]?.["err"]).toMatchObject({ code: "EODD", detail: "a word", circle: { detail: "a word" } })
+  })
+})
+
 describe("withoutSecrets", () => {
   it.each([
     ["redis://:hunter2@redis:6379", "redis://:[secret]@redis:6379"],
