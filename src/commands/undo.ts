@@ -31,7 +31,9 @@ export async function requestUndo(
   if (notAllowed) return refuse("undo", notAllowed)
   if (channel) return refuse("undo", channel)
   const { plans } = await deps.plans.load()
-  const only = plans.get(rollback.environment)?.plan.channel ?? null
+  const now = plans.get(rollback.environment)?.plan ?? run.rules
+  // Older runs do not say: where it was asked for, it was allowed.
+  const only = now ? now.channel : rollback.channel_id
   if (only !== null && only !== request.channelId) return refuse("undo", { reason: "wrong_channel", channel: only })
   const created = await deps.store.rollbacks.create({
     id: deps.newId(),

@@ -1,14 +1,15 @@
 import { isPassing, StepbackError } from "../errors.ts"
 import { readRun } from "../commands/view.ts"
-import type { PlanStep } from "../plans/plan.ts"
+import type { ApprovalRule, PlanStep } from "../plans/plan.ts"
 import { draftUndo } from "../plans/undo-run.ts"
-import { overallRisk } from "../rollback/risk.ts"
+import type { Risk } from "../rollback/facts.ts"
+import { isRiskier, overallRisk } from "../rollback/risk.ts"
 import { hideKnown, namesToHide } from "../steps/hidden-captures.ts"
 import { createSecrets, type Secrets } from "../steps/secrets.ts"
 import { identify, type Target } from "../steps/target.ts"
 import { noLedger, nothingKept } from "../steps/undo-parts.ts"
 import type { StoredRollback } from "../store/rows.ts"
-import { canonicalJson, stepsOf, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
+import { canonicalJson, rulesOf, stepsOf, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
 import { hashFiles } from "./freeze-run.ts"
 import { openTarget } from "./open-target.ts"
 import { raises, rehearseSteps } from "./rehearse-steps.ts"
@@ -48,8 +49,9 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
     components.map((component) => component.risk),
     reasons,
   )
-  const { plans } = await deps.plans.load()
-  const rule = plans.get(run.environment)?.plan.approve[risk] ?? run.policy
+  const plan = (await deps.plans.load()).plans.get(run.environment)?.plan
+  const rules = plan ? rulesOf(plan) : run.rules
+  const rule = rules?.approve[risk] ?? ownRule(run, risk)
   return {
     ...run,
     rollbackId: undo.id,
@@ -61,6 +63,7 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
     files: await hashFiles(components, secrets, valuesOf),
     target: { ...run.target, fingerprint: fingerprint ?? run.target.fingerprint },
     policy: { risk, riskReasons: reasons, count: rule.count, from: rule.from, expiresMs: run.policy.expiresMs },
+    ...(rules ? { rules } : {}),
     watch: null,
     success: [
       {
@@ -72,6 +75,15 @@ export async function prepareUndoRun(undo: StoredRollback, signal: AbortSignal, 
     components,
     rehearsal: { lookedAt: new Date().toISOString(), steps, problems: [], warnings: without },
   }
+}
+
+/** Who approved the run, where nothing says who approves at another risk: enough for what is no riskier. */
+function ownRule({ policy, environment }: FrozenRun, risk: Risk): ApprovalRule {
+  if (!isRiskier(risk, policy.risk)) return policy
+  throw new StepbackError(
+    "refused",
+    `taking this back is of ${risk} risk, and who approves that stands in the plan of ${environment}, which is gone or invalid: mend the plan file, then ask again`,
+  )
 }
 
 /** What the run had captured and must not show, the undo must not either. */

@@ -1,5 +1,5 @@
 import { errorCode, errorMessage, isPassing, LostLeaseError, StepbackError } from "../errors.ts"
-import { canonicalJson, freeze, sha256, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
+import { canonicalJson, freeze, rulesOf, sha256, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
 import { planFingerprint } from "../plans/moved.ts"
 import { nameRefs } from "../plans/name-refs.ts"
 import { namesOf } from "../plans/names.ts"
@@ -157,6 +157,7 @@ export async function prepareRun(
       fingerprint,
     },
     policy: { risk, riskReasons: reasons, count: rule.count, from: rule.from, expiresMs: plan.approve.expiresMs },
+    rules: rulesOf(plan),
     request: plan.request,
     rtoMs: plan.rtoMs,
     redact: plan.redact,

@@ -1,6 +1,15 @@
 import { createHash } from "node:crypto"
 import type { Rehearsal, Risk } from "../rollback/facts.ts"
-import type { Audience, Criterion, EscalationRules, PlanComponent, PlanStep, WatchRules } from "./plan.ts"
+import type {
+  ApprovalRule,
+  Audience,
+  Criterion,
+  EscalationRules,
+  Plan,
+  PlanComponent,
+  PlanStep,
+  WatchRules,
+} from "./plan.ts"
 
 /** Which database this is, beyond its name: a restored or swapped one differs. */
 export type Fingerprint = { database: string; systemIdentifier: string | null; httpOrigin: string | null }
@@ -32,6 +41,8 @@ export type FrozenRun = {
     fingerprint: Fingerprint | null
   }
   policy: { risk: Risk; riskReasons: string[]; count: number; from: Audience; expiresMs: number }
+  /** The plan's rules for all risks: an undo may have another one than its run, and the plan be gone. Older runs lack them. */
+  rules?: PlanRules
   request: Audience
   rtoMs: number | null
   redact: string[]
@@ -44,6 +55,13 @@ export type FrozenRun = {
   keepMs: number
   components: PlanComponent[]
   rehearsal: Rehearsal
+}
+
+/** Who approves at each risk, and the only channel where requests are taken, if there is one. */
+export type PlanRules = { approve: Record<Risk, ApprovalRule>; channel: string | null }
+
+export function rulesOf({ approve: { low, medium, high }, channel }: Plan): PlanRules {
+  return { approve: { low, medium, high }, channel }
 }
 
 /** JSON with sorted keys: equal values give equal bytes. Postgres must be able to read it: no NUL, no half characters. */

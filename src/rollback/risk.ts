@@ -2,6 +2,10 @@ import type { Risk } from "./facts.ts"
 
 const order = ["low", "medium", "high"] as const satisfies Risk[]
 
+export function isRiskier(one: Risk, other: Risk): boolean {
+  return order.indexOf(one) > order.indexOf(other)
+}
+
 /**
  * A rollback's risk: the highest of its components, raised by one level, once, when there is any reason to. Never
  * lowered: what could not be counted is not nothing.

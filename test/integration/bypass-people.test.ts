@@ -8,6 +8,7 @@ import { record } from "../../src/commands/record.ts"
 import { retry, skip } from "../../src/commands/reopen.ts"
 import { requestRollback } from "../../src/commands/request.ts"
 import { requestUndo } from "../../src/commands/undo.ts"
+import { canonicalJson, sha256, type FrozenRun } from "../../src/plans/frozen.ts"
 import type { StoredRollback } from "../../src/store/rows.ts"
 import { as, plan, startTown, type Town } from "./two-people-town.ts"
 
@@ -199,6 +200,45 @@ describe("bypass: Undo", () => {
     expect(refusalOf(await press(card, "U0BOB"))).toBe("already_yours")
     await town.work(card.id)
     expect(await town.version()).toBe("1")
+  })
+
+  describe("when the plan is invalid", () => {
+    const told = plan
+      .replace("environment: shop", "environment: shop\nchannel: C0SHOP")
+      .replace("  data:", "      - { id: tell, command: [sleep, '0'], effect: keyed }\n  data:")
+    const doneBefore = async (edit = (run: FrozenRun) => run) => {
+      town.written.source = told
+      const rollback = await done()
+      const frozen = canonicalJson(edit(JSON.parse(rollback.frozen ?? "") as FrozenRun))
+      const change = "update stepback.rollbacks set frozen = $2, digest = $3 where id = $1"
+      await town.state.query(change, [rollback.id, frozen, sha256(frozen)])
+      town.written.source = "version: 2"
+      return get(rollback)
+    }
+    const ofBefore = ({ rules: _rules, ...run }: FrozenRun): FrozenRun => run
+
+    it("asks those whom the plan gave for its own risk, in the plan's channel", async () => {
+      const rollback = await doneBefore()
+      expect(rollback).toMatchObject({ risk: "low", approvals_needed: 1 })
+      expect(refusalOf(await undoBy(rollback, "U0ALICE", "C0OTHER"))).toBe("wrong_channel")
+      const asked = await undoBy(rollback, "U0ALICE")
+      if (asked.kind !== "requested") throw new Error(JSON.stringify(asked))
+      const card = await anew(asked.rollback)
+      expect(card).toMatchObject({ risk: "medium", approvals_needed: 2 })
+      expect(refusalOf(await press(card, "U0DAVE"))).toBe("not_in_audience")
+      expect(await press(card, "U0BOB")).toMatchObject({ kind: "counted", have: 1, needed: 2 })
+    })
+
+    it("is refused where its run does not say who approves at that risk", async () => {
+      const rollback = await doneBefore(ofBefore)
+      expect(refusalOf(await undoBy(rollback, "U0ALICE", "C0OTHER"))).toBe("wrong_channel")
+      const asked = await undoBy(rollback, "U0ALICE")
+      if (asked.kind !== "requested") throw new Error(JSON.stringify(asked))
+      await town.work(asked.rollback.id)
+      const ended = await get(asked.rollback)
+      expect(ended.state).toBe("cancelled")
+      expect(ended.end_reason).toMatch(/of medium risk, .* gone or invalid: mend the plan file, then ask again/)
+    })
   })
 
   it.each(outsiders)("by %s is refused", async (_who, userId, reason) => {
