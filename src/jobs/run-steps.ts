@@ -4,6 +4,7 @@ import { canonicalJson } from "../plans/frozen.ts"
 import { namesOf } from "../plans/names.ts"
 import type { PlanComponent, PlanStep } from "../plans/plan.ts"
 import type { StepResult, StepRun } from "../rollback/facts.ts"
+import { overwritten } from "../rollback/overwritten.ts"
 import { endLeftover } from "../steps/command.ts"
 import { askAfterFailure } from "../steps/manual.ts"
 import { runStep } from "../steps/definitions.ts"
@@ -73,10 +74,20 @@ async function bringToEnd(step: PlanStep, tryAgain: boolean, state: RunState, de
   const result = await tryPatiently(step, again ? undefined : before, attempt, state, deps)
   if (state.lease.lost()) throw new LostLeaseError(state.rollback.id)
   const timed = result.ms > 0 ? result : { ...result, ms: Math.round(performance.now() - started) }
-  const ended = await recordResult(step, attempt, timed, state, deps)
+  const ended = await recordResult(step, attempt, withNews(step, timed, state), state, deps)
   state.knownAttempts.set(step.id, (state.knownAttempts.get(step.id) ?? 0) + namesSpent(timed))
   Object.assign(state.captures, timed.captures)
   return ended
+}
+
+/** Says which values somebody had set between the card and the step. */
+function withNews(step: PlanStep, result: StepResult, { run, latest }: RunState): StepResult {
+  const shown = run.rehearsal.steps.find(({ stepId }) => stepId === step.id)?.changes
+  if (step.kind !== "sql" || shown === undefined || result.outcome !== "succeeded") return result
+  const earlier = [...latest.values()].flatMap((other) =>
+    other.stepId === step.id ? [] : (other.result?.changes ?? []),
+  )
+  return { ...result, issues: [...result.issues, ...overwritten(shown, result.changes, earlier)] }
 }
 
 /** Writes a result down, for good and for the rest of this run. */

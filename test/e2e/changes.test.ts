@@ -160,3 +160,21 @@ function press(user: string, value: string, ts: string) {
   const forge = { action_id: "approve", value }
   return stage.slack.click({ user, channel: "staging", ts, action: "approve", forge })
 }
+
+test("a value that somebody set between card and run is named, and kept for an undo", async () => {
+  const scene = play()
+  const world = new pg.Client({ connectionString: stage.environment["STAGING_DATABASE_URL"] })
+  await world.connect()
+  const set = (value: string) =>
+    world.query("update scoring_config set value = to_jsonb($1::text) where key = 'results_version'", [value])
+  await set("v6")
+  await scene.types("alice", "staging --only db-config it is off once more")
+  const card = await scene.waitingCard()
+  await set("v7")
+  await scene.presses("bob", card, "approve")
+  const analysis = await scene.analysisOf(card)
+  expect(wordsOf(analysis)).toMatch(
+    /scoring_config\.results_version\.value was "?v7"? when it was set, where the card had "?v6"?/,
+  )
+  await world.end()
+})

@@ -258,7 +258,7 @@ describe("an UPDATE", () => {
     const client = await target.admin.connect()
     const parent = (await findTable(client, null, "parent")) as TableFacts
     const rowOf = (row: string) => ({ row }) as Going["now"]
-    const going = [{ key: ["1"], base: rowOf("(1,good)"), now: rowOf("(1,bad)") }] as Going[]
+    const going = [{ id: "1", key: ["1"], base: rowOf("(1,good)"), now: rowOf("(1,bad)") }]
     expect(await childrenProblem(client, parent, going, null)).toContain("rows of child that refer to code of parent")
     client.release()
   })
