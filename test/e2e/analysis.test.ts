@@ -102,6 +102,12 @@ test("Leave it: who may stop decides, everybody reads it, the other ways on are 
   await scene.types("alice", "undo R-1")
   const undo = await scene.waitingCard()
   await scene.presses("alice", undo, "cancel")
+  // Until then the environment is the undo's.
+  await scene.sees(
+    "staging",
+    "that it is cancelled",
+    (message) => message.ts === undo.ts && !hasButton(message, "cancel"),
+  )
 })
 
 test("reminded until it is complete; each follow-up has an owner and a date; the document follows", async () => {

@@ -5,6 +5,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import pg from "pg"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { until } from "../../playground/faults/until.ts"
 import type { Message } from "../../playground/slack/local-slack.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
 import { readPostedHead, type AuditEntry, type PostedHead } from "../../src/rollback/audit.ts"
@@ -25,8 +26,12 @@ beforeAll(async () => {
   for (const end of ["cancel", "run", "cancel", "run", "cancel"]) await rollback(end)
   await command("alice", "note R-2 the door stuck")
   await command("bob", "note R-5 so it was")
-  await stage.slack.waitFor(() => heads(2).length > 1 && heads(5).length > 1 && heads(4).length > 0, {
-    what: "the heads of what came later",
+  await until("the heads of what came later", async () => {
+    const { rows } = await state.query<{ number: number; entries: number }>(
+      "select number, audit_entries as entries from stepback.rollbacks order by number",
+    )
+    const told = rows.map((row) => heads(row.number).at(-1)?.head.entry === row.entries)
+    return told.length === 5 && told.every(Boolean)
   })
 })
 afterAll(async () => {
