@@ -13,6 +13,12 @@ const longestName = 63
 /** Steps that write rows. */
 export type Write = SqlStep | PurgeStep
 
+/** Columns of a foreign key `f`, and those that it refers to, as lists to put between parentheses. */
+const keyColumns = `(select string_agg(quote_ident(a.attname), ', ' order by k.n) from unnest(f.conkey) with ordinality as k (attnum, n)
+        join pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.attnum) as columns,
+      (select string_agg(quote_ident(a.attname), ', ' order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
+        join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum) as parents`
+
 /**
  * Deletes the kept rows by their keys, since the condition may not hold any more when what refers to them is gone, and ends
  * the transaction where one of them, or of what refers to them, is spared.
@@ -39,10 +45,7 @@ begin
   end if;
   for child in
     select f.conrelid::regclass as name,
-      (select string_agg(quote_ident(a.attname), ', ' order by k.n) from unnest(f.conkey) with ordinality as k (attnum, n)
-        join pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.attnum) as columns,
-      (select string_agg(quote_ident(a.attname), ', ' order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
-        join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum) as parents
+      ${keyColumns}
     from pg_constraint f where f.confrelid = source and f.contype = 'f' and f.conparentid = 0
   loop
     execute format('select count(*) from %s where (%s) in (select %s from %s where stepback_kept_at = now())', child.name, child.columns, child.parents, kept) into n;
@@ -77,10 +80,7 @@ begin
   end if;
   for child in
     select f.conrelid::regclass as name, c.relname, c.relname = any(cascade) or n.nspname || '.' || c.relname = any(cascade) as listed, f.confdeltype as action,
-      (select string_agg(quote_ident(a.attname), ', ' order by k.n) from unnest(f.conkey) with ordinality as k (attnum, n)
-        join pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.attnum) as columns,
-      (select string_agg(quote_ident(a.attname), ', ' order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
-        join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum) as parents
+      ${keyColumns}
     from pg_constraint f join pg_class c on c.oid = f.conrelid join pg_namespace n on n.oid = c.relnamespace
     where f.confrelid = source and f.contype = 'f' and f.conparentid = 0 and deletes
   loop

@@ -44,6 +44,9 @@ const actingOn = (oid: string, on = "f.confdeltype in ('c', 'n', 'd')") => `f.co
       (f.confrelid = ${oid} and not exists (select 1 from pg_constraint p where p.oid = f.conparentid and p.confrelid = f.confrelid))
       or (f.conparentid = 0 and f.confrelid in (select t.relid from pg_partition_tree(${oid}) t where t.relid <> ${oid})))`
 
+const parentColumns = `(select jsonb_agg(a.attname order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
+  join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum)`
+
 const tableQuery = `
 select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as is_view,
   coalesce((select array_agg(a.attname::text order by k.n) from pg_index i
@@ -57,12 +60,10 @@ select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as i
       'relation', (select format('%I.%I', fn.nspname, fc.relname) from pg_class fc join pg_namespace fn on fn.oid = fc.relnamespace where fc.oid = f.conrelid),
       'columns', (select jsonb_agg(a.attname order by k.n) from unnest(f.conkey) with ordinality as k (attnum, n)
         join pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.attnum),
-      'parentColumns', (select jsonb_agg(a.attname order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
-        join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum)))
+      'parentColumns', ${parentColumns}))
     from pg_constraint f where ${actingOn("c.oid")}), '[]') as children,
   coalesce((select jsonb_agg(jsonb_build_object('table', f.conrelid::regclass::text,
-      'parentColumns', (select jsonb_agg(a.attname order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
-        join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum)))
+      'parentColumns', ${parentColumns}))
     from pg_constraint f where ${actingOn("c.oid", "f.confupdtype in ('n', 'd')")}), '[]') as cut_by_update,
   coalesce((select array_agg(i.inhrelid::regclass::text) from pg_inherits i
     where i.inhparent = c.oid and c.relkind = 'r'), '{}') as heirs,

@@ -22,7 +22,6 @@ import {
   type StepContext,
   type StepType,
 } from "./step.ts"
-import { statement } from "./target.ts"
 import { rereadImages } from "./undo-images.ts"
 
 /** Rows that are listed where more may go back: three-way, and in the thread. */
@@ -204,8 +203,7 @@ async function act(
   const rows = done.updated + done.removed + done.inserted
   if (rows !== going.length)
     return refuse("40001", `rows changed while they were being put back: ${rows} of ${going.length}`)
-  if (opened.table.triggers.length > 0)
-    await statement(client, rereadImages(opened.table), [context.rollbackId, step.id, opened.table.relation])
+  await rereadImages(client, opened.table, context.rollbackId, step.id)
   const showing = showingOf(opened, context)
   const issues = [
     ...conflictLines({ conflicts }, opened, context),

@@ -221,7 +221,7 @@ async function actAndKeep(
       })
   }
   const done: QueryResult = await statement(client, sqlText.runAndKeep(facts, step.sql), [...values, ...keys])
-  if (facts.verb === "insert" && table.triggers.length > 0) await statement(client, rereadImages(table), keys)
+  if (facts.verb === "insert") await rereadImages(client, table, context.rollbackId, step.id)
   if (locked !== null && locked !== done.rowCount)
     // Rows came that match too: whether others refer to them was not asked.
     return stepResult({

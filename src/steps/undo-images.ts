@@ -1,6 +1,7 @@
-import { escapeIdentifier } from "pg"
+import { escapeIdentifier, type PoolClient } from "pg"
 import type { TableFacts } from "./catalog.ts"
 import { label } from "./sql-text.ts"
+import { statement } from "./target.ts"
 
 /**
  * Taking back from before-images, per table and operation, as sets. Params: 1 rollback and 2 step whose images they
@@ -96,16 +97,21 @@ export function imageUndo(table: TableFacts, operation: ImageOperation): string 
 
 /**
  * Keeps rows that a step made or changed as they are at its end: triggers that fire after a row was written may have
- * written it again, which nobody else did. Params: rollback, step, relation.
+ * written it again, which nobody else did.
  */
-export function rereadImages(table: TableFacts): string {
+export async function rereadImages(client: PoolClient, table: TableFacts, rollbackId: string, stepId: string) {
+  if (table.triggers.length === 0) return
   const same = table.primaryKey
     .map((name) => `t.${id(name)} = (b.row_text::${table.relation}).${id(name)}`)
     .join(" and ")
-  return `update stepback_ledger.before_images b
-    set row_text = case operation when 'insert' then (t.*)::text else row_text end,
-      after_text = case operation when 'insert' then after_text else (t.*)::text end
-    from ${table.relation} t where b.rollback_id = $1 and b.step_id = $2 and b.relation = $3 and b.operation <> 'delete' and ${same}`
+  await statement(
+    client,
+    `update stepback_ledger.before_images b
+       set row_text = case operation when 'insert' then (t.*)::text else row_text end,
+         after_text = case operation when 'insert' then after_text else (t.*)::text end
+       from ${table.relation} t where b.rollback_id = $1 and b.step_id = $2 and b.relation = $3 and b.operation <> 'delete' and ${same}`,
+    [rollbackId, stepId, table.relation],
+  )
 }
 
 /** Locks the inserted rows that would be deleted: who wants to refer to one of them waits. Params 1 to 3. */

@@ -197,8 +197,7 @@ async function takeBack(
   const values = part.operation === "archive" ? own : [step.ofRollback, step.ofStep, ...own]
   const done = (await statement(client, part.undo, values)).rowCount ?? 0
   const altered = guarded ? (await differing()) - before : 0
-  if (part.table.triggers.length > 0 && done > 0)
-    await statement(client, rereadImages(part.table), [context.rollbackId, step.id, part.table.relation])
+  if (done > 0) await rereadImages(client, part.table, context.rollbackId, step.id)
   return { done, summary: judged.summary, altered }
 }
 

@@ -161,7 +161,7 @@ function press(user: string, value: string, ts: string) {
   return stage.slack.click({ user, channel: "staging", ts, action: "approve", forge })
 }
 
-test("a value that somebody set between card and run is named, and kept for an undo", async () => {
+test("a value that somebody set between card and run is named", async () => {
   const scene = play()
   const world = new pg.Client({ connectionString: stage.environment["STAGING_DATABASE_URL"] })
   await world.connect()

@@ -13,12 +13,11 @@ let plans: string
 let worker: StepbackProcess
 const play = (): Play => startPlay(stage, () => undefined)
 
-const plan = (environment: string, timeout: string) => `version: 1
+/** A plan of one component, up to its steps. */
+const head = (environment: string, title: string) => `version: 1
 environment: ${environment}
-title: With a hand
+title: ${title}
 target: { http: "\${STAGING_URL}" }
-params:
-  good: { type: string, default: v1.2.0 }
 approve:
   low: { count: 1, from: anyone }
   medium: { count: 1, from: anyone }
@@ -28,6 +27,9 @@ components:
     title: Service
     risk: low
     steps:
+`
+
+const plan = (environment: string, timeout: string) => `${head(environment, "With a hand")}
       - id: flag
         title: Turn the flag off
         manual: |
@@ -35,46 +37,24 @@ components:
           Then wait for <!channel> green.
         timeout: ${timeout}
       - { id: after, title: Afterwards, effect: keyed, command: [sleep, "0"] }
+params:
+  good: { type: string, default: v1.2.0 }
 success:
   - { text: The flag is off, from: flag }
 `
 
 /** Its second step succeeds when this file is there. */
-const asks = (file: string) => `version: 1
-environment: asks
-title: With a question
-target: { http: "\${STAGING_URL}" }
-approve:
-  low: { count: 1, from: anyone }
-  medium: { count: 1, from: anyone }
-  high: { count: 1, from: anyone }
-escalate: { channel: C0ONCALL, mention: [S0ONCALL] }
-components:
-  service:
-    title: Service
-    risk: low
-    steps:
+const asks = (file: string) => `${head("asks", "With a question")}
       - { id: first, title: Look first, effect: keyed, command: [sleep, "0"] }
       - { id: shaky, title: The shaky one, effect: keyed, command: [test, "-e", ${file}], on_failure: ask }
       - { id: after, title: Afterwards, effect: keyed, command: [sleep, "0"] }
+escalate: { channel: C0ONCALL, mention: [S0ONCALL] }
 success:
   - { text: The shaky one held, from: shaky }
 `
 
 /** Its first step succeeds when the file is there, its second one never does. */
-const stumbles = (file: string) => `version: 1
-environment: stumbles
-title: With two that fail
-target: { http: "\${STAGING_URL}" }
-approve:
-  low: { count: 1, from: anyone }
-  medium: { count: 1, from: anyone }
-  high: { count: 1, from: anyone }
-components:
-  service:
-    title: Service
-    risk: low
-    steps:
+const stumbles = (file: string) => `${head("stumbles", "With two that fail")}
       - { id: first, title: The first one, effect: keyed, command: [test, "-e", ${file}] }
       - { id: second, title: The second one, effect: keyed, command: [test, "-e", ${file}/never] }
 `

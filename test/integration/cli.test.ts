@@ -147,9 +147,9 @@ describe("plan show", () => {
     expect(kept.rows).toEqual([{ value: "v1.2.1" }, { value: "it's v9" }])
   })
 
-  it("changes nothing when other rows match than expected, or when rows would go along unkept", async () => {
-    const plan = (statement: string) => `version: 1
-environment: guarded
+  /** A plan of one step, whose title would be SQL if it got out of its comment. */
+  const planOf = (environment: string, step: string) => `version: 1
+environment: ${environment}
 title: "Guarded\\n; drop table scoring_config;"
 target: { postgres: "\${GUARDED}" }
 approve: { low: { count: 1, from: anyone }, medium: { count: 1, from: anyone }, high: { count: 1, from: anyone } }
@@ -158,8 +158,10 @@ components:
     title: Data
     risk: low
     steps:
-      - { id: step, sql: "${statement}", expect: { rows: 3..100 } }
+      - { id: step, ${step} }
 `
+
+  it("changes nothing when other rows match than expected, or when rows would go along unkept", async () => {
     const before = await world.state()
     const file = join(folder, "guarded.yaml")
     for (const [statement, complaint] of [
@@ -169,7 +171,7 @@ components:
       ],
       ["delete from profiles where results_version = 'v1.2.1'", /74 rows of profile_answers refer to them/],
     ] as const) {
-      await writeFile(file, plan(statement))
+      await writeFile(file, planOf("guarded", `sql: "${statement}", expect: { rows: 3..100 }`))
       const { code, out } = await stepback(["plan", "show", "guarded", "--sql"], { STEPBACK_PLANS: folder })
       expect(code).toBe(0)
       const client = await database.connect()
@@ -186,21 +188,9 @@ components:
       insert into parents select generate_series(1, 20);
       insert into kids select n, n, case when n <= 10 then 'bad' else 'good' end from generate_series(1, 20) n`)
     const file = join(folder, "removing.yaml")
-    await writeFile(
-      file,
-      `version: 1
-environment: removing
-title: Removing
-target: { postgres: "\${REMOVING}" }
-approve: { low: { count: 1, from: anyone }, medium: { count: 1, from: anyone }, high: { count: 1, from: anyone } }
-components:
-  data:
-    title: Data
-    risk: low
-    steps:
-      - { id: p, purge: { table: parents, where: "id in (select parent_id from kids where sku = 'bad')", cascade: [kids], at_most: 50, max_share: 90% }, expect: { rows: 10 } }
-`,
-    )
+    const condition = "id in (select parent_id from kids where sku = 'bad')"
+    const purge = `purge: { table: parents, where: "${condition}", cascade: [kids], at_most: 50, max_share: 90% }`
+    await writeFile(file, planOf("removing", `${purge}, expect: { rows: 10 }`))
     const { out } = await stepback(["plan", "show", "removing", "--sql"], { STEPBACK_PLANS: folder })
     const sql = out.replace(/^\\.*$/gm, "")
     const spared = await database.connect()
@@ -212,7 +202,7 @@ components:
     await database.query(sql)
     const { rows } =
       await database.query(`select (select count(*)::int from parents) as parents, (select count(*)::int from kids) as kids,
-      (select count(*)::int from stepback_by_hand.removing_p) as kept, (select count(*)::int from stepback_by_hand.removing_p_kids) as children`)
+      (select count(*)::int from stepback_by_hand.removing_step) as kept, (select count(*)::int from stepback_by_hand.removing_step_kids) as children`)
     expect(rows).toEqual([{ parents: 10, kids: 10, kept: 10, children: 10 }])
     await database.query("drop table kids, parents")
   })
