@@ -26,12 +26,14 @@ beforeAll(async () => {
   for (const end of ["cancel", "run", "cancel", "run", "cancel"]) await rollback(end)
   await command("alice", "note R-2 the door stuck")
   await command("bob", "note R-5 so it was")
+  // Both notes, and the end of the first run's watch, which the second one brought: a command is answered before it is done.
   await until("the heads of what came later", async () => {
+    const later = await state.query("select from stepback.audit where kind in ('noted', 'watched')")
     const { rows } = await state.query<{ number: number; entries: number }>(
       "select number, audit_entries as entries from stepback.rollbacks order by number",
     )
     const told = rows.map((row) => heads(row.number).at(-1)?.head.entry === row.entries)
-    return told.length === 5 && told.every(Boolean)
+    return later.rowCount === 3 && told.length === 5 && told.every(Boolean)
   })
 })
 afterAll(async () => {
