@@ -305,3 +305,16 @@ it("takes no name of the ledger's list into a statement that is no archive's", a
   await forgetRun(pool, purged.id)
   expect((await stepback("archive", "list")).code).toBe(0)
 })
+
+it("lists what is kept wherever it can look, and names the environments where it cannot", async () => {
+  const away = plan.replace("environment: shop", "environment: away").replace("SHOP_URL", "AWAY_URL")
+  await writeFile(join(folder, "away.yaml"), away)
+  try {
+    const { code, out, err } = await stepback("archive", "list")
+    expect(code).toBe(1)
+    expect(err).toMatch(/^away: AWAY_URL is missing/m)
+    expect(out).toMatch(/^shop: /m)
+  } finally {
+    await rm(join(folder, "away.yaml"))
+  }
+})
