@@ -1,6 +1,7 @@
 import { escapeIdentifier } from "pg"
 import type { TableFacts } from "./catalog.ts"
 import { label } from "./sql-text.ts"
+import { blockedOnes, type Coming } from "./undo-blocked.ts"
 
 /** Giving back from an archive. Params of an undo: 1 relation, 2 rollback, 3 step; summaries have none. */
 const id = escapeIdentifier
@@ -12,27 +13,32 @@ function keys(table: TableFacts): string {
 const rowText = (owner: string, columns: readonly string[]) =>
   `row(${columns.map((name) => `${owner}.${id(name)}`).join(", ")})::text`
 
-/** Rows that can be given back, those that are there as they were, and those whose key is taken by another. */
+/** A row of the archive, for the rules that it must meet to come back. */
+export function archived(columns: readonly string[]): Coming {
+  return { star: "a.*", column: (name) => `a.${id(name)}`, has: columns }
+}
+
+/** Rows that can be given back, those that are there as they were, those whose key is taken by another, those without a place. */
 export function removedSummary(
   table: TableFacts,
   archive: string,
   columns: readonly string[],
-  redact: readonly string[],
+  { redact, blocked }: { redact: readonly string[]; blocked: string },
 ): string {
   return `with a as (select * from ${archive}),
-    judged as (select ${label(table, "a", redact)} as label, t.there as there, t.same as same
+    judged as (select ${label(table, "a", redact)} as label, t.there as there, t.same as same, case when t.there is null then ${blocked} end as blocked
       from a left join lateral (select true as there, ${rowText("t", columns)} is not distinct from ${rowText("a", columns)} as same
         from ${table.relation} t where ${keys(table)}) t on true)
-    select count(*) filter (where there is null)::int as wanted, count(*) filter (where same)::int as already,
+    select count(*) filter (where there is null and blocked is null)::int as wanted, count(*) filter (where same)::int as already,
       count(*) filter (where not same)::int as conflicts,
-      coalesce((select array_agg(label) from (select label from judged where not same limit 20) c), '{}') as labels from judged`
+      coalesce((select array_agg(label) from (select label from judged where not same limit 20) c), '{}') as labels, ${blockedOnes} from judged`
 }
 
-export function removedUndo(table: TableFacts, archive: string, columns: readonly string[]): string {
+export function removedUndo(table: TableFacts, archive: string, columns: readonly string[], blocked: string): string {
   const names = columns.map(id).join(", ")
   return `with a as (select * from ${archive}),
     done as (insert into ${table.relation} as t (${names}) overriding system value select ${columns.map((name) => `a.${id(name)}`).join(", ")} from a
-      where not exists (select 1 from ${table.relation} t where ${keys(table)}) returning (t.*)::text as new_text)
+      where not exists (select 1 from ${table.relation} t where ${keys(table)}) and ${blocked} is null returning (t.*)::text as new_text)
     insert into stepback_ledger.before_images (rollback_id, step_id, relation, operation, row_text)
     select $2::uuid, $3::text, $1, 'insert', new_text from done`
 }
@@ -50,17 +56,22 @@ const isCut = (cut: Cut) =>
     .join(" and ")
 
 /** Rows that lost their parent: only the columns that the foreign key emptied come back, where they are still empty. */
-export function cutSummary(table: TableFacts, archive: string, cut: Cut, redact: readonly string[]): string {
+export function cutSummary(
+  table: TableFacts,
+  archive: string,
+  cut: Cut,
+  { redact, blocked }: { redact: readonly string[]; blocked: string },
+): string {
   return `with a as (select * from ${archive}),
-    judged as (select ${label(table, "a", redact)} as label, (${isCut(cut)}) as empty
+    judged as (select ${label(table, "a", redact)} as label, (${isCut(cut)}) as empty, case when ${isCut(cut)} then ${blocked} end as blocked
       from a left join ${table.relation} t on ${keys(table)})
-    select count(*) filter (where empty)::int as wanted, 0 as already, count(*) filter (where empty is not true)::int as conflicts,
-      coalesce((select array_agg(label) from (select label from judged where empty is not true limit 20) c), '{}') as labels from judged`
+    select count(*) filter (where empty and blocked is null)::int as wanted, 0 as already, count(*) filter (where empty is not true)::int as conflicts,
+      coalesce((select array_agg(label) from (select label from judged where empty is not true limit 20) c), '{}') as labels, ${blockedOnes} from judged`
 }
 
-export function cutUndo(table: TableFacts, archive: string, cut: Cut): string {
+export function cutUndo(table: TableFacts, archive: string, cut: Cut, blocked: string): string {
   return `with a as (select * from ${archive}),
-    held as materialized (select a.*, (t.*)::text as stepback_old from a join ${table.relation} t on ${keys(table)} where ${isCut(cut)} for update of t),
+    held as materialized (select a.*, (t.*)::text as stepback_old from a join ${table.relation} t on ${keys(table)} where ${isCut(cut)} and ${blocked} is null for update of t),
     done as (update ${table.relation} t set ${cut.map(({ name }) => `${id(name)} = a.${id(name)}`).join(", ")} from held a where ${keys(table)}
       returning a.stepback_old as old_text, (t.*)::text as new_text)
     insert into stepback_ledger.before_images (rollback_id, step_id, relation, operation, row_text, after_text)

@@ -18,9 +18,9 @@ export async function undoChanges(
   { redact, secrets }: Pick<StepContext, "redact" | "secrets">,
 ): Promise<Change[]> {
   const changes: Change[] = []
-  for (const { table, operation } of parts) {
+  for (const { table, operation, blocked } of parts) {
     if (operation === "archive") continue
-    const { rows } = await statement(client, imageSamples(table, operation, redact), [
+    const { rows } = await statement(client, imageSamples(table, operation, { redact, blocked }), [
       step.ofRollback,
       step.ofStep,
       table.relation,

@@ -1,6 +1,7 @@
 import { escapeIdentifier, type PoolClient } from "pg"
 import type { TableFacts } from "./catalog.ts"
 import { label } from "./sql-text.ts"
+import { blockedOnes, type Coming } from "./undo-blocked.ts"
 import { statement } from "./target.ts"
 
 /**
@@ -25,6 +26,22 @@ function images(table: TableFacts, operation: ImageOperation): string {
     where rollback_id = $1 and step_id = $2 and relation = $3 and operation = '${operation}'`
 }
 
+/** A kept row, for the rules that it must meet to come back. */
+export function imaged(table: TableFacts): Coming {
+  return {
+    star: "(o.r).*",
+    column: (name) => `(o.r).${id(name)}`,
+    // What the server computes it computes anew: a kept text may have what an older rule gave.
+    has: stored(table),
+  }
+}
+
+/** A row of the same set of changed rows gives its value back as well. */
+export function inSet(table: TableFacts): string {
+  const same = table.primaryKey.map((name) => `(stepback_o.r).${id(name)} = stepback_x.${id(name)}`).join(" and ")
+  return `exists (select from o stepback_o where ${same})`
+}
+
 /** What a row's state says: `wanted` can be taken back, `already` is as it was, anything else is a conflict. */
 const verdicts: Record<ImageOperation, { wanted: string; already: string }> = {
   update: {
@@ -43,7 +60,7 @@ export function imageSummary(
   table: TableFacts,
   operation: ImageOperation,
   shown: number,
-  { redact, ahead }: { redact: readonly string[]; ahead: boolean },
+  { redact, ahead, blocked }: { redact: readonly string[]; ahead: boolean; blocked: string },
 ): string {
   const verdict = verdicts[operation]
   const names = table.primaryKey.map(id)
@@ -54,17 +71,18 @@ export function imageSummary(
     ? [`(l.last is not null or ${verdict.wanted})`, `(l.last is null and ${verdict.already})`]
     : [verdict.wanted, verdict.already]
   return `with o as (${images(table, operation)}),
-    judged as (select ${label(table, "(o.r)", redact)} as label, ${wanted} as wanted, ${already} as already
+    judged as (select ${label(table, "(o.r)", redact)} as label, ${wanted} as wanted, ${already} as already,
+        case when ${wanted} then ${blocked} end as blocked
       from o ${ahead ? later : ""}
       left join lateral (select (t.*)::text as now_text from ${table.relation} t where ${keys(table)}) t on true)
-    select count(*) filter (where wanted)::int as wanted, count(*) filter (where already and wanted is not true)::int as already,
+    select count(*) filter (where wanted and blocked is null)::int as wanted, count(*) filter (where already and wanted is not true)::int as already,
       count(*) filter (where wanted is not true and already is not true)::int as conflicts,
-      coalesce((select array_agg(label) from (select label from judged where wanted is not true and already is not true limit ${shown}) c), '{}') as labels
-    from judged`
+      coalesce((select array_agg(label) from (select label from judged where wanted is not true and already is not true limit ${shown}) c), '{}') as labels,
+      ${blockedOnes} from judged`
 }
 
 /** Takes back what can be taken back, and keeps what it replaces. */
-export function imageUndo(table: TableFacts, operation: ImageOperation): string {
+export function imageUndo(table: TableFacts, operation: ImageOperation, blocked: string): string {
   const columns = stored(table)
   const names = columns.map(id).join(", ")
   const keep = (
@@ -75,7 +93,7 @@ export function imageUndo(table: TableFacts, operation: ImageOperation): string 
   if (operation === "update")
     return `with o as (${images(table, "update")}),
       held as materialized (select o.r, (t.*)::text as old_text from o join ${table.relation} t on ${keys(table)}
-        where (t.*)::text = o.after_text and (t.*)::text is distinct from o.row_text for update of t),
+        where (t.*)::text = o.after_text and (t.*)::text is distinct from o.row_text and ${blocked} is null for update of t),
       done as (update ${table.relation} t set ${columns
         .filter(
           (name) =>
@@ -88,7 +106,7 @@ export function imageUndo(table: TableFacts, operation: ImageOperation): string 
     return `with o as (${images(table, "delete")}),
       done as (insert into ${table.relation} as t (${names}) overriding system value
         select ${columns.map((name) => `(o.r).${id(name)}`).join(", ")} from o
-        where not exists (select 1 from ${table.relation} t where ${keys(table)}) returning (t.*)::text as new_text)
+        where not exists (select 1 from ${table.relation} t where ${keys(table)}) and ${blocked} is null returning (t.*)::text as new_text)
       ${keep("insert", "new_text, null")}`
   return `with o as (${images(table, "insert")}),
     done as (delete from ${table.relation} t using o where ${keys(table)} and (t.*)::text = o.row_text returning (t.*)::text as old_text)
@@ -131,17 +149,21 @@ export function imageChildren(table: TableFacts, child: TableFacts["children"][n
  * What an undo changes, of some rows: a line each for the columns of those that were updated (as JSON, now and then), one
  * for a whole row that comes back (now: null) or goes (back: null). Params 1 to 3, and 4: columns that are not shown.
  */
-export function imageSamples(table: TableFacts, operation: ImageOperation, redact: readonly string[]): string {
+export function imageSamples(
+  table: TableFacts,
+  operation: ImageOperation,
+  { redact, blocked }: { redact: readonly string[]; blocked: string },
+): string {
   const name = label(table, "(o.r)", redact)
   const of = `with o as (${images(table, operation)})`
   if (operation === "delete")
     return `${of} select ${name} as label, '' as column, null as now, (to_jsonb(o.r) - $4::text[])::text as back from o
-      where not exists (select 1 from ${table.relation} t where ${keys(table)}) limit ${sampled}`
+      where not exists (select 1 from ${table.relation} t where ${keys(table)}) and ${blocked} is null limit ${sampled}`
   if (operation === "insert")
     return `${of} select ${name} as label, '' as column, (to_jsonb(o.r) - $4::text[])::text as now, null as back
       from o join ${table.relation} t on ${keys(table)} where (t.*)::text = o.row_text limit ${sampled}`
   return `${of}, picked as (select ${name} as label, to_jsonb(t.*) as now, to_jsonb(o.r) as back from o join ${table.relation} t on ${keys(table)}
-      where (t.*)::text = o.after_text and (t.*)::text is distinct from o.row_text limit ${sampled})
+      where (t.*)::text = o.after_text and (t.*)::text is distinct from o.row_text and ${blocked} is null limit ${sampled})
     select label, b.key as column, (picked.now -> b.key)::text as now, b.value::text as back from picked, jsonb_each(picked.back) b
     where picked.now -> b.key is distinct from b.value and $4::text[] is not null`
 }

@@ -5,8 +5,9 @@ import { archiveName, archivesForged } from "./archive.ts"
 import { findTable, rowShapes, type TableFacts } from "./catalog.ts"
 import { keptShapes } from "./ledger.ts"
 import { statement } from "./target.ts"
-import { archiveDiffers, cutSummary, cutUndo, removedSummary, removedUndo, type Cut } from "./undo-archive.ts"
-import { imageSummary, imageUndo, type ImageOperation } from "./undo-images.ts"
+import { archived, archiveDiffers, cutSummary, cutUndo, removedSummary, removedUndo, type Cut } from "./undo-archive.ts"
+import { blockedBy, nothingBlocks, rulesOf, touchedBy, withoutKept, type Coming } from "./undo-blocked.ts"
+import { imaged, imageSummary, imageUndo, inSet, type ImageOperation } from "./undo-images.ts"
 
 /** One set of rows to take back: how to judge them and how to do it. */
 export type Part = {
@@ -17,6 +18,8 @@ export type Part = {
   ahead?: string
   undo: string
   operation: ImageOperation | "archive"
+  /** Why a row will have no place when it is its turn, as SQL: null where it can come back. */
+  blocked: string
   /** Counts rows that are not as they were kept; null: its summary tells. */
   differs: string | null
   /** What people should know of it, for the card and the analysis. */
@@ -49,27 +52,58 @@ export async function findParts(client: PoolClient, step: UndoStep, redact: read
      group by relation, operation order by max(n) desc`,
     of,
   )
-  const parts: Part[] = await archivedParts(client, of, redact)
+  const parts: Part[] = await archivedParts(client, step, redact)
   const shapes = images.length === 0 ? null : await keptShapes(client, step.ofRollback, step.ofStep)
   for (const { relation, operation } of images) {
     const table = await tableOf(client, relation)
     const then = shapes?.[relation]
     if (then && JSON.stringify(then) !== JSON.stringify(rowShapes([table])[relation]))
       throw new StepbackError(schemaChanged, describe("22P02", ""))
+    const blocked = await blockedOf(client, step, {
+      table,
+      coming: operation === "insert" ? null : imaged(table),
+      spare: operation === "update" ? inSet(table) : null,
+    })
     parts.push({
       table,
       operation,
+      blocked: blocked.ahead,
       did: operation === "update" ? "restored" : operation === "delete" ? "restored" : "removed",
-      summary: imageSummary(table, operation, shownConflicts, { redact, ahead: false }),
-      ahead: imageSummary(table, operation, shownConflicts, { redact, ahead: true }),
-      undo: imageUndo(table, operation),
+      summary: imageSummary(table, operation, shownConflicts, { redact, ahead: false, blocked: blocked.now }),
+      ahead: imageSummary(table, operation, shownConflicts, { redact, ahead: true, blocked: blocked.ahead }),
+      undo: imageUndo(table, operation, blocked.now),
       differs: null,
     })
   }
   return parts
 }
 
-async function archivedParts(client: PoolClient, of: string[], redact: readonly string[]): Promise<Part[]> {
+/** Why rows of a part cannot come back, as SQL: now, and as it will be once what comes before it in the undo is done. */
+async function blockedOf(
+  client: PoolClient,
+  step: UndoStep,
+  {
+    table,
+    coming,
+    spare,
+    cut,
+  }: { table: TableFacts; coming: Coming | null; spare: string | null; cut?: readonly string[] },
+): Promise<{ now: string; ahead: string }> {
+  if (coming === null) return { now: nothingBlocks, ahead: nothingBlocks }
+  const all = await rulesOf(client, table)
+  // Where only what a foreign key emptied comes back, only that key can be in the way.
+  const rules =
+    cut === undefined
+      ? all
+      : { uniques: [], parents: all.parents.filter(({ columns }) => columns.some((name) => cut.includes(name))) }
+  const later = await withoutKept(client, rules, step.ofRollback)
+  return {
+    now: blockedBy(table, rules, coming, spare),
+    ahead: blockedBy(table, later, coming, touchedBy(table, step.ofRollback)),
+  }
+}
+
+async function archivedParts(client: PoolClient, step: UndoStep, redact: readonly string[]): Promise<Part[]> {
   const { rows: archives } = await client.query<{
     name: string
     relation: string
@@ -78,7 +112,7 @@ async function archivedParts(client: PoolClient, of: string[], redact: readonly 
   }>(
     `select name, relation, columns, cut from stepback_ledger.archives where rollback_id = $1 and step_id = $2
      order by depth, created_at, name`,
-    of,
+    [step.ofRollback, step.ofStep],
   )
   const parts: Part[] = []
   for (const { name: listed, relation, columns, cut } of archives) {
@@ -87,18 +121,26 @@ async function archivedParts(client: PoolClient, of: string[], redact: readonly 
     if (rows.length === 0) continue
     const table = await tableOf(client, relation)
     const told = columnsMoved(table, columns)
+    const blocked = await blockedOf(client, step, {
+      table,
+      coming: archived(columns),
+      spare: null,
+      ...(cut === null ? {} : { cut }),
+    })
     parts.push({
       table,
       operation: "archive",
+      blocked: blocked.ahead,
       ...(told === null ? {} : { told }),
       did: "restored",
       ...(cut === null
         ? {
-            summary: removedSummary(table, name, columns, redact),
-            undo: removedUndo(table, name, columns),
+            summary: removedSummary(table, name, columns, { redact, blocked: blocked.now }),
+            ahead: removedSummary(table, name, columns, { redact, blocked: blocked.ahead }),
+            undo: removedUndo(table, name, columns, blocked.now),
             differs: archiveDiffers(table, name, columns),
           }
-        : await cutPart(client, { table, name, cut, redact })),
+        : await cutPart(client, { table, name, cut, redact, blocked })),
     })
   }
   return parts
@@ -106,8 +148,20 @@ async function archivedParts(client: PoolClient, of: string[], redact: readonly 
 
 async function cutPart(
   client: PoolClient,
-  { table, name, cut, redact }: { table: TableFacts; name: string; cut: readonly string[]; redact: readonly string[] },
-): Promise<Pick<Part, "summary" | "undo" | "differs">> {
+  {
+    table,
+    name,
+    cut,
+    redact,
+    blocked,
+  }: {
+    table: TableFacts
+    name: string
+    cut: readonly string[]
+    redact: readonly string[]
+    blocked: { now: string; ahead: string }
+  },
+): Promise<Pick<Part, "summary" | "ahead" | "undo" | "differs">> {
   const { rows } = await client.query<{ name: string; instead: string | null }>(
     `select a.attname as name, pg_get_expr(d.adbin, d.adrelid) as instead from pg_attribute a
      left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
@@ -116,7 +170,12 @@ async function cutPart(
   )
   // A default that calls something, as a sequence, is no value to compare with.
   const emptied: Cut = rows.map((row) => ({ ...row, instead: /\w\s*\(/.test(row.instead ?? "") ? null : row.instead }))
-  return { summary: cutSummary(table, name, emptied, redact), undo: cutUndo(table, name, emptied), differs: null }
+  return {
+    summary: cutSummary(table, name, emptied, { redact, blocked: blocked.now }),
+    ahead: cutSummary(table, name, emptied, { redact, blocked: blocked.ahead }),
+    undo: cutUndo(table, name, emptied, blocked.now),
+    differs: null,
+  }
 }
 
 /** What was kept has no place any more where a column is gone; a new one gets its default, which is told. */

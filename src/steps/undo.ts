@@ -20,7 +20,14 @@ import { undoChanges } from "./undo-changes.ts"
 import { imageChildren, imageLock, rereadImages } from "./undo-images.ts"
 import { describe, findParts, nothingKept, schemaChanged, type Part } from "./undo-parts.ts"
 
-type Summary = { wanted: number; already: number; conflicts: number; labels: string[] }
+type Summary = {
+  wanted: number
+  already: number
+  conflicts: number
+  labels: string[]
+  blocked: number
+  blockedLabels: string[]
+}
 
 /** Gives back what a step of an earlier rollback replaced; a row that changed since is named and left. */
 export const undoStep: StepType<UndoStep> = {
@@ -54,19 +61,16 @@ async function look(client: PoolClient, step: UndoStep, context: StepContext): P
       ? { outcome: "unknown", note: nothingKept }
       : { rows: 0, changed: 0, note: erased.join(", "), warnings: erased }
   const judged = await judge(client, step, parts, "ahead")
-  const conflicts = conflictsOf(judged)
+  const left = leftOf(judged)
   const tables = [...new Map(parts.map(({ table }) => [table.relation, table])).values()]
   return {
     rows: sum(judged, "wanted"),
     changed: sum(judged, "wanted"),
     changes: await undoChanges(client, step, parts, context),
-    note: [
-      ...notesOf(judged).filter((note) => conflicts === null || !note.startsWith("0 ")),
-      ...(conflicts === null ? [] : [conflicts]),
-    ].join(", "),
+    note: [...notesOf(judged).filter((note) => left.length === 0 || !note.startsWith("0 ")), ...left].join(", "),
     raises: callingOut(tables),
     warnings: [
-      ...(conflicts === null ? [] : [conflicts]),
+      ...left,
       ...erased,
       ...toldOf(parts),
       ...tables.flatMap(({ name, triggers }) => triggers.map((trigger) => `trigger ${trigger} on ${name} fires`)),
@@ -112,16 +116,22 @@ async function judge(
   return judged
 }
 
-function sum(judged: readonly { summary: Summary }[], of: "wanted" | "already" | "conflicts"): number {
+function sum(judged: readonly { summary: Summary }[], of: "wanted" | "already" | "conflicts" | "blocked"): number {
   return judged.reduce((total, { summary }) => total + summary[of], 0)
 }
 
-function conflictsOf(judged: readonly { part: Part; summary: Summary }[]): string | null {
-  const named = judged.flatMap(({ part, summary }) => summary.labels.map((label) => `${part.table.name}.${label}`))
-  const all = sum(judged, "conflicts")
-  if (all === 0) return null
-  const more = all > named.length ? ` and ${all - named.length} more` : ""
-  return `${all} changed since and left as they are: ${named.join(", ")}${more}`
+/** What stays as it is, in a sentence each: rows that somebody changed, and rows that have no place any more. */
+function leftOf(judged: readonly { part: Part; summary: Summary }[]): string[] {
+  const say = (of: "conflicts" | "blocked", labels: "labels" | "blockedLabels", what: string) => {
+    const named = judged.flatMap(({ part, summary }) => summary[labels].map((label) => `${part.table.name}.${label}`))
+    const all = sum(judged, of)
+    const more = all > named.length ? ` and ${all - named.length} more` : ""
+    return all === 0 ? [] : [`${all} ${what}: ${named.join(", ")}${more}`]
+  }
+  return [
+    ...say("conflicts", "labels", "changed since and left as they are"),
+    ...say("blocked", "blockedLabels", "cannot come back"),
+  ]
 }
 
 async function act(client: PoolClient, step: UndoStep, context: RunContext, kept: TableFacts[]): Promise<StepResult> {
@@ -160,20 +170,20 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext, kept
     if (known) known.rows += done
     else if (done > 0) affected.push({ table: part.table.name, did: part.did, rows: done })
   }
-  const conflicts = conflictsOf(judged)
+  const left = leftOf(judged)
   const already = sum(judged, "already")
   return stepResult({
     rows,
     changed: rows,
     affected,
-    issues: [...(conflicts === null ? [] : [conflicts]), ...otherwise, ...erased, ...toldOf(parts)],
+    issues: [...left, ...otherwise, ...erased, ...toldOf(parts)],
     evidence: [
       ...affected.map((item) => `${item.rows} ${item.rows === 1 ? "row" : "rows"} of ${item.table} ${item.did}`),
       ...erased,
-      ...(rows === 0 && conflicts === null && erased.length === 0 ? ["already as it was, nothing changed"] : []),
+      ...(rows === 0 && left.length === 0 && erased.length === 0 ? ["already as it was, nothing changed"] : []),
       ...otherwise,
       ...(already > 0 ? [`${already} were as before already`] : []),
-      ...(conflicts === null ? [] : [conflicts]),
+      ...left,
     ],
   })
 }

@@ -1,0 +1,117 @@
+import { escapeIdentifier, escapeLiteral, type PoolClient } from "pg"
+import type { TableFacts } from "./catalog.ts"
+import { statement } from "./target.ts"
+
+/** Rules of a table by which a row may have no place any more, though nobody touched it. */
+export type Rules = { uniques: Unique[]; parents: Parent[] }
+
+/** `expressions`: what must be unique, as SQL with bare names. `columns`: what they and `where` read. */
+type Unique = { columns: string[]; expressions: string[]; where: string | null }
+/** `root`: the table that it is a partition of, or itself. */
+type Parent = { relation: string; name: string; root: string; columns: string[]; parentColumns: string[] }
+
+/** A row that may come back, as SQL. `star`: its columns; `column`: one of them; `has`: their names. */
+export type Coming = { star: string; column: (name: string) => string; has: readonly string[] }
+
+const id = escapeIdentifier
+
+const columnsOf = (oid: string, numbers: string) =>
+  `(select jsonb_agg(a.attname order by k.n) from unnest(${numbers}) with ordinality as k (attnum, n)
+    join pg_attribute a on a.attrelid = ${oid} and a.attnum = k.attnum)`
+
+/** Not the primary key, by which rows are found. What an index reads is its own columns, and what it depends on. */
+const uniquesQuery = `select
+    (select jsonb_agg(a.attname) from pg_attribute a where a.attrelid = i.indrelid and (a.attnum = any (i.indkey::int2[])
+      or exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
+        and d.refobjid = i.indrelid and d.refobjsubid = a.attnum))) as columns,
+    (select jsonb_agg(pg_get_indexdef(i.indexrelid, k, true) order by k) from generate_series(1, i.indnkeyatts) k) as expressions,
+    pg_get_expr(i.indpred, i.indrelid, true) as where
+  from pg_index i where i.indrelid = to_regclass($1) and i.indisunique and not i.indisprimary and i.indisvalid`
+
+const rootOf = (oid: string) => `coalesce(pg_partition_root(${oid}), ${oid})::oid`
+
+/**
+ * Only parents that this role sees whole. A row that refers to its own table comes back along with its parent. A key to a
+ * partitioned table has one to each of its partitions beside it, of the server's own.
+ */
+const parentsQuery = `select format('%I.%I', n.nspname, p.relname) as relation, p.relname as name, ${rootOf("p.oid")}::text as root,
+    ${columnsOf("f.conrelid", "f.conkey")} as columns, ${columnsOf("f.confrelid", "f.confkey")} as "parentColumns"
+  from pg_constraint f join pg_class p on p.oid = f.confrelid join pg_namespace n on n.oid = p.relnamespace
+  where f.conrelid = to_regclass($1) and f.contype = 'f' and f.convalidated and ${rootOf("f.confrelid")} <> ${rootOf("f.conrelid")}
+    and not exists (select from pg_constraint whole where whole.contype = 'f' and whole.conrelid = f.conrelid and whole.conkey = f.conkey
+      and whole.confrelid <> f.confrelid and whole.confrelid in (select a.relid from pg_partition_ancestors(f.confrelid) a))
+    and to_jsonb(f) ->> 'conenforced' is distinct from 'false'
+    and has_table_privilege(p.oid, 'select') and has_schema_privilege(n.oid, 'usage') and not row_security_active(p.oid)`
+
+export async function rulesOf(client: PoolClient, table: TableFacts): Promise<Rules> {
+  return {
+    uniques: (await statement(client, uniquesQuery, [table.relation])).rows as Unique[],
+    parents: (await statement(client, parentsQuery, [table.relation])).rows as Parent[],
+  }
+}
+
+export const nothingBlocks = "null::text"
+
+/**
+ * Why a row cannot come back, as SQL that gives a text, or null when it can. `spare`: a condition on `stepback_x`, a row
+ * that has its value: true where that row will have given it up by then.
+ */
+export function blockedBy(table: TableFacts, rules: Rules, row: Coming, spare: string | null): string {
+  const known = ({ columns }: { columns: string[] }) => columns.every((name) => row.has.includes(name))
+  const reasons = [
+    ...rules.uniques.filter(known).map((unique) => ({
+      when: taken(table, unique, row, spare),
+      says: `another row has its ${unique.columns.join(", ")}`,
+    })),
+    ...rules.parents.filter(known).map((parent) => ({
+      when: orphaned(parent, row),
+      says: `its row of ${parent.name} is gone`,
+    })),
+  ]
+  if (reasons.length === 0) return nothingBlocks
+  return `case ${reasons.map(({ when, says }) => `when ${when} then ${escapeLiteral(says)}`).join(" ")} end`
+}
+
+/** Of rows that were judged: how many have no place any more, and some of them with the reason. */
+export const blockedOnes = `count(*) filter (where blocked is not null)::int as blocked,
+  coalesce((select array_agg(label || ' (' || blocked || ')') from (select label, blocked from judged where blocked is not null limit 20) b), '{}') as "blockedLabels"`
+
+function taken(table: TableFacts, { expressions, where }: Unique, { star }: Coming, spare: string | null): string {
+  // Bare names are those of the nearest row around: of the other in the outer select, of this one in the inner.
+  const own = `(select ${star}) stepback_y`
+  const other = [
+    ...expressions.map((text) => `(${text}) = (select ${text} from ${own})`),
+    ...(where === null ? [] : [`(${where})`]),
+    ...(spare === null ? [] : [`not (${spare})`]),
+  ]
+  const taken = `exists (select from ${table.relation} stepback_x where ${other.join(" and ")})`
+  return where === null ? taken : `exists (select from ${own} where ${where}) and ${taken}`
+}
+
+function orphaned({ relation, columns, parentColumns }: Parent, { column }: Coming): string {
+  const refers = columns.map((name) => `${column(name)} is not null`).join(" and ")
+  const same = columns.map((name, n) => `stepback_p.${id(parentColumns[n] ?? "")} = ${column(name)}`).join(" and ")
+  return `${refers} and not exists (select from ${relation} stepback_p where ${same})`
+}
+
+/** Without parents of which that rollback kept anything: what an undo gives back first is not gone. */
+export async function withoutKept(client: PoolClient, rules: Rules, rollbackId: string): Promise<Rules> {
+  if (rules.parents.length === 0) return rules
+  const { rows } = await statement(
+    client,
+    `select ${rootOf("to_regclass(relation)")}::text as root from (select relation from stepback_ledger.before_images where rollback_id = $1
+       union select relation from stepback_ledger.archives where rollback_id = $1) kept`,
+    [rollbackId],
+  )
+  const kept = (rows as { root: string | null }[]).map(({ root }) => root)
+  return { ...rules, parents: rules.parents.filter(({ root }) => !kept.includes(root)) }
+}
+
+/** Rows that this rollback made or changed: they give up their values when it is taken back. */
+export function touchedBy(table: TableFacts, rollbackId: string): string {
+  const key = table.primaryKey
+    .map((name) => `(stepback_b.row_text::${table.relation}).${id(name)} = stepback_x.${id(name)}`)
+    .join(" and ")
+  return `exists (select from stepback_ledger.before_images stepback_b where stepback_b.rollback_id = ${escapeLiteral(rollbackId)}::uuid
+    and stepback_b.relation = ${escapeLiteral(table.relation)} and stepback_b.operation <> 'delete' and ${key})`
+}

@@ -1,0 +1,127 @@
+import { afterAll, beforeAll, beforeEach, expect, it } from "vitest"
+import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
+import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
+
+let target: TargetFixture
+const sql = (text: string) => target.admin.query(text)
+const list = async (text: string) => (await target.admin.query<{ v: unknown }>(text)).rows.map(({ v }) => v)
+
+beforeAll(async () => {
+  target = await freshTarget("select 1")
+})
+afterAll(() => target.stop())
+beforeEach(() =>
+  sql(`drop table if exists marks, answers, people, teams cascade;
+    create table teams (id integer primary key, name text);
+    create table people (id integer primary key, mail text, left_at date, team_id integer references teams on delete set null, nick text unique deferrable);
+    create unique index on people (lower(mail)) where left_at is null;
+    create table answers (id integer primary key, person integer, question integer, v text, unique (person, question));
+    create table marks (id integer primary key, answer_id integer references answers on delete cascade, note text);
+    insert into teams values (1, 'one'), (2, 'two');
+    insert into people select n, 'P' || n, null, 1 + n % 2, 'n' || n from generate_series(1, 6) n;
+    insert into answers select n, n % 10, n / 10, 'bad' from generate_series(1, 40) n;
+    insert into marks select n, n, 'm' from generate_series(1, 40, 2) n`),
+)
+
+/** Steps of one run, in order; what comes back is that run, whose steps can be taken back. */
+async function ran(...yaml: string[]) {
+  const context = await contextOf({ pool: target.pools.get(target.url) })
+  for (const one of yaml) {
+    const step = await stepOf(one)
+    const result = await runStep(step, { ...context, rehearsed: await rehearseStep(step, context) })
+    expect(result).toMatchObject({ outcome: "succeeded" })
+  }
+  return context.rollbackId
+}
+
+async function undo(rollbackId: string, id: string) {
+  const step = undoStepOf(rollbackId, id)
+  const context = await contextOf({ pool: target.pools.get(target.url) })
+  const card = await rehearseStep(step, context)
+  return { rollbackId: context.rollbackId, card, run: () => runStep(step, { ...context, rehearsed: card }) }
+}
+
+const purge = `- { id: p, purge: { table: answers, where: "v = 'bad'", cascade: [marks], at_most: 100, max_share: 100% }, expect: { rows: rehearsed } }`
+
+it("of removed rows leaves out one whose unique value another row has by now, and what hangs on it", async () => {
+  const of = await ran(purge)
+  await sql("insert into answers values (103, 3, 0, 'again'), (105, 5, 0, 'again')")
+  const { card, run } = await undo(of, "p")
+  const said =
+    "2 cannot come back: answers.3 (another row has its person, question), answers.5 (another row has its person, question)"
+  expect(card.warnings).toEqual([said])
+  expect(card.note).toContain("38 rows of answers given back")
+  const result = await run()
+  expect(result).toMatchObject({ outcome: "succeeded", rows: 38 + 18 })
+  expect(result.issues).toEqual([
+    `4${said.slice(1)}, marks.3 (its row of answers is gone), marks.5 (its row of answers is gone)`,
+  ])
+  expect(await list("select id as v from answers where id in (3, 5, 103, 105) order by 1")).toEqual([103, 105])
+  expect(await list("select count(*)::int as v from marks")).toEqual([18])
+  // What was left out can still come back: the other row goes, and it is asked for again.
+  await sql("delete from answers where id > 100")
+  const again = await undo(of, "p")
+  expect(await again.run()).toMatchObject({ outcome: "succeeded", rows: 4, issues: [] })
+  expect(await list("select count(*)::int as v from answers")).toEqual([40])
+})
+
+it("of changed rows goes by an index of an expression with a condition, and undo of undo takes back the rest", async () => {
+  await sql("update people set left_at = '2026-01-01' where id = 4")
+  const of = await ran(`- { id: u, sql: "update people set mail = 'was ' || mail where id < 5", expect: { rows: 4 } }`)
+  // One that is in the way; one that the index does not have, and one that it will not have.
+  await sql(
+    "insert into people (id, mail, left_at) values (12, 'p2', null), (13, 'p3', '2026-01-01'), (14, 'p4', null)",
+  )
+  const { card, run, rollbackId } = await undo(of, "u")
+  const said = "1 cannot come back: people.2 (another row has its mail, left_at)"
+  expect(card).toMatchObject({ rows: 3, warnings: [said] })
+  expect(card.changes.map(({ row }) => row)).not.toContain("people.2")
+  expect(await run()).toMatchObject({ outcome: "succeeded", rows: 3, issues: [said] })
+  expect(await list("select mail as v from people where id < 5 order by id")).toEqual(["P1", "was P2", "P3", "P4"])
+  const back = await undo(rollbackId, "undo-u")
+  expect(await back.run()).toMatchObject({ outcome: "succeeded", rows: 3, issues: [] })
+  expect(await list("select count(*)::int as v from people where mail like 'was %'")).toEqual([4])
+})
+
+it("rows that handed their values on to one another are in nobody's way", async () => {
+  const of = await ran(`- { id: u, sql: "update people set nick = 'n' || id + 1 where id > 0", expect: { rows: 6 } }`)
+  const { card, run } = await undo(of, "u")
+  expect(card).toMatchObject({ rows: 6, warnings: [] })
+  expect(await run()).toMatchObject({ outcome: "succeeded", rows: 6, issues: [] })
+  expect(await list("select nick as v from people order by id")).toEqual(["n1", "n2", "n3", "n4", "n5", "n6"])
+})
+
+it("a row whose parent is gone since stays away, and a foreign key that was emptied stays so", async () => {
+  const of = await ran(
+    `- { id: d, sql: "delete from people where id in (1, 2)", expect: { rows: 2 } }`,
+    `- { id: p, purge: { table: teams, where: "id = 1", cascade: [people], at_most: 9, max_share: 100% }, expect: { rows: 1 } }`,
+  )
+  await sql("insert into teams values (9, 'other')")
+  await sql("delete from teams where id = 2")
+  const removed = await undo(of, "d")
+  // Person 2 was of team 1, which a later step of that run removed and its undo brings first; person 1 was of team 2.
+  expect(removed.card.warnings).toEqual([])
+  const team = await undo(of, "p")
+  expect(await team.run()).toMatchObject({ outcome: "succeeded", rows: 1 + 2, issues: [] })
+  expect(await removed.run()).toMatchObject({
+    outcome: "succeeded",
+    rows: 1,
+    issues: ["1 cannot come back: people.1 (its row of teams is gone)"],
+  })
+  const alone = await ran(`- { id: d, sql: "delete from people where id = 2", expect: { rows: 1 } }`)
+  await sql("delete from teams where id = 1")
+  const { card, run } = await undo(alone, "d")
+  expect(card).toMatchObject({ rows: 0, warnings: ["1 cannot come back: people.2 (its row of teams is gone)"] })
+  expect(await run()).toMatchObject({ outcome: "succeeded", rows: 0 })
+})
+
+it("a value that a later step of the same run gave to another row is no obstacle on the card, nor at its turn", async () => {
+  const of = await ran(
+    `- { id: d, sql: "delete from answers where id = 8", expect: { rows: 1 } }`,
+    `- { id: i, sql: "insert into answers values (208, 8, 0, 'new')", expect: { rows: 1 } }`,
+  )
+  const first = await undo(of, "d")
+  expect(first.card).toMatchObject({ rows: 1, warnings: [] })
+  expect(await (await undo(of, "i")).run()).toMatchObject({ outcome: "succeeded", rows: 1, issues: [] })
+  expect(await first.run()).toMatchObject({ outcome: "succeeded", rows: 1, issues: [] })
+})
