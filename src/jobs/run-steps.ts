@@ -228,10 +228,11 @@ async function tryStep(
   }
   try {
     const outside = step.effect === "keyed" || step.effect === "blind"
-    // What a person is asked for is kept until it is answered: the next worker goes on waiting.
-    if (before && step.effect === "blind" && step.kind !== "manual") return interrupted()
+    // Nobody times it any more, and a Retry would start a second one beside it.
     if (before && endLeftover(await patiently(state, () => deps.store.runs.findProcess(rollback.id, step.id, attempt))))
       deps.log.warn({ step: step.id }, "a leftover process of an earlier worker was ended")
+    // What a person is asked for is kept until it is answered: the next worker goes on waiting.
+    if (before && step.effect === "blind" && step.kind !== "manual") return interrupted()
     if (step.kind === "command") {
       const files = await hashFilesOf(step, state.secrets, values)
       if (canonicalJson(files) !== canonicalJson(state.run.files[step.id] ?? {}))

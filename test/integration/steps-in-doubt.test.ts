@@ -193,6 +193,24 @@ wait`)
     expect(new Set(keys).size).toBe(1)
   })
 
+  it("is ended too when it is blind: it is in doubt, and a Retry has none beside it", async () => {
+    await script(`echo $$ >> blind; exec sleep 60`)
+    const { id, plan } = await approved('{ id: go, command: [./go.sh], cwd: "${DOUBT_FOLDER}", effect: blind }')
+    const first = createIncarnation()
+    void first.live(async () => {
+      await workshopOf(createStore(createPool(state.url, { log })), plan).work(id)
+    })
+    const pid = await until("the program", async () => Number(await read("blind")) || null)
+    await until("the record", () => state.store.runs.findProcess(id, "go", 1).then((process) => process !== null))
+    first.end()
+    await state.pool.query("update stepback.rollbacks set lease_until = now() - interval '1 second' where id = $1", [
+      id,
+    ])
+    await workshopOf(state.store, plan).work(id)
+    expect(await outcomes(id)).toEqual(["1 unknown"])
+    await until("its end", () => Promise.resolve(!isAlive(pid)), 10_000)
+  })
+
   async function script(text: string): Promise<void> {
     const file = join(folder, "go.sh")
     await writeFile(file, `#!/bin/sh\n${text}\n`)
@@ -200,6 +218,14 @@ wait`)
   }
   const read = (name: string) => readFile(join(folder, name), "utf8").catch(() => "")
 })
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
 
 describe("a run that is stopped when its worker has died between an effect and the word of it", () => {
   const steps = {
