@@ -1,5 +1,5 @@
-import { spawn } from "node:child_process"
-import { readFileSync } from "node:fs"
+import { spawn, type ChildProcess } from "node:child_process"
+import { existsSync, readFileSync } from "node:fs"
 import { StringDecoder } from "node:string_decoder"
 import { errorMessage } from "../errors.ts"
 
@@ -31,19 +31,24 @@ export function runProgram(options: {
   // A signal that was given before is not given again: nobody could stop this any more.
   if (options.signal.aborted)
     return Promise.resolve({ kind: "not_started", message: `${program} was not started: stopped before` })
+  const notStarted = (error: unknown): Ended => ({
+    kind: "not_started",
+    message: `${program} could not be started: ${whyNot(error, options.cwd)}`,
+  })
   return new Promise((resolve) => {
-    const child = spawn(program, parts, {
-      ...(options.cwd === null ? {} : { cwd: options.cwd }),
-      env: { ...options.env, ...(options.key === null ? {} : { IDEMPOTENCY_KEY: options.key }) },
-      detached: true,
-      stdio: ["ignore", "pipe", "pipe"],
-    })
+    let child: ChildProcess
+    try {
+      child = begin(program, parts, options)
+    } catch (error) {
+      return resolve(notStarted(error))
+    }
     const stdout = keep()
     const stderr = keep()
     let ending: "timed_out" | "stopped" | null = null
     let killer: NodeJS.Timeout | undefined
     const end = (why: "timed_out" | "stopped") => {
-      if (ending !== null || child.pid === undefined) return
+      // What has ended by itself was not ended by us, though something of it may still hold its pipes.
+      if (ending !== null || child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
       ending = why
       const { pid } = child
       endGroup(pid, "SIGTERM")
@@ -58,12 +63,11 @@ export function runProgram(options: {
       options.signal.removeEventListener("abort", stop)
       resolve(ended)
     }
-    child.stdout.on("data", stdout.take)
-    child.stderr.on("data", stderr.take)
+    // Where no more files can be opened there are no pipes, and the error follows.
+    child.stdout?.on("data", stdout.take)
+    child.stderr?.on("data", stderr.take)
     child.once("spawn", () => child.pid !== undefined && options.started?.(child.pid))
-    child.once("error", (error) =>
-      settle({ kind: "not_started", message: `${program} could not be started: ${errorMessage(error)}` }),
-    )
+    child.once("error", (error) => settle(notStarted(error)))
     child.once("close", (code, signal) => {
       // A member of the group may outlive its leader, whatever it was asked.
       if (ending !== null && child.pid !== undefined) endGroup(child.pid, "SIGKILL")
@@ -71,8 +75,26 @@ export function runProgram(options: {
       settle(ending === null ? { kind: "exited", code, signal, ...output } : { kind: ending, ...output })
     })
     // A grandchild may hold the pipes open after the program itself has ended.
-    child.once("exit", () => setTimeout(() => child.stdout.destroy() && child.stderr.destroy(), graceMs).unref())
+    child.once("exit", () => setTimeout(() => child.stdout?.destroy() && child.stderr?.destroy(), graceMs).unref())
   })
+}
+
+function begin(
+  program: string,
+  parts: string[],
+  { cwd, env, key }: { cwd: string | null; env: Record<string, string>; key: string | null },
+): ChildProcess {
+  return spawn(program, parts, {
+    ...(cwd === null ? {} : { cwd }),
+    env: { ...env, ...(key === null ? {} : { IDEMPOTENCY_KEY: key }) },
+    detached: true,
+    stdio: ["ignore", "pipe", "pipe"],
+  })
+}
+
+/** A folder that is not there reads as if the program were not. */
+function whyNot(error: unknown, cwd: string | null): string {
+  return cwd !== null && !existsSync(cwd) ? `its folder ${cwd} is not there` : errorMessage(error)
 }
 
 /** Ends a process group; one that is gone already is fine. */

@@ -1,6 +1,8 @@
+import { execFile } from "node:child_process"
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { promisify } from "node:util"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { until } from "../../playground/faults/until.ts"
 import type { FrozenRun } from "../../src/plans/frozen.ts"
@@ -144,6 +146,40 @@ describe("a command", () => {
       outcome: "failed",
       failure: { code: "exit_signal" },
     })
+  })
+
+  it("has ended when it has, though what it left behind holds its pipes beyond the time", async () => {
+    const step = await shell(
+      "sleep 3 & echo $! > behind; echo started",
+      "effect: blind, irreversible: it is a test, timeout: 1s",
+    )
+    expect(await runStep(step, await context())).toMatchObject({ outcome: "succeeded", evidence: ["started"] })
+    expect(alive(Number(await read("behind")))).toBe(true)
+  })
+
+  it("whose folder is not there does not say that the program is missing", async () => {
+    const step = await stepOf("- { id: a, command: [echo, hi], cwd: $folder/nowhere, effect: none }")
+    expect((await runStep(step, await context())).failure?.message).toBe(
+      `echo could not be started: its folder ${folder}/nowhere is not there`,
+    )
+  })
+
+  it("that cannot be started is told: too long, or no more files can be opened, which ends no worker", async () => {
+    const long = await stepOf("- { id: a, command: [echo, $word], effect: none }")
+    const result = await runStep(long, await context({ values: { folder, word: "x".repeat(3_000_000) } }))
+    expect(result.failure).toMatchObject({ code: "not_started", message: expect.stringContaining("E2BIG") })
+    const file = join(folder, "full.ts")
+    await writeFile(
+      file,
+      `import { openSync } from "node:fs"
+const { runProgram } = await import(${JSON.stringify(new URL("../../src/steps/program.ts", import.meta.url).href)})
+const run = () => runProgram({ command: ["true"], cwd: null, env: { PATH: "/usr/bin:/bin" }, key: null, timeoutMs: 5_000, signal: new AbortController().signal })
+await run()
+try { for (;;) openSync("/dev/null", "r") } catch {}
+console.log((await run()).message)`,
+    )
+    const { stdout } = await promisify(execFile)("sh", ["-c", 'ulimit -n 64; exec "$0" "$1"', process.execPath, file])
+    expect(stdout).toContain("true could not be started: spawn true EMFILE")
   })
 })
 
