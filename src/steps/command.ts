@@ -3,7 +3,7 @@ import { hostname } from "node:os"
 import type { CommandStep } from "../plans/plan.ts"
 import { fill } from "../plans/values.ts"
 import type { Change, StepResult } from "../rollback/facts.ts"
-import { endGroup, processBirth, runProgram, type Ended } from "./program.ts"
+import { endGroup, processBirth, redactOutput, runProgram, type Ended } from "./program.ts"
 import { redacted } from "./secrets.ts"
 import { shorten } from "./shown.ts"
 import { elapsed, failure, rehearsed, stepResult, type RunContext, type StepContext, type StepType } from "./step.ts"
@@ -102,7 +102,11 @@ async function runOnce(
   const ms = elapsed(started)
   if (ended.kind === "not_started")
     return stepResult({ outcome: "failed", ms, failure: failure("not_started", context.secrets.redact(ended.message)) })
-  const output = context.secrets.redact([ended.stdout, ended.stderr].filter((text) => text !== "").join("\n")).trim()
+  const output = [ended.stdout, ended.stderr]
+    .filter((text) => text !== "")
+    .map((text) => redactOutput(text, context.secrets))
+    .join("\n")
+    .trim()
   const shown = output === "" ? [] : [shorten(output, shownOutput)]
   const facts = { ms, output: output.length > shownOutput ? output : null, evidence: shown }
   if (ended.kind !== "exited") {

@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from "node:child_process"
 import { existsSync, readFileSync } from "node:fs"
 import { StringDecoder } from "node:string_decoder"
 import { errorMessage } from "../errors.ts"
+import type { Secrets } from "./secrets.ts"
 
 export type Ended =
   | { kind: "exited"; code: number | null; signal: string | null; stdout: string; stderr: string }
@@ -114,6 +115,16 @@ export function processBirth(pid: number): string | null {
   } catch {
     return null
   }
+}
+
+/** Stands where the middle of an output was left out. */
+const gap = /(\n… \d+ characters left out …\n)/
+
+/** An output without secrets, nor halves of them where its middle was left out. */
+export function redactOutput(output: string, secrets: Pick<Secrets, "redactPieces">): string {
+  const parts = output.split(gap)
+  const pieces = secrets.redactPieces(parts.filter((_, index) => index % 2 === 0))
+  return parts.map((part, index) => (index % 2 === 0 ? (pieces[index / 2] ?? "") : part)).join("")
 }
 
 function keep() {

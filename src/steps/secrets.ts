@@ -14,6 +14,8 @@ export type Secrets = {
   hide(value: string): void
   /** The text without any secret that was resolved. */
   redact(text: string): string
+  /** The same for what is left of a text between parts that were cut out: what a cut left of a secret goes too. */
+  redactPieces(pieces: readonly string[]): string[]
   /** What every program needs to be found and to speak plainly; nothing else of the worker's environment. */
   programBase: Record<string, string>
 }
@@ -77,13 +79,35 @@ export function createSecrets(environment: Readonly<Record<string, string | unde
         return value
       }),
     hide: remember,
-    redact: (text) => {
-      let clean = text
-      // Longest first: a secret may contain another.
-      for (const secret of [...known].sort((a, b) => b.length - a.length)) clean = clean.replaceAll(secret, redacted)
-      return clean
-    },
+    redact: (text) => redactAll(text, known),
+    redactPieces: (pieces) => redactAround(pieces, known),
   }
+}
+
+function redactAll(text: string, known: ReadonlySet<string>): string {
+  let clean = text
+  // Longest first: a secret may contain another.
+  for (const secret of [...known].sort((a, b) => b.length - a.length)) clean = clean.replaceAll(secret, redacted)
+  return clean
+}
+
+function redactAround(pieces: readonly string[], known: ReadonlySet<string>): string[] {
+  const last = pieces.length - 1
+  return pieces.map((piece, index) => {
+    const start = index === 0 ? 0 : leftOver(known, (secret, length) => piece.startsWith(secret.slice(-length)))
+    const rest = piece.slice(start)
+    const end = index === last ? 0 : leftOver(known, (secret, length) => rest.endsWith(secret.slice(0, length)))
+    const middle = redactAll(rest.slice(0, rest.length - end), known)
+    return `${start > 0 ? redacted : ""}${middle}${end > 0 ? redacted : ""}`
+  })
+}
+
+/** How many characters of a secret are where a text was cut; all of one counts too. */
+function leftOver(known: ReadonlySet<string>, isThere: (secret: string, length: number) => boolean): number {
+  let most = 0
+  for (const secret of known)
+    for (let length = secret.length; length > most; length--) if (isThere(secret, length)) most = length
+  return most
 }
 
 /** Each piece is looked at once: what was put in is never read for references again. */

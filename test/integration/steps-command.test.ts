@@ -120,6 +120,16 @@ describe("a command", () => {
     expect(text.length).toBeLessThan(300_000)
   })
 
+  it("shows no half of a secret where its output was cut", async () => {
+    const secret = "k3y-of-deploy-0123456789"
+    for (const shift of ["", "abcdefgh", "abcdefghijklmnop"]) {
+      const script = `printf '${shift}'; i=0; while [ $i -lt 10000 ]; do printf '%s' "$DEPLOY_KEY"; i=$((i + 1)); done`
+      const step = await shell(script, "env: [DEPLOY_KEY], effect: none")
+      const { output } = await runStep(step, await context({ workerEnvironment: { DEPLOY_KEY: secret } }))
+      expect(output?.replaceAll("•••", "").replace(/\d+ characters/, "some")).toBe(`${shift}\n… some left out …\n`)
+    }
+  })
+
   it("takes its arguments as they are: no shell reads them", async () => {
     const step = await stepOf(
       `- { id: a, command: [printf, "%s|", $word, "a b", "; id"], effect: none, expect: { stdout: /./ } }`,
