@@ -145,11 +145,18 @@ function toExpected(written: unknown): Expected {
   return isPattern ? { kind: "pattern", source: written.slice(1, -1) } : { kind: "literal", value: written }
 }
 
+/** Under these every mapping of JavaScript has something: a step of such a name was taken for one that is skipped. */
+const isFree = (word: string) => !(word in Object.prototype)
+const taken = "expected another name: this one is a word of JavaScript's own"
+
 export const identifier = matching(
   /^[A-Za-z0-9][A-Za-z0-9_-]{0,59}$/,
   "an id of letters, digits, hyphens and underscores that begins with a letter or a digit",
+).refine(isFree, { error: taken })
+export const name = matching(/^[A-Za-z_][A-Za-z0-9_]{0,59}$/, "a name of letters, digits and underscores").refine(
+  isFree,
+  { error: taken },
 )
-export const name = matching(/^[A-Za-z_][A-Za-z0-9_]{0,59}$/, "a name of letters, digits and underscores")
 export const column = z.string({ error: "expected a column name" }).min(1, { error: "expected a column name" })
 export const table = matching(
   /^[A-Za-z_][A-Za-z0-9_$]*(?:\.[A-Za-z_][A-Za-z0-9_$]*)?$/,

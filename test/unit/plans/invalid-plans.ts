@@ -106,6 +106,9 @@ export const INVALID: [name: string, source: string, place: string, message: str
   ["irreversible check", change("capture: { seen: value }", "irreversible: because"), "30:9", "nothing to take back"],
   ["step id twice", change("id: answers", "id: deploy"), "41:13", 'step id "deploy" is taken'],
   ["step id with a dot", change("id: answers", "id: the.answers"), "41:13", "expected an id of letters, digits"],
+  ["step id of JavaScript's own", change("id: answers", "id: constructor"), "41:13", "expected another name"],
+  ["component id of JavaScript's own", change("  service:", "  toString:"), "31:3", 'own, found "toString"'],
+  ["parameter of JavaScript's own", change("  since: {", "  valueOf: {"), "11:3", 'own, found "valueOf"'],
   ["unknown component needed", change("needs: [config]", "needs: [confg]"), "33:13", 'did you mean "config"?'],
   [
     "components in a circle",
