@@ -63,6 +63,17 @@ export function isPassing(error: unknown): boolean {
   )
 }
 
+/** There was nobody to speak to, or who answered could not show that it is the one that was called. */
+const noConnection =
+  /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|UND_ERR_CONNECT_TIMEOUT|(DEPTH_ZERO_)?SELF_SIGNED_CERT.*|UNABLE_TO_.*|CERT_.*|ERR_TLS_CERT_ALTNAME_INVALID|ERR_SSL_WRONG_VERSION_NUMBER)$/
+
+/** Whether the error of a request, as the network gave it, says that nothing of it was sent. */
+export function neverSent(error: unknown): boolean {
+  if (error instanceof AggregateError && error.errors.length > 0) return error.errors.every(neverSent)
+  const connecting = error instanceof Error && "syscall" in error && error.syscall === "connect"
+  return connecting || noConnection.test(errorCode(error))
+}
+
 /** Whether Postgres said it: an answer, not a broken link. */
 export function isFromServer(error: unknown): error is Error {
   return error instanceof Error && "severity" in error && /^[0-9A-Z]{5}$/.test(errorCode(error))

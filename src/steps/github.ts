@@ -1,5 +1,5 @@
 import { setTimeout as pause } from "node:timers/promises"
-import { errorCode, errorMessage, StepbackError } from "../errors.ts"
+import { errorMessage, neverSent, StepbackError } from "../errors.ts"
 import type { Secrets } from "./secrets.ts"
 import { shorten } from "./shown.ts"
 
@@ -113,10 +113,9 @@ async function send(question: Question, base: URL, token: string, secrets: Secre
     return { status: response.status, headers: response.headers, text: await readSome(response) }
   } catch (error) {
     const cause = error instanceof Error && error.cause !== undefined ? error.cause : error
-    const neverSent = ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN"].includes(errorCode(cause))
     throw new GitHubProblem("unreachable", `GitHub did not answer: ${secrets.redact(errorMessage(cause))}`, {
       passing: true,
-      doubtful: !neverSent,
+      doubtful: !neverSent(cause),
     })
   }
 }

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto"
 import { setTimeout as pause } from "node:timers/promises"
-import { errorCode, errorMessage } from "../errors.ts"
+import { errorMessage, neverSent } from "../errors.ts"
 import type { HttpStep } from "../plans/plan.ts"
 import { fill, fillDeep } from "../plans/values.ts"
 import type { StepResult } from "../rollback/facts.ts"
@@ -40,7 +40,8 @@ function idempotencyKey(rollbackId: string, stepId: string, number: number): str
   return createHash("sha256").update(`${rollbackId} ${stepId} ${number}`).digest("hex").slice(0, 32)
 }
 
-type Answer = { status: number; body: string; ms: number }
+/** `cut`: there was more of it than is read. */
+type Answer = { status: number; body: string; cut: boolean; ms: number }
 
 /** `keyOf`: the key after so many that were answered for good. */
 async function attemptAll(
@@ -89,9 +90,8 @@ async function attemptOnce(step: HttpStep, context: StepContext, key: string | n
     answer = await send(step, request)
   } catch (error) {
     const timedOut = error instanceof Error && error.name === "TimeoutError"
-    const message = timedOut ? `no answer in ${step.timeoutMs / 1000} s` : causeOf(error)
-    // Refused or not found, nothing was sent.
-    const outcome = step.effect === "none" || neverSent(error) ? "failed" : "unknown"
+    const message = timedOut ? `no answer in ${step.timeoutMs / 1000} s` : errorMessage(causeOf(error))
+    const outcome = step.effect === "none" || neverSent(causeOf(error)) ? "failed" : "unknown"
     return stepResult({
       outcome,
       failure: failure(
@@ -103,13 +103,9 @@ async function attemptOnce(step: HttpStep, context: StepContext, key: string | n
   return judge(step, context, answer)
 }
 
-function neverSent(error: unknown): boolean {
-  const cause = error instanceof Error ? error.cause : undefined
-  return ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN"].includes(errorCode(cause))
-}
-
-function causeOf(error: unknown): string {
-  return error instanceof Error && error.cause !== undefined ? errorMessage(error.cause) : errorMessage(error)
+/** What `fetch` wraps. */
+function causeOf(error: unknown): unknown {
+  return error instanceof Error && error.cause !== undefined ? error.cause : error
 }
 
 type Prepared = { url: URL; headers: Headers; body: string | null }
@@ -143,11 +139,11 @@ async function send(step: HttpStep, { url, headers, body }: Prepared): Promise<A
     redirect: "manual",
     signal: AbortSignal.timeout(step.timeoutMs),
   })
-  const text = await readSome(response)
-  return { status: response.status, body: text, ms: elapsed(started) }
+  const read = await readSome(response)
+  return { status: response.status, ...read, ms: elapsed(started) }
 }
 
-async function readSome(response: Response): Promise<string> {
+async function readSome(response: Response): Promise<Pick<Answer, "body" | "cut">> {
   const parts: Uint8Array[] = []
   let size = 0
   for await (const part of response.body ?? []) {
@@ -155,7 +151,7 @@ async function readSome(response: Response): Promise<string> {
     size += part.byteLength
     if (size > bodyLimit) break
   }
-  return Buffer.concat(parts).subarray(0, bodyLimit).toString("utf8")
+  return { body: Buffer.concat(parts).subarray(0, bodyLimit).toString("utf8"), cut: size > bodyLimit }
 }
 
 function judge(step: HttpStep, context: StepContext, answer: Answer): StepResult {
@@ -167,6 +163,11 @@ function judge(step: HttpStep, context: StepContext, answer: Answer): StepResult
   if (expect.underMs !== null && answer.ms > expect.underMs)
     wrong.push(`took ${answer.ms} ms, expected under ${expect.underMs} ms`)
   const document = parse(answer.body)
+  const unread = document === undefined && (Object.keys(expect.json).length > 0 || Object.keys(step.capture).length > 0)
+  if (unread && statusHolds)
+    wrong.push(
+      answer.cut ? `the answer is longer than the ${bodyLimit / 1024} KB that are read` : "the answer is not JSON",
+    )
   for (const [path, expected] of Object.entries(expect.json)) {
     const complaint = mismatch(
       path || "the answer",
@@ -205,7 +206,8 @@ function judge(step: HttpStep, context: StepContext, answer: Answer): StepResult
 
 function parse(body: string): unknown {
   try {
-    return parseExactly(body)
+    // Some servers begin with a mark of the byte order.
+    return parseExactly(body.replace(/^\uFEFF/, ""))
   } catch {
     return undefined
   }

@@ -194,5 +194,10 @@ export function httpBase(url: string): URL {
   const base = new URL(url)
   if (base.protocol !== "http:" && base.protocol !== "https:")
     throw new StepbackError("bad_url", `target.http must be http or https, not ${base.protocol}`)
+  if (base.username !== "" || base.password !== "")
+    throw new StepbackError(
+      "bad_url",
+      "target.http has a user or password in it, which no request can carry: give the steps a header instead",
+    )
   return base
 }

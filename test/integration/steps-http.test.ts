@@ -148,6 +148,34 @@ describe("a request", () => {
     },
   )
 
+  it("that never got a connection is not in doubt, not a blind one either", async () => {
+    const yaml = "- { id: a, http: { method: POST, path: / }, effect: blind, irreversible: it is a test }"
+    const plain = await run(yaml, { http: base.replace("http:", "https:") })
+    expect(plain).toMatchObject({ outcome: "failed", failure: { code: "unreachable" } })
+    expect(seen).toEqual([])
+  })
+
+  it("that is answered with something else than JSON, or with more than is read, is told so", async () => {
+    const yaml = "- { id: a, http: { path: / }, expect: { json: { /error: null, /version: v1 } } }"
+    answers = [(_request, response) => void response.end("<html>sorry</html>")]
+    expect((await run(yaml)).failure?.message).toBe("the answer is not JSON; /version is null, expected v1")
+    answers = [say(200, { long: "y".repeat(300_000), version: "v1" })]
+    expect((await run(yaml)).failure?.message).toContain("the answer is longer than the 256 KB that are read")
+    answers = [(_request, response) => void response.end('\uFEFF{"version":"v1"}')]
+    expect(await run(yaml)).toMatchObject({ outcome: "succeeded" })
+    // What could not be read holds nothing, not even that there is no error.
+    answers = [(_request, response) => void response.end("sorry")]
+    expect(await run("- { id: a, http: { path: / }, expect: { json: { /error: null } } }")).toMatchObject({
+      outcome: "failed",
+    })
+  })
+
+  it("has no user or password in its address, which could not be sent", async () => {
+    await expect(
+      run("- { id: a, http: { path: / } }", { http: base.replace("//", "//me:hush-hush@") }),
+    ).rejects.toThrow("target.http has a user or password in it, which no request can carry")
+  })
+
   it("shows no secret that the answer repeats", async () => {
     answers = [(request, response) => response.writeHead(401).end(`bad key ${request.headers["authorization"]}`)]
     const yaml = `- { id: a, http: { path: /, headers: { Authorization: "Bearer \${TARGET_KEY}" } } }`
