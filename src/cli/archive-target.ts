@@ -1,7 +1,7 @@
 import { errorCode, errorMessage, StepbackError } from "../errors.ts"
 import { createLogger } from "../log.ts"
 import { createSecrets } from "../steps/secrets.ts"
-import { createTargetPools, identify } from "../steps/target.ts"
+import { createTargetPools, identify, inSentence } from "../steps/target.ts"
 import { createPool } from "../store/database.ts"
 import { createStore, type Store } from "../store/store.ts"
 import { getPlan } from "./plans.ts"
@@ -41,9 +41,9 @@ export async function withBoth(
     const store = createStore(state)
     await store.ping().catch(inWords("DATABASE_URL: the state database"))
     const target = targets.get(createSecrets(env).resolve(reference))
-    const { fingerprint, standby } = await identify(target, null).catch(inWords("The target database"))
+    const { fingerprint, closed } = await identify(target, null).catch(inWords("The target database"))
     const expected = plan.target.expect.database
-    if (standby) throw new CommandError("The target is a standby and takes no writes: point the plan at the primary.")
+    if (closed) throw new CommandError(`${inSentence("The target", closed)}.`)
     if (expected !== null && expected !== fingerprint.database)
       throw new CommandError(`The target is database "${fingerprint.database}", and the plan expects "${expected}".`)
     return await work({ environment, reference, target, store })

@@ -47,7 +47,7 @@ async function checkDatabase(plan: Plan, address: string, { env, redact, log }: 
   const pools = createTargetPools(log)
   try {
     const pool = pools.get(createSecrets(env).resolve(address))
-    const { fingerprint, standby } = await identify(pool, null)
+    const { fingerprint, closed } = await identify(pool, null)
     const expected = plan.target.expect.database
     const findings = [
       expected === null || expected === fingerprint.database
@@ -57,8 +57,7 @@ async function checkDatabase(plan: Plan, address: string, { env, redact, log }: 
             "check the variable in target.postgres",
           ),
     ]
-    if (standby)
-      findings.push(bad(`${name}: the target is a standby and takes no writes`, "point the plan at the primary"))
+    if (closed) findings.push(bad(`${name}: the target ${closed.why}`, closed.mend))
     findings.push(...(await checkLedger(pool, plan)))
     for (const table of await tablesOf(plan.components)) findings.push(...(await checkTable(pool, name, table)))
     return findings

@@ -4,7 +4,7 @@ import type { Plan } from "../plans/plan.ts"
 import { initLedger } from "../steps/ledger.ts"
 import { ledgerSql } from "../steps/ledger.sql.ts"
 import { createSecrets } from "../steps/secrets.ts"
-import { createTargetPools, identify } from "../steps/target.ts"
+import { createTargetPools, identify, inSentence } from "../steps/target.ts"
 import { readPlanArguments } from "./arguments.ts"
 import { getPlan } from "./plans.ts"
 import { createRedactor, missingVariables } from "./secrets.ts"
@@ -31,9 +31,9 @@ export const targetInit: Command = async ({ words, env, out }) => {
   const pools = createTargetPools(createLogger({ level: "silent", role: "worker" }))
   try {
     const pool = pools.get(createSecrets(env).resolve(address))
-    const { fingerprint, standby } = await identify(pool, null)
+    const { fingerprint, closed } = await identify(pool, null)
     const expected = plan.target.expect.database
-    if (standby) throw new CommandError("The target is a standby and takes no writes: point the plan at the primary.")
+    if (closed) throw new CommandError(`${inSentence("The target", closed)}.`)
     if (expected !== null && expected !== fingerprint.database)
       throw new CommandError(`The target is database "${fingerprint.database}", and the plan expects "${expected}".`)
     await initLedger(pool)

@@ -6,7 +6,7 @@ import type { Risk } from "../rollback/facts.ts"
 import { isRiskier, overallRisk } from "../rollback/risk.ts"
 import { hideKnown, namesToHide } from "../steps/hidden-captures.ts"
 import { createSecrets, type Secrets } from "../steps/secrets.ts"
-import { identify, type Target } from "../steps/target.ts"
+import { identify, inSentence, type Target } from "../steps/target.ts"
 import { noLedger, nothingKept } from "../steps/undo-parts.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { canonicalJson, rulesOf, stepsOf, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
@@ -100,7 +100,7 @@ async function hideValues(
 /** What was kept is in the database that the run was on, and nowhere else. Throws with the way out. */
 async function sameTarget(of: StoredRollback, run: FrozenRun, target: Target): Promise<Fingerprint | null> {
   if (!target.pool) return null
-  const { fingerprint, standby } = await identify(target.pool, target.httpBase).catch((error: unknown) => {
+  const { fingerprint, closed } = await identify(target.pool, target.httpBase).catch((error: unknown) => {
     if (!isPassing(error)) throw error
     throw new StepbackError(
       "refused",
@@ -108,8 +108,7 @@ async function sameTarget(of: StoredRollback, run: FrozenRun, target: Target): P
       { cause: error },
     )
   })
-  if (standby)
-    throw new StepbackError("refused", "the target is a standby and takes no writes: point the plan at the primary")
+  if (closed) throw new StepbackError("refused", inSentence("the target", closed))
   if (run.target.fingerprint && canonicalJson(fingerprint) !== canonicalJson(run.target.fingerprint))
     throw new StepbackError(
       "refused",

@@ -10,7 +10,7 @@ import type { RehearsedStep } from "../rollback/facts.ts"
 import { overallRisk } from "../rollback/risk.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import type { StepContext } from "../steps/step.ts"
-import { identify, type Target } from "../steps/target.ts"
+import { identify, inSentence, type Target } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { hashFiles, resolveCommits } from "./freeze-run.ts"
 import { baselineContext, lookAtBaseline, missingSnapshot } from "./look-at-baseline.ts"
@@ -224,8 +224,8 @@ async function lookAtTarget(
 ): Promise<Fingerprint | null> {
   if (!target.pool) return { database: "", systemIdentifier: null, httpOrigin: target.httpBase?.origin ?? null }
   try {
-    const { fingerprint, standby } = await identify(target.pool, target.httpBase)
-    if (standby) throw new Refuse("the target is a standby and takes no writes: point the plan at the primary")
+    const { fingerprint, closed } = await identify(target.pool, target.httpBase)
+    if (closed) throw new Refuse(inSentence("the target", closed))
     const expected = plan.target.expect.database
     if (expected !== null && expected !== fingerprint.database)
       throw new Refuse(

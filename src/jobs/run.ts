@@ -208,8 +208,8 @@ async function whatMoved(state: RunState, begun: boolean, deps: WorkDeps): Promi
     hashFiles(run.components, secrets, (step) => ({ ...run.parameters, ...run.commits[step.id] })),
   ])
   if (identity) {
-    const { fingerprint, standby } = identity
-    if (standby) moved.push("the target has become a standby")
+    const { fingerprint, closed } = identity
+    if (closed) moved.push(`the target ${closed.why}`)
     const shown = run.target.fingerprint
     if (shown !== null && canonicalJson(shown) !== canonicalJson(fingerprint))
       moved.push("the target is another database or host")

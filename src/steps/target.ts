@@ -43,9 +43,16 @@ const lockTimeoutMs = 5_000
 /** A worker that froze inside a transaction keeps its fence for this long at most; then the server ends it. */
 const idleTimeoutMs = 15_000
 
-/** What a worker that died left running ends soon. Older servers, and some systems, do not have it. */
-const checkConnection =
-  "select set_config('client_connection_check_interval', '2s', true) where current_setting('server_version_num')::int >= 140000 and version() ~ 'linux'"
+/**
+ * What a worker that died left running ends soon; older servers, and some systems, do not have it. A time limit of the role
+ * for whole transactions would cut a step that its plan gives longer. Where triggers and foreign keys sleep for the role, rows
+ * would lose their parents: they wake, or the server says that this role may not wake them.
+ */
+const whereNeeded = `select
+  case when v >= 140000 and version() ~ 'linux' then set_config('client_connection_check_interval', '2s', true) end,
+  case when v >= 170000 then set_config('transaction_timeout', '0', true) end,
+  case when current_setting('session_replication_role') = 'replica' then set_config('session_replication_role', 'origin', true) end
+  from (select current_setting('server_version_num')::int as v) server`
 
 /** Not where the server's owner wants none. */
 const oneHelper =
@@ -83,11 +90,17 @@ export function prologue(options: {
     "set local datestyle = 'ISO, YMD'",
     "set local intervalstyle = 'postgres'",
     "set local extra_float_digits = 1",
+    "set local bytea_output = 'hex'",
+    // Off, `{NULL}` would be read back as a word.
+    "set local array_nulls = on",
+    "set local xmloption = content",
+    // As the parser reads statements that was asked before.
+    "set local standard_conforming_strings = on",
     // Statements that run once: compiling them costs more than it gives.
     "set local jit = off",
     // Others work there too: a look takes one core.
     options.helped ? oneHelper : "set local max_parallel_workers_per_gather = 0",
-    checkConnection,
+    whereNeeded,
   ].join("; ")
 }
 
@@ -161,13 +174,31 @@ export function statement(
   return client.query(asked as { text: string; values: unknown[] })
 }
 
-export type Identity = { fingerprint: Fingerprint; standby: boolean; version: number }
+/** `closed`: why nothing can be written there, and what to do. */
+export type Identity = { fingerprint: Fingerprint; closed: { why: string; mend: string } | null; version: number }
+
+const closings = {
+  standby: { why: "is a standby and takes no writes", mend: "point the plan at the primary" },
+  // Not written to all the same: who sets it means it, as providers do when a disk is full.
+  readOnly: {
+    why: "takes no writes: default_transaction_read_only is on for this role or database",
+    mend: "find out why, and switch it off",
+  },
+}
+
+/** The same in a sentence, as "the target is a standby …: point the plan at the primary". */
+export function inSentence(subject: string, { why, mend }: NonNullable<Identity["closed"]>): string {
+  return `${subject} ${why}: ${mend}`
+}
+
+type Answer = { database: string; closed: keyof typeof closings | null; version: string }
 
 /** Which database this is. The system identifier is null where the role may not read it. */
 export async function identify(pool: Pool, httpBase: URL | null): Promise<Identity> {
   return withClient(pool, async (client) => {
-    const asked = client.query<{ database: string; standby: boolean; version: string }>(
-      "select current_database() as database, pg_is_in_recovery() as standby, current_setting('server_version_num') as version",
+    const asked = client.query<Answer>(
+      `select current_database() as database, current_setting('server_version_num') as version,
+         case when pg_is_in_recovery() then 'standby' when current_setting('default_transaction_read_only')::bool then 'readOnly' end as closed`,
     )
     const identified = client
       .query<{ id: string }>("select system_identifier::text as id from pg_control_system()")
@@ -178,11 +209,11 @@ export async function identify(pool: Pool, httpBase: URL | null): Promise<Identi
       })
     // Both are on their way at once; the first is read first, so that its error is the one that is told.
     identified.catch(() => undefined)
-    const row = (await asked).rows[0] as { database: string; standby: boolean; version: string }
+    const row = (await asked).rows[0] as Answer
     const system = await identified
     return {
       fingerprint: { database: row.database, systemIdentifier: system, httpOrigin: httpBase?.origin ?? null },
-      standby: row.standby,
+      closed: row.closed === null ? null : closings[row.closed],
       version: Number(row.version),
     }
   })

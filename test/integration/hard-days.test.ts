@@ -102,6 +102,20 @@ describe("at the rehearsal", () => {
     }
   })
 
+  it("a database that takes no writes by default is refused, before anybody approves what cannot run", async () => {
+    const { rows } = await target.admin.query<{ name: string }>("select quote_ident(current_database()) as name")
+    await target.admin.query(`alter database ${rows[0]?.name} set default_transaction_read_only = on`)
+    await target.pools.close()
+    try {
+      await expect(rehearsePlan([update], target.url)).rejects.toThrow(
+        "the target takes no writes: default_transaction_read_only is on for this role or database: find out why, and switch it off",
+      )
+    } finally {
+      await target.admin.query(`alter database ${rows[0]?.name} reset default_transaction_read_only`)
+      await target.pools.close()
+    }
+  })
+
   it("a table too large to count in time is unknown, and the risk goes up", async () => {
     const slow = purge.replace("kind = 'bad'", "kind = 'bad' and pg_sleep(0.2) is not null")
     const run = await rehearsePlan([slow], target.url, "1s")
