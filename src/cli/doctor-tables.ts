@@ -1,5 +1,5 @@
 import type { Plan } from "../plans/plan.ts"
-import { findTable, outside } from "../steps/catalog.ts"
+import { findTable, firing, outside, triggerName } from "../steps/catalog.ts"
 import { ledgerBytes } from "../steps/kept-sizes.ts"
 import { withClient, type TargetPools } from "../steps/target.ts"
 import { bytesInWords } from "./archive-target.ts"
@@ -79,10 +79,8 @@ const tableQuery = `select current_user as role,
     from pg_attribute a where a.attrelid = c.oid and a.attname = any($2::text[])), false) as updates,
   has_table_privilege(c.oid, 'delete') as deletes,
   row_security_active(c.oid) as filtered,
-  coalesce((select jsonb_agg(jsonb_build_object('name', t.tgname, 'function', p.oid::regproc::text,
-      'calls', concat_ws(' ', pn.nspname, p.proname, p.prosrc) ~* $3) order by t.tgname)
-    from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_namespace pn on pn.oid = p.pronamespace
-    where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled <> 'D'), '[]') as triggers
+  coalesce((select jsonb_agg(jsonb_build_object('name', ${triggerName("c.oid")}, 'function', p.oid::regproc::text,
+      'calls', concat_ws(' ', pn.nspname, p.proname, p.prosrc) ~* $3) order by t.tgname) ${firing("c.oid")}), '[]') as triggers
   from pg_class c where c.oid = to_regclass($1)`
 
 /** One table that a plan reads or writes: there, allowed, unfiltered, without surprises. */

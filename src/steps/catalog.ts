@@ -24,10 +24,12 @@ export type TableFacts = {
   cutByUpdate: { table: string; parentColumns: string[] }[]
   /** Tables that inherit from it, as people read them: a DELETE here removes their rows too, with columns it does not know. */
   heirs: string[]
-  /** Triggers that are ours to mention, not the system's own. */
+  /** Triggers that are ours to mention, not the system's own; those that a partition or heir has by itself too. */
   triggers: string[]
   /** Those of them whose effect leaves the database, as far as their functions' text says. */
   calling: string[]
+  /** Rules that say what else, or what instead, a write there does. */
+  rules: { name: string; on: "insert" | "update" | "delete" }[]
   isView: boolean
 }
 
@@ -46,6 +48,22 @@ const actingOn = (oid: string, on = "f.confdeltype in ('c', 'n', 'd')") => `f.co
 
 const parentColumns = `(select jsonb_agg(a.attname order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
   join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum)`
+
+/**
+ * Triggers that fire where rows of a table are written, each with its function: for rows also those of partitions and heirs.
+ * Which of a partition's are copies of the table's own the catalog says since Postgres 13; before, they were the system's.
+ */
+export const firing = (
+  oid: string,
+) => `from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_namespace pn on pn.oid = p.pronamespace
+    where t.tgrelid in (select ${oid} union all select below.relid from pg_partition_tree(${oid}) below
+        union all select i.inhrelid from pg_inherits i where i.inhparent = ${oid})
+      and (t.tgrelid = ${oid} or t.tgtype & 1 = 1 and coalesce(to_jsonb(t) ->> 'tgparentid', '0') = '0')
+      and not t.tgisinternal and t.tgenabled <> 'D'`
+
+/** `stamps`, or `stamps of days_1` where it is not the table's own. */
+export const triggerName = (oid: string) =>
+  `case when t.tgrelid = ${oid} then t.tgname::text else t.tgname || ' of ' || t.tgrelid::regclass end`
 
 const tableQuery = `
 select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as is_view,
@@ -67,11 +85,11 @@ select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as i
     from pg_constraint f where ${actingOn("c.oid", "f.confupdtype in ('n', 'd')")}), '[]') as cut_by_update,
   coalesce((select array_agg(i.inhrelid::regclass::text) from pg_inherits i
     where i.inhparent = c.oid and c.relkind = 'r'), '{}') as heirs,
-  coalesce((select array_agg(t.tgname::text order by t.tgname) from pg_trigger t
-    where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled <> 'D'), '{}') as triggers,
-  coalesce((select array_agg(t.tgname::text order by t.tgname) from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_namespace pn on pn.oid = p.pronamespace
-    where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled <> 'D'
-      and concat_ws(' ', pn.nspname, p.proname, p.prosrc) ~* '${outside}'), '{}') as calling
+  coalesce((select array_agg(distinct ${triggerName("c.oid")}) ${firing("c.oid")}), '{}') as triggers,
+  coalesce((select array_agg(distinct ${triggerName("c.oid")}) ${firing("c.oid")}
+      and concat_ws(' ', pn.nspname, p.proname, p.prosrc) ~* '${outside}'), '{}') as calling,
+  coalesce((select jsonb_agg(jsonb_build_object('name', r.rulename, 'on', case r.ev_type when '2' then 'update' when '3' then 'insert' else 'delete' end) order by r.rulename)
+    from pg_rewrite r where r.ev_class = c.oid and r.ev_type <> '1' and r.ev_enabled <> 'D'), '[]') as rules
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.oid = to_regclass($1)`
 
@@ -133,6 +151,7 @@ export async function findTable(client: PoolClient, schema: string | null, name:
         heirs: string[]
         triggers: string[]
         calling: string[]
+        rules: TableFacts["rules"]
       }
     | undefined
   if (!row) return null
@@ -147,6 +166,7 @@ export async function findTable(client: PoolClient, schema: string | null, name:
     heirs: row.heirs,
     triggers: row.triggers,
     calling: row.calling,
+    rules: row.rules,
     isView: row.is_view,
   }
 }
@@ -168,6 +188,7 @@ export function shapeOf(tables: readonly TableFacts[]): string {
     table.columns,
     table.children.map((child) => JSON.stringify(child)).toSorted(),
     table.triggers,
+    table.rules,
   ])
   return createHash("sha256").update(JSON.stringify(seen)).digest("hex").slice(0, 16)
 }

@@ -14,6 +14,8 @@ export function keepingProblem(step: SqlStep, table: TableFacts): string | null 
     return `${table.name} has no primary key: its rows cannot be kept; say irreversible and why`
   if (step.facts.verb === "delete" && table.heirs.length > 0)
     return `${table.heirs.join(", ")} inherits from ${table.name}, and rows of it would go with columns that cannot be kept: say irreversible and why`
+  const rules = rulesOf(step.facts.verb, table)
+  if (rules !== null) return `${rules}, which nothing keeps: say irreversible and why`
   const moved = step.facts.set.find((item) => table.primaryKey.includes(item.column))
   if (moved)
     return `${moved.column} is part of the primary key: changing it cannot be taken back; say irreversible and why`
@@ -27,6 +29,14 @@ export function keepingProblem(step: SqlStep, table: TableFacts): string | null 
     : null
 }
 
+/** Rules that say what a write does, or the one that takes it back; null when there are none. */
+export function rulesOf(verb: string, { name, rules }: TableFacts): string | null {
+  const meant = rules.filter(({ on }) => (verb === "update" ? on === "update" : on !== "update"))
+  return meant.length === 0
+    ? null
+    : `what a write to ${name} does is for its rules to say (${meant.map((rule) => rule.name).join(", ")})`
+}
+
 /** Why what was kept is not what the UPDATE changed: between the two of them others may have moved what it matches. */
 export function keptProblem(
   kept: number,
@@ -37,6 +47,11 @@ export function keptProblem(
     return failure("40001", `rows changed while they were being kept: ${kept} kept, ${updated} matched`)
   if (spared > 0)
     return failure("40001", `rows changed while they were being kept: ${spared} of ${kept} are others now`)
+  if (rows < kept)
+    return failure(
+      "cannot_keep",
+      `${kept - rows} of ${kept} rows are not there under their key when they have been changed: a trigger moves or removes them; say irreversible and why`,
+    )
   return rows > kept
     ? failure(
         "cannot_keep",

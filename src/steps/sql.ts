@@ -4,7 +4,7 @@ import type { Change, RehearsedStep, StepResult } from "../rollback/facts.ts"
 import { callingOut, findTable, findTableOfRun, shapeOf, type TableFacts } from "./catalog.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { hidden, shorten } from "./shown.ts"
-import { bound, countChildren, keepingProblem, keptProblem } from "./sql-keeping.ts"
+import { bound, countChildren, keepingProblem, keptProblem, rulesOf } from "./sql-keeping.ts"
 import * as sqlText from "./sql-text.ts"
 import { settleStep } from "./settle.ts"
 import {
@@ -77,6 +77,7 @@ async function look(client: PoolClient, step: SqlStep, context: StepContext): Pr
     return { outcome: "unknown", note: `there is no table ${step.facts.table?.name ?? ""} that this role can see` }
   const warnings = [
     ...table.triggers.map((name) => `trigger ${name} on ${table.name} fires`),
+    ...[rulesOf(step.facts.verb, table)].filter((rules) => rules !== null),
     ...(await zonelessColumns(step.sql, table)),
   ]
   const unkept = keepingProblem(step, table)

@@ -1,0 +1,120 @@
+import { afterEach, describe, expect, it } from "vitest"
+import type { PlanStep } from "../../src/plans/plan.ts"
+import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
+import { restoreStepOf, snapshots } from "./restore-fixture.ts"
+import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
+
+/** What a write does besides: by rules, and by triggers that stand elsewhere than on the table that a plan names. */
+let target: TargetFixture
+afterEach(() => target.stop())
+
+const having = async (schema: string) => void (target = await freshTarget(schema))
+const list = async (text: string) =>
+  (await target.admin.query(text)).rows.map((row) => Object.values(row as object).join(" "))
+
+async function go(step: PlanStep) {
+  const context = await contextOf({ pool: target.pools.get(target.url) })
+  const rehearsal = await rehearseStep(step, context)
+  const result = await runStep(step, { ...context, rehearsed: rehearsal })
+  return { rehearsal, result, undo: undoStepOf(context.rollbackId, step.id) }
+}
+
+describe("a rule", () => {
+  const schema = `create table other (id integer primary key, n integer); insert into other values (1, 1);
+    create table ruled (id integer primary key, n integer); insert into ruled values (1, 1), (2, 2);`
+
+  it("of an UPDATE that writes to another table is told on the card, and nothing is done that could not be taken back", async () => {
+    await having(`${schema} create rule also as on update to ruled do also update other set n = 99 where id = new.id`)
+    const text = "update ruled set n = 5 where id = 1"
+    const { rehearsal, result } = await go(await stepOf(`- { id: u, sql: "${text}", expect: { rows: 1 } }`))
+    expect(rehearsal).toMatchObject({ outcome: "unknown", note: expect.stringContaining("(also)") as string })
+    expect(result).toMatchObject({ outcome: "failed", failure: { code: "cannot_keep" } })
+    expect(await list("select n from other union all select n from ruled")).toEqual(["1", "1", "2"])
+    const meant = await go(
+      await stepOf(`- { id: u, sql: "${text}", expect: { rows: 1 }, irreversible: other follows it }`),
+    )
+    expect(meant.rehearsal.warnings).toEqual(["what a write to ruled does is for its rules to say (also)"])
+    expect(meant.result).toMatchObject({ outcome: "succeeded" })
+    expect(await list("select n from other")).toEqual(["99"])
+  })
+
+  it("stands in the way of a DELETE and of a restore, and not of an UPDATE that it does not mean", async () => {
+    await having(`${schema} create rule spare as on delete to ruled do instead nothing`)
+    const deleted = await go(await stepOf(`- { id: d, sql: "delete from ruled where id = 1", expect: { rows: 1 } }`))
+    expect(deleted.rehearsal).toMatchObject({ outcome: "unknown", note: expect.stringContaining("(spare)") as string })
+    const baselines = snapshots(target, [{ table: "ruled", key: ["id"], ignore: [] }])
+    await baselines.capture()
+    const restored = await rehearseStep(
+      restoreStepOf({ table: "ruled" }),
+      await contextOf({ pool: target.pools.get(target.url), baseline: baselines.context() }),
+    )
+    expect(restored).toMatchObject({ outcome: "unknown", note: expect.stringContaining("(spare)") as string })
+    const updated = await go(
+      await stepOf(`- { id: u, sql: "update ruled set n = 5 where id = 1", expect: { rows: 1 } }`),
+    )
+    expect(updated.result).toMatchObject({ outcome: "succeeded" })
+    expect((await go(updated.undo)).result).toMatchObject({ outcome: "succeeded", rows: 1 })
+  })
+})
+
+describe("a trigger", () => {
+  const outward = `create function outward() returns trigger language plpgsql as $$ begin
+      perform pg_notify('elsewhere', 'x');
+      if tg_op = 'UPDATE' and pg_trigger_depth() < 2 then update days set stamp = coalesce(stamp, 0) + 1 where id = new.id; end if;
+      return null; end $$;`
+
+  it.each([
+    [
+      "partition",
+      "create table days (id integer primary key, n integer, stamp integer) partition by range (id); create table one partition of days for values from (0) to (100); create table two partition of days for values from (100) to (200)",
+    ],
+    [
+      "heir",
+      "create table days (id integer primary key, n integer, stamp integer); create table one (primary key (id)) inherits (days)",
+    ],
+  ])("of a %s alone is named, raises the risk, and its writes are nobody else's change", async (_name, tables) => {
+    await having(`${tables}; ${outward} create trigger tells after update on one for each row execute function outward();
+      insert into one values (1, 1)`)
+    const { rehearsal, result, undo } = await go(
+      await stepOf(`- { id: u, sql: "update days set n = 5 where id > 0", expect: { rows: 1 } }`),
+    )
+    expect(rehearsal).toMatchObject({
+      warnings: ["trigger tells of one on days fires"],
+      raises: ["trigger tells of one on days reaches beyond the database"],
+    })
+    expect(result).toMatchObject({ outcome: "succeeded", changed: 1 })
+    const undone = await go(undo)
+    expect(undone.rehearsal).toMatchObject({ rows: 1, raises: rehearsal.raises })
+    // The trigger stamps what comes back too.
+    expect(undone.result).toMatchObject({ issues: [expect.stringContaining("by trigger tells of one") as string] })
+    expect(await list("select n from days")).toEqual(["1"])
+  })
+
+  it("of a partitioned table is named once, whatever partitions have copies of it", async () => {
+    await having(`create table days (id integer primary key, n integer, stamp integer) partition by range (id);
+      create table one partition of days for values from (0) to (100); create table two partition of days for values from (100) to (200);
+      ${outward} create trigger tells after update on days for each row execute function outward();
+      create trigger all_at_once after update on one execute function outward(); insert into days values (1, 1)`)
+    const { rehearsal } = await go(
+      await stepOf(`- { id: u, sql: "update days set n = 5 where id > 0", expect: { rows: 1 } }`),
+    )
+    expect(rehearsal.warnings).toEqual(["trigger tells on days fires"])
+  })
+
+  it("that moves the key of a row, or removes it, is told as what stands in the way, and nothing is done", async () => {
+    await having(`create table t (id integer primary key, n integer); insert into t values (1, 1), (2, 2);
+      create function moves() returns trigger language plpgsql as $$ begin new.id = new.id + 100; return new; end $$;
+      create trigger moves before update on t for each row execute function moves()`)
+    const { result } = await go(
+      await stepOf(`- { id: u, sql: "update t set n = 5 where id = 1", expect: { rows: 1 } }`),
+    )
+    expect(result).toMatchObject({
+      outcome: "failed",
+      failure: {
+        code: "cannot_keep",
+        message: expect.stringContaining("1 of 1 rows are not there under their key") as string,
+      },
+    })
+    expect(await list("select id, n from t order by id")).toEqual(["1 1", "2 2"])
+  })
+})
