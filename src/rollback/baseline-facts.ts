@@ -20,4 +20,6 @@ export type RehearsedRestore = {
   rows: { key: string; now: string | null }[]
   /** Hashes of the keys that other steps of the run set. */
   left: string[]
+  /** Hashes of the keys of rows that were shown as having no place: they do not go back, though they differ. */
+  blocked?: string[]
 }

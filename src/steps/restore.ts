@@ -7,6 +7,7 @@ import { keyId, type KeptSnapshot } from "./baseline.ts"
 import { callingOut, type TableFacts } from "./catalog.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { findOwned } from "./restore-owned.ts"
+import { blockedLines, splitBlocked, writtenByOthers, type Blocked } from "./restore-blocked.ts"
 import { changesOf, isKeyless, judge, labelOf, type Going, type Judged } from "./restore-plan.ts"
 import type { Key } from "./restore-rows.ts"
 import { applyGoing, childrenProblem } from "./restore-sql.ts"
@@ -79,7 +80,7 @@ async function look(client: PoolClient, step: RestoreStep, context: StepContext)
     keys: step.keys,
     left: new Set(owned.keys.keys()),
   })
-  const { going } = judged
+  const { going, blocked } = await splitBlocked(client, opened, judged.going, writtenByOthers(baseline))
   const showing = showingOf(opened, context)
   const listed = step.after === null ? shareOfCard(baseline) : mostListed
   const changes = going.slice(0, listed).flatMap((row) => changesOf(row, showing))
@@ -98,6 +99,7 @@ async function look(client: PoolClient, step: RestoreStep, context: StepContext)
     raises: callingOut([opened.table]),
     warnings: [
       ...conflictLines(judged, opened, context),
+      ...blockedLines(blocked, opened, context),
       ...left.map(({ key, title }) => `${labelOf(key, showing)} is left to "${title}"`),
       ...(step.keys ?? [])
         .filter((key) => !opened.keys.has(key))
@@ -105,12 +107,14 @@ async function look(client: PoolClient, step: RestoreStep, context: StepContext)
       ...opened.table.triggers.map((name) => `trigger ${name} on ${opened.table.name} fires`),
     ],
     ...(problem ? { outcome: "unknown" as const, refused: true as const } : {}),
-    ...(problem ? {} : { restore: freezeShown(judged, opened, { kept, after, left: [...owned.keys.keys()] }) }),
+    ...(problem
+      ? {}
+      : { restore: freezeShown({ going, blocked }, opened, { kept, after, left: [...owned.keys.keys()] }) }),
   }
 }
 
 function freezeShown(
-  { going }: Judged,
+  { going, blocked }: { going: readonly Going[]; blocked: readonly Blocked[] },
   { key, ignore }: OpenTable,
   from: { kept: KeptSnapshot; after: KeptSnapshot | null; left: string[] },
 ): RehearsedRestore {
@@ -122,6 +126,7 @@ function freezeShown(
     ignore: [...ignore],
     rows: going.map((row) => ({ key: sha256(row.id), now: hashOfRow(row.now) })),
     left: from.left.map((id) => sha256(id)),
+    ...(blocked.length === 0 ? {} : { blocked: blocked.map(({ id }) => sha256(id)) }),
   }
 }
 
@@ -196,7 +201,8 @@ async function act(
   if ("problem" in opened) return refuse("cannot_restore", opened.problem)
   kept.push(opened.table)
   const judged = judge({ ...opened.snapshots, now: await readNow(client, opened), keys: step.keys, left: new Set() })
-  const { going, conflicts, unseen } = compareWithShown(judged, shown)
+  const { conflicts, unseen, blockedThen, ...still } = compareWithShown(judged, shown)
+  const { going, blocked } = await splitBlocked(client, opened, still.going)
   const problem = await childrenProblem(client, opened.table, going, opened.key)
   if (problem) return refuse("children", problem)
   const done = await applyGoing(client, going, { ...opened, rollbackId: context.rollbackId, stepId: step.id })
@@ -207,6 +213,7 @@ async function act(
   const showing = showingOf(opened, context)
   const issues = [
     ...conflictLines({ conflicts }, opened, context),
+    ...blockedLines([...blockedThen, ...blocked], opened, context),
     ...(unseen.length === 0
       ? []
       : [
@@ -262,15 +269,16 @@ function evidenceOf(rows: number, table: string, { baseline }: RehearsedRestore)
 /** Of what would go back now: what was shown and is still so, what changed since, and what nobody has seen. */
 function compareWithShown(judged: Judged, shown: RehearsedRestore) {
   const known = new Map(shown.rows.map((row) => [row.key, row.now]))
-  const left = new Set(shown.left)
-  const [going, conflicts, unseen]: [Going[], Key[], Key[]] = [[], [], []]
+  const [left, without] = [new Set(shown.left), new Set(shown.blocked)]
+  const [going, conflicts, unseen, blockedThen]: [Going[], Key[], Key[], Blocked[]] = [[], [], [], []]
   for (const row of judged.going) {
     const key = sha256(row.id)
     if (left.has(key)) continue
-    if (!known.has(key)) unseen.push(row.key)
+    if (without.has(key)) blockedThen.push({ ...row, why: "it had no place when this was approved" })
+    else if (!known.has(key)) unseen.push(row.key)
     else if (known.get(key) !== hashOfRow(row.now)) conflicts.push(row.key)
     else going.push(row)
   }
   const others = judged.conflicts.filter((key) => !left.has(sha256(JSON.stringify(key))))
-  return { going, conflicts: [...others, ...conflicts], unseen }
+  return { going, conflicts: [...others, ...conflicts], unseen, blockedThen }
 }

@@ -1,7 +1,7 @@
 import { escapeIdentifier } from "pg"
 import type { TableFacts } from "./catalog.ts"
 import { label } from "./sql-text.ts"
-import { blockedOnes, type Coming } from "./undo-blocked.ts"
+import { blockedOnes, type Coming } from "./blocked.ts"
 
 /** Giving back from an archive. Params of an undo: 1 relation, 2 rollback, 3 step; summaries have none. */
 const id = escapeIdentifier

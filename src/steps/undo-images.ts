@@ -1,7 +1,7 @@
 import { escapeIdentifier, type PoolClient } from "pg"
 import type { TableFacts } from "./catalog.ts"
 import { label } from "./sql-text.ts"
-import { blockedOnes, type Coming } from "./undo-blocked.ts"
+import { blockedOnes, type Coming } from "./blocked.ts"
 import { statement } from "./target.ts"
 
 /**

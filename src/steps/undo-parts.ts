@@ -6,7 +6,7 @@ import { findTable, rowShapes, type TableFacts } from "./catalog.ts"
 import { keptShapes } from "./ledger.ts"
 import { statement } from "./target.ts"
 import { archived, archiveDiffers, cutSummary, cutUndo, removedSummary, removedUndo, type Cut } from "./undo-archive.ts"
-import { blockedBy, nothingBlocks, rulesOf, touchedBy, withoutKept, type Coming } from "./undo-blocked.ts"
+import { blockedBy, demandsOf, nothingBlocks, touchedBy, withoutKept, type Coming } from "./blocked.ts"
 import { imaged, imageSummary, imageUndo, inSet, type ImageOperation } from "./undo-images.ts"
 
 /** One set of rows to take back: how to judge them and how to do it. */
@@ -90,15 +90,15 @@ async function blockedOf(
   }: { table: TableFacts; coming: Coming | null; spare: string | null; cut?: readonly string[] },
 ): Promise<{ now: string; ahead: string }> {
   if (coming === null) return { now: nothingBlocks, ahead: nothingBlocks }
-  const all = await rulesOf(client, table)
+  const all = await demandsOf(client, table, { byKey: true })
   // Where only what a foreign key emptied comes back, only that key can be in the way.
-  const rules =
+  const demands =
     cut === undefined
       ? all
       : { uniques: [], parents: all.parents.filter(({ columns }) => columns.some((name) => cut.includes(name))) }
-  const later = await withoutKept(client, rules, step.ofRollback)
+  const later = await withoutKept(client, demands, step.ofRollback)
   return {
-    now: blockedBy(table, rules, coming, spare),
+    now: blockedBy(table, demands, coming, spare),
     ahead: blockedBy(table, later, coming, touchedBy(table, step.ofRollback)),
   }
 }

@@ -2,8 +2,8 @@ import { escapeIdentifier, escapeLiteral, type PoolClient } from "pg"
 import type { TableFacts } from "./catalog.ts"
 import { statement } from "./target.ts"
 
-/** Rules of a table by which a row may have no place any more, though nobody touched it. */
-export type Rules = { uniques: Unique[]; parents: Parent[] }
+/** Demands of a table by which a row may have no place any more, though nobody touched it. */
+export type Demands = { uniques: Unique[]; parents: Parent[] }
 
 /** `expressions`: what must be unique, as SQL with bare names. `columns`: what they and `where` read. */
 type Unique = { columns: string[]; expressions: string[]; where: string | null }
@@ -19,14 +19,15 @@ const columnsOf = (oid: string, numbers: string) =>
   `(select jsonb_agg(a.attname order by k.n) from unnest(${numbers}) with ordinality as k (attnum, n)
     join pg_attribute a on a.attrelid = ${oid} and a.attnum = k.attnum)`
 
-/** Not the primary key, by which rows are found. What an index reads is its own columns, and what it depends on. */
+/** The primary key is left out where rows are found by it. What an index reads is its own columns, and what it depends on. */
 const uniquesQuery = `select
     (select jsonb_agg(a.attname) from pg_attribute a where a.attrelid = i.indrelid and (a.attnum = any (i.indkey::int2[])
       or exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
         and d.refobjid = i.indrelid and d.refobjsubid = a.attnum))) as columns,
     (select jsonb_agg(pg_get_indexdef(i.indexrelid, k, true) order by k) from generate_series(1, i.indnkeyatts) k) as expressions,
     pg_get_expr(i.indpred, i.indrelid, true) as where
-  from pg_index i where i.indrelid = to_regclass($1) and i.indisunique and not i.indisprimary and i.indisvalid`
+  from pg_index i where i.indrelid = to_regclass($1) and i.indisunique and i.indisvalid
+    and not (i.indisprimary and $2)`
 
 const rootOf = (oid: string) => `coalesce(pg_partition_root(${oid}), ${oid})::oid`
 
@@ -43,9 +44,14 @@ const parentsQuery = `select format('%I.%I', n.nspname, p.relname) as relation, 
     and to_jsonb(f) ->> 'conenforced' is distinct from 'false'
     and has_table_privilege(p.oid, 'select') and has_schema_privilege(n.oid, 'usage') and not row_security_active(p.oid)`
 
-export async function rulesOf(client: PoolClient, table: TableFacts): Promise<Rules> {
+/** `byKey`: rows are found by the primary key, so that another row that has it is one that changed. */
+export async function demandsOf(
+  client: PoolClient,
+  table: TableFacts,
+  { byKey }: { byKey: boolean },
+): Promise<Demands> {
   return {
-    uniques: (await statement(client, uniquesQuery, [table.relation])).rows as Unique[],
+    uniques: (await statement(client, uniquesQuery, [table.relation, byKey])).rows as Unique[],
     parents: (await statement(client, parentsQuery, [table.relation])).rows as Parent[],
   }
 }
@@ -56,14 +62,14 @@ export const nothingBlocks = "null::text"
  * Why a row cannot come back, as SQL that gives a text, or null when it can. `spare`: a condition on `stepback_x`, a row
  * that has its value: true where that row will have given it up by then.
  */
-export function blockedBy(table: TableFacts, rules: Rules, row: Coming, spare: string | null): string {
+export function blockedBy(table: TableFacts, demands: Demands, row: Coming, spare: string | null): string {
   const known = ({ columns }: { columns: string[] }) => columns.every((name) => row.has.includes(name))
   const reasons = [
-    ...rules.uniques.filter(known).map((unique) => ({
+    ...demands.uniques.filter(known).map((unique) => ({
       when: taken(table, unique, row, spare),
       says: `another row has its ${unique.columns.join(", ")}`,
     })),
-    ...rules.parents.filter(known).map((parent) => ({
+    ...demands.parents.filter(known).map((parent) => ({
       when: orphaned(parent, row),
       says: `its row of ${parent.name} is gone`,
     })),
@@ -95,8 +101,8 @@ function orphaned({ relation, columns, parentColumns }: Parent, { column }: Comi
 }
 
 /** Without parents of which that rollback kept anything: what an undo gives back first is not gone. */
-export async function withoutKept(client: PoolClient, rules: Rules, rollbackId: string): Promise<Rules> {
-  if (rules.parents.length === 0) return rules
+export async function withoutKept(client: PoolClient, demands: Demands, rollbackId: string): Promise<Demands> {
+  if (demands.parents.length === 0) return demands
   const { rows } = await statement(
     client,
     `select ${rootOf("to_regclass(relation)")}::text as root from (select relation from stepback_ledger.before_images where rollback_id = $1
@@ -104,7 +110,7 @@ export async function withoutKept(client: PoolClient, rules: Rules, rollbackId: 
     [rollbackId],
   )
   const kept = (rows as { root: string | null }[]).map(({ root }) => root)
-  return { ...rules, parents: rules.parents.filter(({ root }) => !kept.includes(root)) }
+  return { ...demands, parents: demands.parents.filter(({ root }) => !kept.includes(root)) }
 }
 
 /** Rows that this rollback made or changed: they give up their values when it is taken back. */

@@ -1,0 +1,83 @@
+import { escapeIdentifier, type PoolClient } from "pg"
+import { blockedBy, demandsOf, type Coming, type Demands } from "./blocked.ts"
+import { splitName } from "./purge-counts.ts"
+import { labelOf, type Going } from "./restore-plan.ts"
+import type { Key } from "./restore-rows.ts"
+import { showingOf, type OpenTable } from "./restore-table.ts"
+import type { BaselineContext, StepContext } from "./step.ts"
+import { statement } from "./target.ts"
+
+/** A row that differs and cannot go back, though nobody changed it since. */
+export type Blocked = { id: string; key: Key; why: string }
+
+const id = escapeIdentifier
+
+/** Rows that have no place as the baseline has them, and those that go back all the same. */
+export async function splitBlocked(
+  client: PoolClient,
+  opened: OpenTable,
+  going: readonly Going[],
+  /** Tables that other steps write: a parent that is not there yet may come with them. Empty when it is this step's turn. */
+  writtenBesides: readonly string[] = [],
+): Promise<{ going: Going[]; blocked: Blocked[] }> {
+  const all = await demandsOf(client, opened.table, { byKey: false })
+  const demands = { ...all, parents: all.parents.filter(({ name }) => !writtenBesides.includes(name)) }
+  const blocked: Blocked[] = []
+  for (let left = [...going]; ;) {
+    const found = await findBlocked(client, opened, left, demands)
+    if (found.size === 0) return { going: left, blocked }
+    // What one of them has now it keeps, and that may be in the way of others.
+    for (const [at, why] of found) {
+      const row = left[at] as Going
+      blocked.push({ id: row.id, key: row.key, why })
+    }
+    left = left.filter((_row, at) => !found.has(at))
+  }
+}
+
+/** Places in the list of rows that are blocked, with the reason. */
+async function findBlocked(
+  client: PoolClient,
+  { table, key, compared }: OpenTable,
+  rows: readonly Going[],
+  demands: Demands,
+): Promise<Map<number, string>> {
+  if (rows.every(({ base }) => base === null)) return new Map()
+  const coming = (has: readonly string[]): Coming => ({
+    star: "(o.base).*",
+    column: (name) => `(o.base).${id(name)}`,
+    has,
+  })
+  const stored = table.columns.filter((column) => !column.generated).map((column) => column.name)
+  const same = key.map((name) => `(stepback_o.now).${id(name)} = stepback_x.${id(name)}`).join(" and ")
+  const spare = `exists (select from o stepback_o where ${same})`
+  const { rows: found } = await statement(
+    client,
+    `with o as (select u.n::int - 1 as at, u.base is null as goes, u.now is null as comes, u.base::${table.relation} as base, u.now::${table.relation} as now
+       from unnest($1::text[], $2::text[]) with ordinality u (base, now, n)),
+     judged as (select at, case when goes then null when comes then ${blockedBy(table, demands, coming(stored), spare)}
+       else ${blockedBy(table, demands, coming(compared), spare)} end as why from o)
+     select at, why from judged where why is not null`,
+    [rows.map(({ base }) => base?.row ?? null), rows.map(({ now }) => now?.row ?? null)],
+  )
+  return new Map((found as { at: number; why: string }[]).map(({ at, why }) => [at, why]))
+}
+
+/** Tables that other steps of the run write rows to. */
+export function writtenByOthers({ others }: BaselineContext): string[] {
+  return others.flatMap(({ step }) => {
+    if (step.kind === "restore") return [splitName(step.table).name]
+    return step.kind === "sql" && step.facts.table ? [step.facts.table.name] : []
+  })
+}
+
+const mostNamed = 20
+
+/** "1 cannot go back: flags.a (another row has its position)" */
+export function blockedLines(blocked: readonly Blocked[], opened: OpenTable, context: StepContext): string[] {
+  if (blocked.length === 0) return []
+  const showing = showingOf(opened, context)
+  const named = blocked.slice(0, mostNamed).map(({ key, why }) => `${labelOf(key, showing)} (${why})`)
+  const more = blocked.length > named.length ? ` and ${blocked.length - named.length} more` : ""
+  return [`${blocked.length} cannot go back: ${named.join(", ")}${more}`]
+}
