@@ -2,7 +2,7 @@ import { escapeIdentifier, type PoolClient } from "pg"
 import { blockedBy, demandsOf, type Coming, type Demands } from "./blocked.ts"
 import { splitName } from "./purge-counts.ts"
 import { labelOf, type Going } from "./restore-plan.ts"
-import type { Key } from "./restore-rows.ts"
+import type { Key, Reading } from "./restore-rows.ts"
 import { showingOf, type OpenTable } from "./restore-table.ts"
 import type { BaselineContext, StepContext } from "./step.ts"
 import { statement } from "./target.ts"
@@ -24,7 +24,7 @@ export async function splitBlocked(
   const demands = { ...all, parents: all.parents.filter(({ name }) => !writtenBesides.includes(name)) }
   const blocked: Blocked[] = []
   for (let left = [...going]; ;) {
-    const found = await findBlocked(client, opened, left, demands)
+    const found = await findBlocked(client, opened, left, { demands, spare: "goes too" })
     if (found.size === 0) return { going: left, blocked }
     // What one of them has now it keeps, and that may be in the way of others.
     for (const [at, why] of found) {
@@ -35,28 +35,43 @@ export async function splitBlocked(
   }
 }
 
-/** Places in the list of rows that are blocked, with the reason. */
+/**
+ * Rows to change next: the server looks at each row by itself, so that one that gives its unique value up comes before the
+ * one that gets it. Where they wait for each other all of them are next, which is right where that is looked at in the end.
+ */
+export async function nextTurn(
+  client: PoolClient,
+  reading: Reading,
+  rows: readonly Going[],
+  { uniques }: Demands,
+): Promise<Going[]> {
+  const found = await findBlocked(client, reading, rows, { demands: { uniques, parents: [] }, spare: "itself" })
+  return found.size === rows.length ? [...rows] : rows.filter((_row, at) => !found.has(at))
+}
+
+/** Places in the list of rows that are blocked, with the reason. `spare`: rows whose values are no obstacle. */
 async function findBlocked(
   client: PoolClient,
-  { table, key, compared }: OpenTable,
+  { table, key, compared }: Reading,
   rows: readonly Going[],
-  demands: Demands,
+  { demands, spare }: { demands: Demands; spare: "goes too" | "itself" },
 ): Promise<Map<number, string>> {
-  if (rows.every(({ base }) => base === null)) return new Map()
+  const { uniques, parents } = demands
+  if (uniques.length + parents.length === 0 || rows.every(({ base }) => base === null)) return new Map()
   const coming = (has: readonly string[]): Coming => ({
     star: "(o.base).*",
     column: (name) => `(o.base).${id(name)}`,
     has,
   })
   const stored = table.columns.filter((column) => !column.generated).map((column) => column.name)
-  const same = key.map((name) => `(stepback_o.now).${id(name)} = stepback_x.${id(name)}`).join(" and ")
-  const spare = `exists (select from o stepback_o where ${same})`
+  const same = (owner: string) => key.map((name) => `(${owner}.now).${id(name)} = stepback_x.${id(name)}`).join(" and ")
+  const spared = spare === "itself" ? same("o") : `exists (select from o stepback_o where ${same("stepback_o")})`
   const { rows: found } = await statement(
     client,
     `with o as (select u.n::int - 1 as at, u.base is null as goes, u.now is null as comes, u.base::${table.relation} as base, u.now::${table.relation} as now
        from unnest($1::text[], $2::text[]) with ordinality u (base, now, n)),
-     judged as (select at, case when goes then null when comes then ${blockedBy(table, demands, coming(stored), spare)}
-       else ${blockedBy(table, demands, coming(compared), spare)} end as why from o)
+     judged as (select at, case when goes then null when comes then ${blockedBy(table, demands, coming(stored), spared)}
+       else ${blockedBy(table, demands, coming(compared), spared)} end as why from o)
      select at, why from judged where why is not null`,
     [rows.map(({ base }) => base?.row ?? null), rows.map(({ now }) => now?.row ?? null)],
   )

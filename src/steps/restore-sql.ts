@@ -1,5 +1,7 @@
 import { escapeIdentifier, type PoolClient } from "pg"
 import type { TableFacts } from "./catalog.ts"
+import { demandsOf } from "./blocked.ts"
+import { nextTurn } from "./restore-blocked.ts"
 import type { Going } from "./restore-plan.ts"
 import { statement } from "./target.ts"
 
@@ -31,11 +33,15 @@ export async function applyGoing(client: PoolClient, going: readonly Going[], ap
     going.filter((row) => row.base !== null && row.now !== null),
     going.filter((row) => row.now === null),
   ]
-  return {
-    removed: await run(removal(applying), [nowTexts(gone)]),
-    updated: await run(update(applying), [baseTexts(changed), nowTexts(changed)]),
-    inserted: await run(insertion(applying), [baseTexts(missing)]),
+  const removed = await run(removal(applying), [nowTexts(gone)])
+  const demands = await demandsOf(client, table, { byKey: false })
+  let updated = 0
+  for (let rest = changed; rest.length > 0;) {
+    const turn = new Set(await nextTurn(client, applying, rest, demands))
+    updated += await run(update(applying), [baseTexts([...turn]), nowTexts([...turn])])
+    rest = rest.filter((row) => !turn.has(row))
   }
+  return { removed, updated, inserted: await run(insertion(applying), [baseTexts(missing)]) }
 }
 
 function keep(operation: string, values: string, first: number): string {

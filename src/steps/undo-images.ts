@@ -42,6 +42,11 @@ export function inSet(table: TableFacts): string {
   return `exists (select from o stepback_o where ${same})`
 }
 
+/** Its own value is in nobody's way. */
+export function itself(table: TableFacts): string {
+  return table.primaryKey.map((name) => `(o.r).${id(name)} = stepback_x.${id(name)}`).join(" and ")
+}
+
 /** What a row's state says: `wanted` can be taken back, `already` is as it was, anything else is a conflict. */
 const verdicts: Record<ImageOperation, { wanted: string; already: string }> = {
   update: {

@@ -7,7 +7,7 @@ import { keptShapes } from "./ledger.ts"
 import { statement } from "./target.ts"
 import { archived, archiveDiffers, cutSummary, cutUndo, removedSummary, removedUndo, type Cut } from "./undo-archive.ts"
 import { blockedBy, demandsOf, nothingBlocks, touchedBy, withoutKept, type Coming } from "./blocked.ts"
-import { imaged, imageSummary, imageUndo, inSet, type ImageOperation } from "./undo-images.ts"
+import { imaged, imageSummary, imageUndo, inSet, itself, type ImageOperation } from "./undo-images.ts"
 
 /** One set of rows to take back: how to judge them and how to do it. */
 export type Part = {
@@ -17,6 +17,8 @@ export type Part = {
   /** The summary for a card: what steps will have given back that come before this one in the undo is in it. */
   ahead?: string
   undo: string
+  /** Takes back the rows whose unique values are free by now, since the server looks at each row by itself; null: `undo` does all. */
+  inTurns: string | null
   operation: ImageOperation | "archive"
   /** Why a row will have no place when it is its turn, as SQL: null where it can come back. */
   blocked: string
@@ -72,6 +74,7 @@ export async function findParts(client: PoolClient, step: UndoStep, redact: read
       summary: imageSummary(table, operation, shownConflicts, { redact, ahead: false, blocked: blocked.now }),
       ahead: imageSummary(table, operation, shownConflicts, { redact, ahead: true, blocked: blocked.ahead }),
       undo: imageUndo(table, operation, blocked.now),
+      inTurns: blocked.inTurns === null ? null : imageUndo(table, operation, blocked.inTurns),
       differs: null,
     })
   }
@@ -88,8 +91,8 @@ async function blockedOf(
     spare,
     cut,
   }: { table: TableFacts; coming: Coming | null; spare: string | null; cut?: readonly string[] },
-): Promise<{ now: string; ahead: string }> {
-  if (coming === null) return { now: nothingBlocks, ahead: nothingBlocks }
+): Promise<{ now: string; ahead: string; inTurns: string | null }> {
+  if (coming === null) return { now: nothingBlocks, ahead: nothingBlocks, inTurns: null }
   const all = await demandsOf(client, table, { byKey: true })
   // Where only what a foreign key emptied comes back, only that key can be in the way.
   const demands =
@@ -100,6 +103,7 @@ async function blockedOf(
   return {
     now: blockedBy(table, demands, coming, spare),
     ahead: blockedBy(table, later, coming, touchedBy(table, step.ofRollback)),
+    inTurns: spare === null || all.uniques.length === 0 ? null : blockedBy(table, demands, coming, itself(table)),
   }
 }
 
@@ -130,6 +134,7 @@ async function archivedParts(client: PoolClient, step: UndoStep, redact: readonl
     parts.push({
       table,
       operation: "archive",
+      inTurns: null,
       blocked: blocked.ahead,
       ...(told === null ? {} : { told }),
       did: "restored",

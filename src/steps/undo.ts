@@ -205,7 +205,14 @@ async function takeBack(
   const before = guarded ? await differing(judged) : 0
   const own = [part.table.relation, context.rollbackId, step.id]
   const values = part.operation === "archive" ? own : [step.ofRollback, step.ofStep, ...own]
-  const done = (await statement(client, part.undo, values)).rowCount ?? 0
+  let done = 0
+  for (let turn = part.inTurns; turn !== null && done < judged.summary.wanted;) {
+    const some = (await statement(client, turn, values)).rowCount ?? 0
+    done += some
+    if (some === 0) turn = null
+  }
+  if (done < judged.summary.wanted || part.inTurns === null)
+    done += (await statement(client, part.undo, values)).rowCount ?? 0
   const altered = guarded ? (await differing()) - before : 0
   if (done > 0) await rereadImages(client, part.table, context.rollbackId, step.id)
   return { done, summary: judged.summary, altered }

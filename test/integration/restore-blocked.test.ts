@@ -103,3 +103,32 @@ it("a parent that another step of the run puts back is no obstacle on the card, 
   expect(await parent.run()).toMatchObject({ outcome: "succeeded", rows: 1, issues: [] })
   expect(await (await look(ranks, kept)).run()).toMatchObject({ outcome: "succeeded", rows: 1, issues: [] })
 })
+
+it("a unique value goes from row to row in the order in which it becomes free", async () => {
+  await sql("alter table ranks add first boolean; create unique index on ranks (owner) where first")
+  await sql("update ranks set first = name in ('a', 'd')")
+  const kept = snapshots(target, tables)
+  await kept.capture()
+  // The mark of the first went to the third, and each moved one place down.
+  await sql("update ranks set first = false; update ranks set first = name = 'c'")
+  await sql("update ranks set place = 0 where name = 'a'; update ranks set place = 1 where name = 'b'")
+  await sql("update ranks set place = 2 where name = 'c'; update ranks set place = 3 where name = 'd'")
+  const { rehearsed, run } = await look(ranks, kept)
+  expect(rehearsed).toMatchObject({ rows: 4, warnings: [] })
+  expect(await run()).toMatchObject({ outcome: "succeeded", rows: 4, issues: [] })
+  expect(await listed()).toEqual(["a 1 x", "b 2 x", "c 3 x", "d 4 y"])
+  expect((await sql("select name from ranks where first order by 1")).rows).toEqual([{ name: "a" }, { name: "d" }])
+})
+
+it("rows that hold each other's value go back where the server looks in the end, and else none does", async () => {
+  const kept = snapshots(target, tables)
+  await kept.capture()
+  const swap = `update ranks set place = 9 where name = 'a'; update ranks set place = 1 where name = 'b'; update ranks set place = 2 where name = 'a'`
+  await sql(swap)
+  const { run } = await look(ranks, kept)
+  expect(await run()).toMatchObject({ outcome: "failed", affected: [], failure: { code: "23505" } })
+  expect(await listed()).toEqual(["a 2 x", "b 1 x", "c 3 x", "d 4 y"])
+  await sql("alter table ranks drop constraint ranks_place_key, add unique (place) deferrable")
+  expect(await (await look(ranks, kept)).run()).toMatchObject({ outcome: "succeeded", rows: 2, issues: [] })
+  expect(await listed()).toEqual(["a 1 x", "b 2 x", "c 3 x", "d 4 y"])
+})

@@ -125,3 +125,15 @@ it("a value that a later step of the same run gave to another row is no obstacle
   expect(await (await undo(of, "i")).run()).toMatchObject({ outcome: "succeeded", rows: 1, issues: [] })
   expect(await first.run()).toMatchObject({ outcome: "succeeded", rows: 1, issues: [] })
 })
+
+it("a unique value goes back from row to row in the order in which it becomes free", async () => {
+  await sql("create table if not exists places (id integer primary key, place integer unique); truncate places")
+  await sql("insert into places select n, n from generate_series(1, 50) n")
+  const of = await ran(`- { id: u, sql: "update places set place = place - 1 where id > 0", expect: { rows: 50 } }`)
+  // The rows stand in their old order again: the first to be met would take the place of the second.
+  await sql("cluster places using places_pkey")
+  const { card, run } = await undo(of, "u")
+  expect(card).toMatchObject({ rows: 50, warnings: [] })
+  expect(await run()).toMatchObject({ outcome: "succeeded", rows: 50, issues: [] })
+  expect(await list("select place as v from places order by id")).toEqual(Array.from({ length: 50 }, (_, n) => n + 1))
+})
