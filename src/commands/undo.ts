@@ -1,3 +1,5 @@
+import { stepsOf } from "../plans/frozen.ts"
+import { tookEffect } from "../rollback/effect.ts"
 import { refuse, type Refused } from "../rollback/refusals.ts"
 import { isLive } from "../rollback/states.ts"
 import type { StoredRollback } from "../store/rows.ts"
@@ -17,13 +19,12 @@ export async function requestUndo(
   if (!ended)
     return refuse("undo", { reason: "not_in_state", number, state, can: state === "running" ? "stop" : "status" })
   if (!run) return refuse("undo", { reason: "nothing_to_undo", number })
-  const done = await deps.store.runs.listSteps(rollback.id)
-  if (
-    !done.some(
-      ({ result }) => result && (["succeeded", "unknown"].includes(result.outcome) || result.affected.length > 0),
-    )
-  )
-    return refuse("undo", { reason: "nothing_to_undo", number })
+  const steps = new Map(stepsOf(run).map((step) => [step.id, step]))
+  const did = (await deps.store.runs.listSteps(rollback.id)).some(({ stepId, result }) => {
+    const step = steps.get(stepId)
+    return step !== undefined && result !== null && tookEffect(step, result)
+  })
+  if (!did) return refuse("undo", { reason: "nothing_to_undo", number })
   const [notAllowed, channel] = await Promise.all([
     mayRequest(deps.people, request.actor.userId, run),
     mayUse(deps.people, request.channelId),

@@ -1,5 +1,6 @@
-import type { StepResult, StepRun } from "../rollback/facts.ts"
+import type { StepRun } from "../rollback/facts.ts"
 import type { FrozenRun } from "./frozen.ts"
+import { tookEffect } from "../rollback/effect.ts"
 import { namesOf } from "./names.ts"
 import type { PlanComponent, PlanStep } from "./plan.ts"
 import { missing } from "./values.ts"
@@ -46,17 +47,6 @@ export function draftUndo(run: FrozenRun, done: readonly StepRun[]): UndoDraft {
     return steps.length === 0 ? [] : [{ ...component, optional: false, parallel: false, needs: [], steps }]
   })
   return { components, values, without }
-}
-
-function tookEffect(step: PlanStep, result: StepResult): boolean {
-  if (step.effect === "none") return false
-  // It met nothing, and kept nothing: there would be nothing to give back, which reads as if that had been lost.
-  if (step.effect === "transactional" && result.outcome === "succeeded" && (result.rows ?? 0) === 0)
-    return result.affected.length > 0
-  // A purge that was broken off has removed rows all the same.
-  if (result.outcome === "succeeded" || result.outcome === "unknown" || result.affected.length > 0) return true
-  // A command that ran and failed may have done its work, or part of it.
-  return step.kind === "command" && /^(timed_out|stopped|exit_)/.test(result.failure?.code ?? "")
 }
 
 function wayBack(step: PlanStep, rollbackId: string): PlanStep | null {

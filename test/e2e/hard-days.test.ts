@@ -57,6 +57,18 @@ ${setEngine}
     steps:
       - { id: build, title: Build it, command: [seq, "1000", "3000"], effect: keyed, irreversible: it only prints }
 `,
+  half: `${head("half")}  build:
+    title: Build
+    risk: low
+    steps:
+      - id: half
+        title: Deploy by halves
+        command: [sh, -c, "printf v1 >half; exit 7"]
+        cwd: \${FLEET_FOLDER}
+        effect: keyed
+        deployed: [cat, half]
+        undo: [sh, -c, 'printf %s "$1" >half', sh, $deployed]
+`,
   fleet: `${head("fleet")}  functions:
     title: Functions
     risk: low
@@ -269,6 +281,19 @@ test("a deployment that is half done: each function's version is shown, Retry re
   const done = (await readFile(join(folder, "fleet", "done"), "utf8")).trim().split("\n")
   expect(done.toSorted()).toEqual(["one v1", "three v1", "two v1", "two v1"])
   expect(await readFile(join(folder, "fleet", "two"), "utf8")).toBe("v1")
+})
+
+test("a deployment that failed after it had done its part is taken back, though nothing else was done", async () => {
+  await writeFile(join(folder, "fleet", "half"), "v2")
+  const scene = play()
+  const card = await approved(scene, "half")
+  const failed = await cardSays(scene, card, /half is NOT back/)
+  expect(wordsOf(failed)).toContain("✗ Deploy by halves: failed · deployed v2 → v1")
+  await scene.presses("alice", failed, "undo")
+  const undo = await scene.waitingCard()
+  await scene.presses("bob", undo, "approve")
+  await cardSays(scene, undo, /Undone on half/)
+  expect(await readFile(join(folder, "fleet", "half"), "utf8")).toBe("v2")
 })
 
 test("output that is too long for a reply is cut there and goes along whole, as a file", async () => {

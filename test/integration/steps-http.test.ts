@@ -3,8 +3,11 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net"
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest"
 import { namesSpent } from "../../src/jobs/run-steps.ts"
+import type { FrozenRun } from "../../src/plans/frozen.ts"
 import { stepView } from "../../src/plans/step-view.ts"
+import { draftUndo } from "../../src/plans/undo-run.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
+import { stepRun } from "../unit/bot/views.ts"
 import { contextOf, stepOf } from "./steps-fixture.ts"
 
 type Seen = { method: string; url: string; key: string | null; authorization: string | null; body: string }
@@ -188,6 +191,29 @@ describe("a request", () => {
     const rehearsal = await rehearseStep(await stepOf(`- ${keyed}`), await contextOf({ http: base }))
     expect(rehearsal.outcome).toBe("not_tried")
     expect(seen).toEqual([])
+  })
+})
+
+describe("an undo", () => {
+  it.each([
+    ["took too long", say(200), ", under: 1ms", true],
+    ["answered with other words", say(200, { version: "v2" }), ", json: { /version: v1 }", true],
+    ["answered with another status of success", say(202), "", true],
+    ["gave up in the middle", say(500), "", true],
+    ["refused it", say(409), "", false],
+    ["was too busy to look at it", say(503), "", false],
+  ] as const)("takes back a request that failed because the server %s", async (_, answer, expected, isThere) => {
+    const slow: Answer = (request, response) => setTimeout(() => answer(request, response), 20)
+    answers = [slow]
+    const step = await stepOf(
+      `- { id: a, http: { method: POST, path: /make, json: {} }, effect: keyed, expect: { status: 200${expected} }, undo: { path: /unmake } }`,
+    )
+    const ended = await runStep(step, await contextOf({ http: base }))
+    expect(ended.outcome).toBe("failed")
+    const component = { id: "all", title: "All", risk: "low", rtoMs: null, steps: [step] }
+    const frozen = { rollbackId: "r", parameters: {}, commits: {}, components: [component] } as unknown as FrozenRun
+    const { components } = draftUndo(frozen, [stepRun("a", ended)])
+    expect(components.flatMap(({ steps }) => steps.map(({ id }) => id))).toEqual(isThere ? ["undo-a"] : [])
   })
 })
 

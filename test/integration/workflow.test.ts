@@ -1,9 +1,13 @@
 import { afterAll, beforeEach, describe, expect, test } from "vitest"
 import { startLocalGitHub, type LocalGitHub } from "../../playground/github/local-github.ts"
 import { LostLeaseError } from "../../src/errors.ts"
+import type { FrozenRun } from "../../src/plans/frozen.ts"
 import type { PlanStep } from "../../src/plans/plan.ts"
+import { draftUndo } from "../../src/plans/undo-run.ts"
+import type { StepResult } from "../../src/rollback/facts.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
 import type { RunContext } from "../../src/steps/step.ts"
+import { stepRun } from "../unit/bot/views.ts"
 import { contextOf, stepOf } from "./steps-fixture.ts"
 
 const good = "9f8e7d6c5b4a39281706f5e4d3c2b1a098765432"
@@ -108,6 +112,19 @@ test("a failed run names the job and its step", async () => {
   const result = await ending
   expect(result).toMatchObject({ outcome: "failed", failure: { code: "run_failure" } })
   expect(result.failure?.message).toContain("job deploy, step Push to production: failure")
+})
+
+test("an undo takes back a run that failed, which may have done its part, and no workflow that did not start", async () => {
+  const back = { ...step, irreversible: null, undo: { version: "7.4" } } as PlanStep
+  const component = { id: "all", title: "All", risk: "low", rtoMs: null, steps: [back] }
+  const frozen = { rollbackId: "r", parameters: {}, commits: {}, components: [component] } as unknown as FrozenRun
+  const undone = (result: StepResult) => draftUndo(frozen, [stepRun("deploy", result)]).components.length
+  const ending = runStep(step, await context())
+  github.finish(await github.started(), "failure")
+  expect(undone(await ending)).toBe(1)
+  const refused = await runStep(step, await context({ workerEnvironment: { GH_TOKEN: "ghp_stale_token" } }))
+  expect(refused.outcome).toBe("failed")
+  expect(undone(refused)).toBe(0)
 })
 
 describe("dispatched once", () => {

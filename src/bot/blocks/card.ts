@@ -1,3 +1,4 @@
+import { tookEffect } from "../../rollback/effect.ts"
 import type { RollbackView } from "../../rollback/facts.ts"
 import { closedParts, endedParts, type EndAction } from "./card-ended.ts"
 import { approvedParts, runningParts } from "./card-running.ts"
@@ -19,13 +20,13 @@ function actionsOf(view: RollbackView): EndAction[] {
   if (view.left !== null || view.takenBack) return ["analysis"]
   const offered: EndAction[] = view.state === "succeeded" ? [] : ["retry"]
   if (troubleOf(view) !== null) offered.push("skip")
-  const acting = new Set(
-    view.components.flatMap(({ steps }) => steps.filter((step) => step.effect !== "none").map((step) => step.id)),
-  )
-  const didSomething = view.stepRuns.some(
-    ({ stepId, result }) =>
-      acting.has(stepId) && (result?.outcome === "succeeded" || (result?.affected.length ?? 0) > 0),
-  )
+  const steps = new Map(view.components.flatMap((component) => component.steps.map((step) => [step.id, step] as const)))
+  const didSomething = view.stepRuns.some(({ stepId, result }) => {
+    const step = steps.get(stepId)
+    if (step === undefined || result === null || !tookEffect(step, result)) return false
+    // What failed may have done a part: that is worth a button where there is a way back.
+    return result.outcome !== "failed" || result.affected.length > 0 || step.irreversible === null
+  })
   if (didSomething) offered.push("undo")
   if (view.state !== "succeeded") offered.push("leave")
   return [...offered, "analysis"]
