@@ -74,6 +74,13 @@ export function neverSent(error: unknown): boolean {
   return connecting || noConnection.test(errorCode(error))
 }
 
+/** Whether a database was not connected to: what was asked of it has certainly not happened. */
+export function isNotConnected(error: unknown): boolean {
+  // It starts or ends, or has too many already.
+  const refused = ["57P03", "53300"].includes(errorCode(error))
+  return refused || neverSent(error) || /timeout exceeded when trying to connect/i.test(errorMessage(error))
+}
+
 /** Whether Postgres said it: an answer, not a broken link. */
 export function isFromServer(error: unknown): error is Error {
   return error instanceof Error && "severity" in error && /^[0-9A-Z]{5}$/.test(errorCode(error))

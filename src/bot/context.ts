@@ -1,6 +1,6 @@
-import { isPassing } from "../errors.ts"
+import { isNotConnected, isPassing } from "../errors.ts"
 import type { Actor, Deps } from "../commands/ports.ts"
-import type { Refused } from "../rollback/refusals.ts"
+import type { Refusal, Refused } from "../rollback/refusals.ts"
 import type { Logger } from "../log.ts"
 import { refuse } from "../rollback/refusals.ts"
 import { refusalWords } from "./blocks/words.ts"
@@ -47,10 +47,7 @@ export function answering(
       await context.reply(to, refused ? refusalWords(result) : result)
     } catch (error) {
       context.log.error({ err: error, slackUserId: to.userId, what }, "a request failed")
-      await context.reply(
-        to,
-        refusalWords(refuse(null, { reason: isPassing(error) ? "state_unreachable" : "unexpected" })),
-      )
+      await context.reply(to, refusalWords(refuse(null, refusalOf(error))))
     }
   }
   context.track(
@@ -58,6 +55,11 @@ export function answering(
       context.log.error({ err: error, what }, "a request was dropped")
     }),
   )
+}
+
+function refusalOf(error: unknown): Refusal {
+  if (!isPassing(error)) return { reason: "unexpected" }
+  return { reason: "state_unreachable", inDoubt: !isNotConnected(error) }
 }
 
 export function actorOf(

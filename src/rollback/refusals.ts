@@ -66,7 +66,8 @@ export type Refusal =
   | { reason: "unknown_command"; given: string; nearest: string | null }
   | { reason: "missing_text"; usage: string }
   | { reason: "too_many_requests"; waitSeconds: number }
-  | { reason: "state_unreachable" }
+  /** `inDoubt`: it broke off where it may have been decided all the same, as at a commit. */
+  | { reason: "state_unreachable"; inDoubt: boolean }
   /** A defect of ours. */
   | { reason: "unexpected" }
 

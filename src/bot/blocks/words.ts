@@ -51,10 +51,18 @@ export function refusalWords(refused: Refused): string {
     case "unexpected":
       return "Something went wrong on my side; my log has it. Nothing was decided: please try again, and tell whoever runs me."
     case "state_unreachable":
-      return "My database does not answer, so I cannot do anything safely. Nothing was changed: please try again in a minute. In a hurry: `stepback plan show ENVIRONMENT --sql` prints the statements to paste."
+      return unreachableWords(refusal.inDoubt)
     default:
       return inputWords(refusal)
   }
+}
+
+/** A link that broke at the commit took the answer with it: then "nothing was changed" may be a lie. */
+function unreachableWords(inDoubt: boolean): string {
+  const hurry = "In a hurry: `stepback plan show ENVIRONMENT --sql` prints the statements to paste."
+  return inDoubt
+    ? `My database broke off, so I cannot tell whether this counted. Please look at the card or at \`/rollback status\` in a minute, before you try again. ${hurry}`
+    : `My database does not answer, so I cannot do anything safely. Nothing was changed: please try again in a minute. ${hurry}`
 }
 
 type Refusal = Refused["refusal"]

@@ -82,7 +82,8 @@ const refusals: [refusal: Refusal, ...named: RegExp[]][] = [
   [{ reason: "unknown_command", given: "histroy", nearest: "history" }, /Did you mean "history"\?/],
   [{ reason: "missing_text", usage: "/rollback note R-7 TEXT" }, /\/rollback note R-7 TEXT/],
   [{ reason: "too_many_requests", waitSeconds: 12 }, /12 seconds/],
-  [{ reason: "state_unreachable" }, /Nothing was changed/, /stepback plan show/],
+  [{ reason: "state_unreachable", inDoubt: false }, /Nothing was changed/, /stepback plan show/],
+  [{ reason: "state_unreachable", inDoubt: true }, /cannot tell whether this counted/, /rollback status/],
 ]
 
 describe("refusals", () => {

@@ -1,0 +1,85 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import pg from "pg"
+import { afterAll, beforeAll, expect, test } from "vitest"
+import { startPostgresProxy, type PostgresProxy } from "../../playground/faults/proxy.ts"
+import { startPlay, type Play } from "../../playground/scenarios/play.ts"
+import type { Message } from "../../playground/slack/local-slack.ts"
+import { startStage, type Stage } from "../../playground/stage.ts"
+
+const plan = `version: 1
+environment: shop
+title: The shop back to 1
+target: { postgres: "\${SHOP_DATABASE_URL}" }
+approve:
+  low: { count: 1, from: anyone }
+  medium: { count: 1, from: anyone }
+  high: { count: 1, from: anyone }
+components:
+  data:
+    title: Data
+    risk: low
+    steps:
+      - { id: engine, title: Set the engine, sql: "update settings set value = '1' where name = 'engine'", expect: { rows: 1 } }
+      - { id: flag, title: Turn the flag off, manual: Turn it off }
+`
+
+let stage: Stage
+let folder: string
+let state: pg.Pool
+/** The bot's link to its database; the worker has one of its own. */
+let link: PostgresProxy
+const play = (): Play => startPlay(stage, () => undefined)
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "stepback-odd-days-"))
+  await writeFile(join(folder, "shop.yaml"), plan)
+  stage = await startStage({ mode: "http", queue: "redis", plans: folder })
+  const url = await stage.postgres.createDatabase("shop")
+  const shop = new pg.Client({ connectionString: url })
+  await shop.connect()
+  await shop.query("create table settings (name text primary key, value text)")
+  await shop.query("insert into settings values ('engine', '2')")
+  await shop.end()
+  stage.environment["SHOP_DATABASE_URL"] = url
+  const direct = stage.environment["DATABASE_URL"] ?? ""
+  state = new pg.Pool({ connectionString: direct, max: 2 })
+  link = await startPostgresProxy(Number(new URL(direct).port))
+  await stage.start({ STEPBACK_ROLE: "bot", DATABASE_URL: link.url(direct) })
+  await stage.start({ STEPBACK_ROLE: "worker" })
+})
+afterAll(async () => {
+  await state.end()
+  await stage.stop()
+  await link.stop()
+  await rm(folder, { recursive: true, force: true })
+})
+
+const stateOf = async (card: Message) =>
+  (await state.query<{ state: string }>("select state from stepback.rollbacks where card_ts = $1", [card.ts])).rows[0]
+    ?.state
+
+async function asked(scene: Play): Promise<Message> {
+  await scene.types("alice", "shop it is bad")
+  return scene.waitingCard()
+}
+
+/** Ends what goes on, so that the next may begin. */
+async function stopped(scene: Play, card: Message): Promise<void> {
+  await scene.types("alice", `stop ${/R-\d+/.exec(card.text)?.[0]}`)
+  await scene.analysisOf(card)
+}
+
+test("an approval whose answer is lost with the link is not said to have changed nothing", async () => {
+  const scene = play()
+  const card = await asked(scene)
+  link.cutAtCommit("after", 1_000)
+  await scene.presses("bob", card, "approve")
+  const told = await scene.isTold("bob", "database")
+  link.cutAtCommit("after", 0)
+  expect(told.text).toMatch(/cannot tell whether this counted.*look at the card/)
+  expect(told.text).not.toContain("Nothing was changed")
+  expect(["approved", "running"]).toContain(await stateOf(card))
+  await stopped(scene, card)
+})
