@@ -54,18 +54,17 @@ export async function sendCard(rollback: StoredRollback, lane: Lane, deps: Deliv
 /** Somebody must be able to decide: a card that went is posted anew, and what nobody can see does not wait for anybody. */
 async function giveUpCard(
   rollback: StoredRollback,
-  { error, hopeless }: Extract<Sent, { kind: "refused" }>,
+  { error }: Extract<Sent, { kind: "refused" }>,
   { store, sender, log }: DeliveryDeps,
 ): Promise<void> {
   const { id, card_ts: ts, card_channel: channel, card_version: version, state } = rollback
   const undecided = state === "preparing" || state === "awaiting_approval"
   log.error({ rollbackId: id, slackError: error }, "Slack did not take the card")
   if (ts !== null && error === "message_not_found" && isLive(state)) return store.outbox.markCardGone(id)
-  // One drawing that Slack did not take: the next may do.
-  if (ts !== null && channel !== null && !hopeless)
-    return store.outbox.markCardSent(id, { version, channel, ts, permalink: null })
+  // One drawing that Slack did not take: the next may do, also in a channel that the bot was taken out of for a while.
+  if (ts !== null && channel !== null) return store.outbox.markCardSent(id, { version, channel, ts, permalink: null })
   await store.outbox.markCardLost(id)
-  if (ts !== null || !undecided) return
+  if (!undecided) return
   const reason = `Slack did not take the card in this channel: ${error}`
   await store.rollbacks.move(id, "cancelled", { actor: "stepback", reason })
   // Nobody else can tell the person; that this may not arrive either is on record.

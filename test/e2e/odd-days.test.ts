@@ -4,7 +4,7 @@ import { join } from "node:path"
 import pg from "pg"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { startPostgresProxy, type PostgresProxy } from "../../playground/faults/proxy.ts"
-import { startPlay, type Play } from "../../playground/scenarios/play.ts"
+import { hasButton, startPlay, type Play } from "../../playground/scenarios/play.ts"
 import type { Message } from "../../playground/slack/local-slack.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
 
@@ -82,4 +82,23 @@ test("an approval whose answer is lost with the link is not said to have changed
   expect(told.text).not.toContain("Nothing was changed")
   expect(["approved", "running"]).toContain(await stateOf(card))
   await stopped(scene, card)
+})
+
+test("a card whose edits Slack refused while the bot was out of the channel is edited again when it is back", async () => {
+  const scene = play()
+  const card = await asked(scene)
+  await scene.presses("bob", card, "approve")
+  const question = await stage.slack.waitFor(
+    () => stage.slack.replies("staging", card.ts).find((reply) => hasButton(reply, "manual_done")),
+    { what: "the question", timeoutMs: 20_000 },
+  )
+  stage.slack.faults.set({ methods: ["chat.update"], kind: "error", error: "not_in_channel" })
+  const edits = () => stage.slack.calls.filter(({ method, error }) => method === "chat.update" && error !== undefined)
+  const before = edits().length
+  await state.query("select stepback.redraw_card(id) from stepback.rollbacks where card_ts = $1", [card.ts])
+  await stage.slack.waitFor(() => edits().length > before, { what: "an edit that is refused", timeoutMs: 20_000 })
+  stage.slack.faults.clear()
+  await scene.presses("bob", question, "manual_done")
+  const ended = await scene.sees("staging", "the end", ({ ts, text }) => ts === card.ts && /shop is back/.test(text))
+  expect([hasButton(ended, "stop"), hasButton(ended, "undo")]).toEqual([false, true])
 })
