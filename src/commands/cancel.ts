@@ -58,7 +58,7 @@ export async function stop(
     return refuse("stop", { reason: "not_in_state", number: rollback.number, state: rollback.state, can: "cancel" })
   const refused = await mayEnd("stop", rollback, actor, deps)
   if (refused) return refused
-  const moved = await deps.store.rollbacks.requestStop(rollback.id, actor.userId)
+  const moved = await deps.store.rollbacks.requestStop(rollback.id, actor.userId, actor.requestKey)
   if (moved.kind === "not_moved") {
     const now = moved.rollback ?? rollback
     if (now.stop_requested_at !== null && (now.state === "running" || now.state === "approved"))

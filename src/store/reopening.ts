@@ -49,6 +49,15 @@ export async function prepareWithout(
   return again
 }
 
+/** False when this request was delivered before. One without a key is new each time. */
+export async function takeRequest(client: PoolClient, requestKey: string | null): Promise<boolean> {
+  if (requestKey === null) return true
+  const { rowCount } = await client.query("insert into stepback.requests (key) values ($1) on conflict do nothing", [
+    requestKey,
+  ])
+  return rowCount !== 0
+}
+
 /** `epoch`: at which it was looked at, where it must not have run since. */
 export type ReopenRequest = {
   actor: string
@@ -64,10 +73,7 @@ export async function reopen(
 ): Promise<Moved> {
   const refused = async (): Promise<Moved> => ({ kind: "not_moved", rollback: await one(client, "id = $1", [id]) })
   // The same request delivered again reopens nothing a second time.
-  const first = await client.query("insert into stepback.requests (key) values ($1) on conflict do nothing", [
-    requestKey ?? `reopen/${id}/${Date.now()}`,
-  ])
-  if (first.rowCount === 0) return refused()
+  if (!(await takeRequest(client, requestKey))) return refused()
   // It was left as it is, or a later rollback has been at work here: what this one did is not there any more, or not as it was.
   const later = await client.query(
     `select 1 from stepback.rollbacks l join stepback.rollbacks r on r.id = $1

@@ -4,7 +4,7 @@ import { isLive, statesBefore, type RollbackState } from "../rollback/states.ts"
 import { inTransaction } from "./database.ts"
 import { one, parseRollback, type Moved } from "./find-rollback.ts"
 import { endCalls } from "./records.ts"
-import { leave, prepareAgain, prepareWithout, reopen, type ReopenRequest } from "./reopening.ts"
+import { leave, prepareAgain, prepareWithout, reopen, takeRequest, type ReopenRequest } from "./reopening.ts"
 import { isUuid, rollbackColumns, storable, type Selection, type StoredRollback } from "./rows.ts"
 
 export type NewRollback = {
@@ -110,8 +110,11 @@ export function rollbackStore(pool: Pool) {
     move: (id: string, to: RollbackState, facts: MoveFacts) =>
       inTransaction(pool, (client) => move(client, id, to, facts)),
 
-    async requestStop(id: string, userId: string): Promise<Moved> {
+    /** The same request delivered again stops nothing a second time: the run may have been gone on with since. */
+    async requestStop(id: string, userId: string, requestKey: string | null): Promise<Moved> {
       return inTransaction(pool, async (client) => {
+        const first = await takeRequest(client, requestKey)
+        if (!first) return { kind: "not_moved", rollback: await one(client, "id = $1", [id]) }
         const { rows } = await client.query(
           `update stepback.rollbacks set stop_requested_at = now(), stop_requested_by = $2
            where id = $1 and state in ('approved', 'running') and stop_requested_at is null returning ${rollbackColumns}`,

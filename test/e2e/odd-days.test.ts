@@ -102,3 +102,21 @@ test("a card whose edits Slack refused while the bot was out of the channel is e
   const ended = await scene.sees("staging", "the end", ({ ts, text }) => ts === card.ts && /shop is back/.test(text))
   expect([hasButton(ended, "stop"), hasButton(ended, "undo")]).toEqual([false, true])
 })
+
+test("a Stop that is delivered again after Retry does not stop the run a second time, and says so", async () => {
+  const scene = play()
+  const card = await asked(scene)
+  await scene.presses("bob", card, "approve")
+  const cardWith = (action: string) =>
+    scene.sees("staging", `the button ${action}`, (message) => message.ts === card.ts && hasButton(message, action))
+  await scene.presses("alice", await cardWith("stop"), "stop")
+  await scene.presses("alice", await cardWith("retry"), "retry")
+  await cardWith("stop")
+  // The two presses, once more.
+  await stage.slack.redeliver(2)
+  expect((await scene.isTold("alice", "Too late")).text).toMatch(
+    /is running.*Nothing was changed now.*rollback stop R-/,
+  )
+  expect(await stateOf(card)).toBe("running")
+  await stopped(scene, card)
+})

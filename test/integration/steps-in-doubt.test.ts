@@ -285,7 +285,7 @@ components: { all: { risk: low, steps: [${steps[id]}, { id: later, check: "selec
     first.end()
     expect(await state.store.runs.listSteps(rollbackId)).toEqual([])
 
-    await state.store.rollbacks.requestStop(rollbackId, "U2BOB")
+    await state.store.rollbacks.requestStop(rollbackId, "U2BOB", null)
     await state.pool.query("update stepback.rollbacks set lease_until = now() - interval '1 second'")
     await work(state.store).work(rollbackId)
     expect(await state.store.rollbacks.get(rollbackId)).toMatchObject({ state: "stopped" })

@@ -160,7 +160,7 @@ describe("claims", () => {
 
   it("tell of Stop", async () => {
     const { id, epoch } = await running(store)
-    await store.rollbacks.requestStop(id, "U1ALICE")
+    await store.rollbacks.requestStop(id, "U1ALICE", null)
     expect(await store.runs.renew(id, epoch, 60_000)).toMatchObject({ held: true, stop: true })
     expect(await store.runs.recordStep(id, epoch, { id: "a", attempt: 1, result: stepResult({}) })).toEqual({
       stop: true,

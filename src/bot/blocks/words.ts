@@ -31,7 +31,7 @@ export function refusalWords(refused: Refused): string {
     case "already_yours":
       return "Your approval is already counted. It needs another person now."
     case "already_decided":
-      return `Too late: ${rollbackText(refusal.number)} is ${stateWords[refusal.state]}${refusal.by === null ? "" : `, by ${idText(refusal.by)}`}${refusal.at === null ? "" : ` at ${exactTime(refusal.at)}`}. Nothing was changed now.`
+      return tooLateWords(refusal, verb)
     case "not_ready":
       return "It is still being looked at. The buttons come when the facts are on the card, in a few seconds."
     case "old_card":
@@ -55,6 +55,17 @@ export function refusalWords(refused: Refused): string {
     default:
       return inputWords(refusal)
   }
+}
+
+function tooLateWords(refusal: Extract<Refusal, { reason: "already_decided" }>, verb: Verb | null): string {
+  const name = rollbackText(refusal.number)
+  const by = refusal.by === null ? "" : `, by ${idText(refusal.by)}`
+  const at = refusal.at === null ? "" : ` at ${exactTime(refusal.at)}`
+  // Who wanted to keep it from running, or to end it, still can.
+  const against = verb === "cancel" || verb === "deny" || verb === "stop"
+  const goesOn = refusal.number !== null && (refusal.state === "approved" || refusal.state === "running")
+  const way = against && goesOn ? ` \`/rollback stop ${name}\` ends it before its next step.` : ""
+  return `Too late: ${name} is ${stateWords[refusal.state]}${by}${at}. Nothing was changed now.${way}`
 }
 
 /** A link that broke at the commit took the answer with it: then "nothing was changed" may be a lie. */
