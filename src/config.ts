@@ -60,13 +60,19 @@ const wholeNumber = (fallback: number, min: number, max: number) =>
     .refine((value) => value >= min && value <= max, `is not a whole number from ${min} to ${max}`)
     .default(fallback)
 
+/** Of any shape, but one that a header takes: what it does not take is quoted in full by the error of each call. */
+const secret = z
+  .string({ error: "is missing" })
+  .refine((value) => /^[!-~]+$/.test(value), "holds a space, a line break or a typographic quote")
+  .refine((value) => !/^(["']).*\1$/.test(value), "stands in quotes: leave them out")
+
 /** Only a swap is refused: servers that are compatible with Slack's may hand out tokens of any shape. */
 const token = (swappedPrefix: string, swappedKind: string) =>
-  z.string({ error: "is missing" }).refine((value) => !value.startsWith(swappedPrefix), `holds ${swappedKind}`)
+  secret.refine((value) => !value.startsWith(swappedPrefix), `holds ${swappedKind}`)
 
 const environment = z.object({
   SLACK_BOT_TOKEN: token("xapp-", "an app-level token (xapp-…)"),
-  SLACK_SIGNING_SECRET: z.string().optional(),
+  SLACK_SIGNING_SECRET: secret.optional(),
   SLACK_APP_TOKEN: token("xoxb-", "a bot token (xoxb-…)").optional(),
   SLACK_API_URL: url(["http:", "https:"], "an http(s) address").optional(),
   DATABASE_URL: url(["postgres:", "postgresql:"], "a postgres:// address"),
