@@ -6,7 +6,7 @@ import { documentOf } from "./bot/blocks/document.ts"
 import { drawMessage } from "./bot/blocks/message.ts"
 import { mayAct, type Deps } from "./commands/ports.ts"
 import { readConfig, type Config } from "./config.ts"
-import { errorCode, errorMessage, isPassing } from "./errors.ts"
+import { errorCode, errorMessage, isPassing, StepbackError } from "./errors.ts"
 import { startHttpServer, type Readiness } from "./http.ts"
 import { callHookOnce } from "./jobs/call-hook.ts"
 import { createDelivery, type DeliveryDeps } from "./jobs/deliver.ts"
@@ -168,6 +168,9 @@ async function migratePatiently(pool: Parameters<typeof migrate>[0], log: Logger
       if (applied.length > 0) log.info({ applied }, "state database migrated")
       return await mayCreate(pool)
     } catch (error) {
+      // Our own words say what to do; a driver's do not even say which variable it is about.
+      if (!isPassing(error) && !(error instanceof StepbackError))
+        throw new Error(`DATABASE_URL: the state database cannot be used: ${errorMessage(error)}`, { cause: error })
       if (!isPassing(error) || attempt >= patience) throw error
       log.warn({ reason: errorMessage(error), attempt, of: patience }, "state database not reachable yet, trying on")
       await new Promise((resolve) => setTimeout(resolve, 1_000))

@@ -101,6 +101,19 @@ async function freePort(): Promise<number> {
   return port
 }
 
+test("a state database that refuses us is said to be what DATABASE_URL names, without its password", async () => {
+  const nowhere = new URL(inject("postgresUrl"))
+  nowhere.pathname = "/nowhere"
+  nowhere.password ||= "hunter2"
+  for (const address of [nowhere.href, `${nowhere.href}?sslrootcert=/nowhere.crt`]) {
+    const tokens = { SLACK_BOT_TOKEN: "xoxb-any", SLACK_SIGNING_SECRET: "any", PORT: "0" }
+    const { code, stderr } = await run({ ...tokens, DATABASE_URL: address })
+    expect(code).toBe(1)
+    expect(stderr).toMatch(/^DATABASE_URL: the state database cannot be used: .*nowhere/)
+    expect(stderr).not.toContain(nowhere.password)
+  }
+})
+
 test("a token that Slack refuses is said plainly, and the process goes on", async () => {
   const slack = await startLocalSlack()
   const database = await connectPostgres(inject("postgresUrl")).createDatabase(`badtoken_${process.pid}`)
