@@ -120,3 +120,22 @@ test("a Stop that is delivered again after Retry does not stop the run a second 
   expect(await stateOf(card)).toBe("running")
   await stopped(scene, card)
 })
+
+test("a press that is delivered again while its form is open is no failure to open it", async () => {
+  const scene = play()
+  const card = await asked(scene)
+  await scene.presses("bob", card, "deny")
+  await stage.slack.waitFor(() => stage.slack.openViews("bob").length === 1, { what: "the form" })
+  const opened = () => stage.slack.calls.filter(({ method, status }) => method === "views.open" && status !== 0)
+  const before = stage.slack.ephemerals("bob").length
+  await stage.slack.redeliver(1)
+  await stage.slack.waitFor(() => opened().some(({ error }) => error === "exchanged_trigger_id"), {
+    what: "the refusal",
+  })
+  // What is answered next is the answer to this.
+  await scene.types("bob", "help")
+  await scene.isTold("bob", "/rollback status")
+  expect(stage.slack.ephemerals("bob").slice(before)).toHaveLength(1)
+  await scene.presses("alice", card, "cancel")
+  await scene.sees("staging", "that it was cancelled", ({ ts, text }) => ts === card.ts && /cancelled/.test(text))
+})

@@ -21,6 +21,7 @@ import { denyForm } from "../blocks/deny-form.ts"
 import { skipForm, skipMetadata } from "../blocks/skip-form.ts"
 import { drawDetails } from "../blocks/details.ts"
 import { titleOf } from "../blocks/progress.ts"
+import { slackError } from "../clients.ts"
 import { actorOf, answering, type Answer, type BotContext } from "../context.ts"
 
 type Click = { value: string; actor: Actor; triggerId: string; channelId: string | null }
@@ -203,8 +204,10 @@ async function open(click: Click, context: BotContext, view: () => Promise<Modal
     await context.clients.views.views.open({ trigger_id: click.triggerId, view: await view() })
     return null
   } catch (error) {
+    // The same press, delivered again: its form is open.
+    if (slackError(error) === "exchanged_trigger_id") return null
     context.log.warn({ err: error }, "a form could not be opened")
-    const late = /expired_trigger_id|trigger_exchanged|timeout/i.test(errorMessage(error))
+    const late = /expired_trigger_id|timeout/i.test(errorMessage(error))
     return late
       ? "The form could not be opened in time. Press the button again."
       : "Slack did not open the form; my log says why. Press the button again; if that does not help, tell whoever runs me."
