@@ -129,6 +129,9 @@ function parseRequest(
       else selection.with.push(...ids)
       continue
     }
+    // With one hyphen it would be part of the reason, and what was to be narrowed would run as a whole.
+    const short = nearest(/^[-‐‑‒−]([A-Za-z]\w*)(?:=.*)?$/.exec(word)?.[1]?.toLowerCase() ?? "", ["only", "with"])
+    if (short !== null) return { kind: "bad_option", given: word, nearest: `--${short}`, usage: usage[kind] }
     const empty = /^([A-Za-z_]\w*)=$/.exec(word)?.[1]
     // Its value was lost on the way: the plan's own would take its place.
     if (empty !== undefined && known.includes(empty))

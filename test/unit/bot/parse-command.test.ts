@@ -56,6 +56,9 @@ describe("what is typed behind /rollback", () => {
     ["baseline staging captrue", "capture"],
     ["staging --force", null],
     ["staging --only", null],
+    ["staging -only a", "--only"],
+    ["staging it is late -with=c", "--with"],
+    ["rehearse staging ‑olny a", "--only"],
     ["staging it is off since= 2026-10-01", null],
   ])("%s: what was meant is guessed, not done", (text, nearest) =>
     expect(parse(text)).toMatchObject({ kind: "bad_option", nearest }),
