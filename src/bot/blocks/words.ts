@@ -27,7 +27,7 @@ export function refusalWords(refused: Refused): string {
       if (refusal.audience.length === 0) return `Only who asked for it may ${deeds[verb ?? "request"]}. Ask them.`
       return `Only ${audienceText(refusal.audience)} may ${deeds[verb ?? "request"]}. Ask one of them.`
     case "could_not_check_group":
-      return `Slack did not say who is in ${idText(refusal.group)}, so I cannot tell whether you may ${deeds[verb ?? "request"]}. Please try again in a moment.`
+      return `Slack did not say who is in ${idText(refusal.group)}, so I cannot tell whether you may ${deeds[verb ?? "request"]}. Please try again in a moment; if it stays so, whoever runs me finds out by \`stepback doctor\`.`
     case "already_yours":
       return "Your approval is already counted. It needs another person now."
     case "already_decided":
