@@ -4,7 +4,7 @@ import { join } from "node:path"
 import pg from "pg"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { startPostgresProxy, type PostgresProxy } from "../../playground/faults/proxy.ts"
-import { hasButton, startPlay, type Play } from "../../playground/scenarios/play.ts"
+import { hasButton, nameOf, startPlay, type Play } from "../../playground/scenarios/play.ts"
 import type { Message } from "../../playground/slack/local-slack.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
 
@@ -67,7 +67,7 @@ async function asked(scene: Play): Promise<Message> {
 
 /** Ends what goes on, so that the next may begin. */
 async function stopped(scene: Play, card: Message): Promise<void> {
-  await scene.types("alice", `stop ${/R-\d+/.exec(card.text)?.[0]}`)
+  await scene.types("alice", `stop ${nameOf(card)}`)
   await scene.analysisOf(card)
 }
 
@@ -138,4 +138,7 @@ test("a press that is delivered again while its form is open is no failure to op
   expect(stage.slack.ephemerals("bob").slice(before)).toHaveLength(1)
   await scene.presses("alice", card, "cancel")
   await scene.sees("staging", "that it was cancelled", ({ ts, text }) => ts === card.ts && /cancelled/.test(text))
+  // Nothing ran, so there is no analysis that a note could go into.
+  await scene.types("carol", `note ${nameOf(card)} nobody could agree`)
+  expect((await scene.isTold("carol", "Noted")).text).toMatch(/is cancelled and never ran: it gets no analysis/)
 })

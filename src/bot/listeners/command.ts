@@ -15,6 +15,7 @@ import { refuse } from "../../rollback/refusals.ts"
 import { drawAnalysisAgain } from "../blocks/analysis.ts"
 import { baselineList } from "../blocks/baseline.ts"
 import { planText } from "../blocks/plan-text.ts"
+import { stateWords } from "../blocks/state-words.ts"
 import { helpText, historyText, statusText } from "../blocks/words.ts"
 import { answering, type Answer, type BotContext } from "../context.ts"
 import { parseCommand, type Typed } from "../parse-command.ts"
@@ -136,7 +137,10 @@ async function look(typed: LookAt, actor: Actor, channelId: string, context: Bot
     }
     case "note": {
       const outcome = await note(rollback, typed.text, actor, deps)
-      return outcome.kind === "refuse" ? outcome : `Noted for the analysis of ${name}.`
+      if (outcome.kind === "refuse") return outcome
+      return outcome.analysed
+        ? `Noted for the analysis of ${name}.`
+        : `Noted, but ${name} is ${stateWords[rollback.state]} and never ran: it gets no analysis, so the note stands in its audit alone. \`/rollback record ${rollback.environment} TEXT\` gives what was done by hand an analysis.`
     }
     case "analysis": {
       const view = await loadView(deps.store, rollback)
