@@ -4,7 +4,7 @@ import { isPassing } from "../errors.ts"
 import { findHiddenOutputs, isHidden, type HiddenOutputs } from "../plans/hidden-outputs.ts"
 import type { CheckStep } from "../plans/plan.ts"
 import type { StepResult } from "../rollback/facts.ts"
-import { mismatch, textOf } from "./expect.ts"
+import { mismatch, parseExactly, textOf } from "./expect.ts"
 import { lockHolders } from "./locks.ts"
 import { hidden, shorten } from "./shown.ts"
 import {
@@ -70,14 +70,31 @@ async function ask(step: CheckStep, context: StepContext, patient: boolean): Pro
   }
 }
 
-/** Integers, numbers and moments that JavaScript would round: what is captured goes into later statements as it was. */
-const textual = new Set([20, 700, 701, 1082, 1083, 1114, 1184, 1186, 1266, 1700])
+/** Integers, numbers and moments that JavaScript would round, and bytes: what is captured goes into later statements as it was. */
+const textual = new Set([17, 20, 700, 701, 1082, 1083, 1114, 1184, 1186, 1266, 1700])
+const json = new Set([114, 3802])
 // pg's types name the oids that it knows; the server has more.
 const defaultParser = pg.types.getTypeParser as (oid: number, format?: "text") => (text: string) => unknown
 
-const exact: CustomTypesConfig = {
-  getTypeParser: ((oid: number, format?: "text") =>
-    textual.has(oid) ? String : defaultParser(oid, format)) as CustomTypesConfig["getTypeParser"],
+/** How the server wrote what is an array, or a point, here. */
+const written = new WeakMap<object, string>()
+
+function parserOf(oid: number, format?: "text"): (text: string) => unknown {
+  if (textual.has(oid)) return String
+  if (json.has(oid)) return parseExactly
+  const parse = defaultParser(oid, format)
+  return (text) => {
+    const value = parse(text)
+    if (typeof value === "object" && value !== null) written.set(value, text)
+    return value
+  }
+}
+
+const exact: CustomTypesConfig = { getTypeParser: parserOf as CustomTypesConfig["getTypeParser"] }
+
+/** A value as a later statement can have it, and as it is shown. */
+function asWritten(value: unknown): string {
+  return (typeof value === "object" && value !== null ? written.get(value) : undefined) ?? textOf(value)
 }
 
 type Row = Record<string, unknown>
@@ -119,7 +136,7 @@ async function read(client: PoolClient, step: CheckStep, context: StepContext): 
   const captures: Record<string, string> = {}
   for (const [name, column] of Object.entries(step.capture)) {
     if (first && column in first) {
-      captures[name] = textOf(first[column])
+      captures[name] = asWritten(first[column])
       // What later steps do may quote it.
       if (isHidden(column, outputs)) context.secrets.hide(captures[name])
     } else wrong.push(`there is no ${column} to capture`)
@@ -162,7 +179,7 @@ function complaints(step: CheckStep, { rows, count }: Found, context: StepContex
     const first = rows[0]
     if (!first) wrong.push(`no row, so ${column} is nothing`)
     else if (!(column in first)) wrong.push(`the query has no column ${column}`)
-    else {
+    else if (expected.kind !== "ref" || context.values[expected.name] !== asWritten(first[column])) {
       const complaint = mismatch(column, first[column], expected, context.values, context.secrets.redact)
       if (complaint) wrong.push(isHidden(column, outputs) ? `${column} is not as expected` : complaint)
     }
@@ -179,7 +196,7 @@ function describeRow(row: Row, context: StepContext, outputs: HiddenOutputs): st
   return Object.entries(row)
     .map(
       ([column, value]) =>
-        `${column} = ${isHidden(column, outputs) ? hidden : shorten(context.secrets.redact(textOf(value)), 80)}`,
+        `${column} = ${isHidden(column, outputs) ? hidden : shorten(context.secrets.redact(asWritten(value)), 80)}`,
     )
     .join(", ")
 }

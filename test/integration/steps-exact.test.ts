@@ -1,11 +1,12 @@
 import type { Socket } from "node:net"
 import pg from "pg"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import type { PlanStep } from "../../src/plans/plan.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
 import { findTable } from "../../src/steps/catalog.ts"
 import { hideCaptured } from "../../src/steps/hidden-captures.ts"
 import { findEntry, raiseFence } from "../../src/steps/ledger.ts"
-import { contextOf, freshTarget, stepOf, type TargetFixture } from "./steps-fixture.ts"
+import { contextOf, freshTarget, stepOf, stepsOf, type TargetFixture } from "./steps-fixture.ts"
 
 let target: TargetFixture
 
@@ -38,6 +39,37 @@ describe("a check", () => {
     expect(await runStep(step, await context())).toMatchObject({
       outcome: "succeeded",
       captures: { big: "9223372036854775807", at: "2026-11-22 20:46:34.209303+00" },
+    })
+  })
+
+  it.each([
+    [`'{"n": 9007199254740993, "d": [1.5]}'::jsonb`, "jsonb"],
+    ["'9007199254740993'::json", "json"],
+    ["'\\x00deadbeef'::bytea", "bytea"],
+    ["array[12345678901234567890.123, null]", "numeric[]"],
+    ["array['a', null, 'b, c']", "text[]"],
+    ["array[timestamptz '2026-11-22 20:46:34.209303+00']", "timestamptz[]"],
+    ["point(1.5, -2)", "point"],
+  ])("captures %s so that a later statement has the same", async (value, type) => {
+    const [first, second] = await stepsOf(
+      [
+        `- { id: a, check: ${JSON.stringify(`select ${value} as v`)}, capture: { v: v }, expect: { rows: 1 } }`,
+        `- { id: b, check: ${JSON.stringify(`select ${value} as v, ($1::${type})::text = (${value})::text as same`)}, params: [v], expect: { values: { v: $v, same: true } } }`,
+      ].join("\n"),
+    )
+    const { captures } = await runStep(first as PlanStep, await context())
+    expect(await runStep(second as PlanStep, await context({ values: captures }))).toMatchObject({
+      outcome: "succeeded",
+    })
+  })
+
+  it("compares lists and documents by what they mean, and shows them as they are", async () => {
+    const step = await stepOf(
+      `- { id: a, check: "select array[1, 2] as list, '{\\"b\\": [1, null], \\"a\\": 1.50}'::jsonb as document", expect: { rows: 1, values: { list: [1, 2], document: { a: 1.5, b: [1, null] } } } }`,
+    )
+    expect(await runStep(step, await context())).toMatchObject({
+      outcome: "succeeded",
+      evidence: ['1 row: list = {1,2}, document = {"a":1.5,"b":[1,null]}'],
     })
   })
 
