@@ -59,7 +59,12 @@ function keysOfStatement({ facts }: SqlStep, table: TableFacts, key: readonly st
   const columns = facts.insertColumns.length > 0 ? facts.insertColumns : table.columns.map((column) => column.name)
   // A key that the server makes up is nobody's yet.
   if (key.some((name) => !columns.includes(name))) return `${head}select null::text[] as key where false`
-  return `${head}select ${keyArray("stepback_source", key)} from (${facts.source}) as stepback_source (${columns.map(escapeIdentifier).join(", ")})`
+  // As the column will have it: a uuid may be written in capitals, a moment in another zone.
+  const texts = key.map((name) => {
+    const type = table.columns.find((column) => column.name === name)?.type ?? "text"
+    return `stepback_source.${escapeIdentifier(name)}::${type}::text`
+  })
+  return `${head}select array[${texts.join(", ")}]::text[] as key from (${facts.source}) as stepback_source (${columns.map(escapeIdentifier).join(", ")})`
 }
 
 function keysOfPurge(step: PurgeStep, table: TableFacts, key: readonly string[]): string {
