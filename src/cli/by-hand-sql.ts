@@ -19,6 +19,10 @@ const keyColumns = `(select string_agg(quote_ident(a.attname), ', ' order by k.n
       (select string_agg(quote_ident(a.attname), ', ' order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
         join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum) as parents`
 
+/** Foreign keys to a table, or to a partition of it by itself. */
+const referring =
+  "f.contype = 'f' and f.conparentid = 0 and (f.confrelid = source or f.confrelid in (select t.relid from pg_partition_tree(source) t))"
+
 /**
  * Deletes the kept rows by their keys, since the condition may not hold any more when what refers to them is gone, and ends
  * the transaction where one of them, or of what refers to them, is spared.
@@ -46,7 +50,7 @@ begin
   for child in
     select f.conrelid::regclass as name,
       ${keyColumns}
-    from pg_constraint f where f.confrelid = source and f.contype = 'f' and f.conparentid = 0
+    from pg_constraint f where ${referring}
   loop
     execute format('select count(*) from %s where (%s) in (select %s from %s where stepback_kept_at = now())', child.name, child.columns, child.parents, kept) into n;
     if n > 0 then
@@ -79,10 +83,16 @@ begin
     end if;
   end if;
   for child in
+    select i.inhrelid::regclass as name from pg_inherits i join pg_class c on c.oid = i.inhparent
+    where i.inhparent = source and c.relkind = 'r' and deletes
+  loop
+    raise exception '% inherits from %, and its rows would go with columns that are not kept: nothing is changed', child.name, source;
+  end loop;
+  for child in
     select f.conrelid::regclass as name, c.relname, c.relname = any(cascade) or n.nspname || '.' || c.relname = any(cascade) as listed, f.confdeltype as action,
       ${keyColumns}
     from pg_constraint f join pg_class c on c.oid = f.conrelid join pg_namespace n on n.oid = c.relnamespace
-    where f.confrelid = source and f.contype = 'f' and f.conparentid = 0 and deletes
+    where ${referring} and deletes
   loop
     if child.listed then
       kept_child := format('${byHandSchema}.%I', left(split_part(replace(kept::text, '"', ''), '.', 2), 30) || '_' || left(child.relname, 32));

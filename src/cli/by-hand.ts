@@ -38,6 +38,9 @@ export function byHand({ plan, components, parameters, digest }: ByHand): string
   return lines.join("\n")
 }
 
+/** What a statement means depends on them: as a run has them, whatever is set for the role or the database. */
+const meanings = ["timezone = 'UTC'", "datestyle = 'ISO, YMD'", "standard_conforming_strings = on"]
+
 /** Any text as a comment of SQL: no line break of it gets out. */
 function comment(text: string): string {
   return text
@@ -62,6 +65,7 @@ function head(plan: Plan, components: PlanComponent[], digest: string): string[]
     ...(outside ? ['-- Lines that begin with "-- $" are for a shell, at that point of the order.'] : []),
     "",
     "\\set ON_ERROR_STOP on",
+    ...meanings.map((setting) => `set ${setting};`),
   ]
 }
 
@@ -93,6 +97,7 @@ function transaction(environment: string, steps: Write[], values: Values, behind
     "begin;",
     "set local lock_timeout = '5s';",
     "set local row_security = off;",
+    ...meanings.map((setting) => `set local ${setting};`),
     ...steps.flatMap((step) => ["", heading(step, values), ...keepAndWrite(environment, step, values, behindOutside)]),
     "",
     "commit;",

@@ -207,6 +207,62 @@ components:
     await database.query("drop table kids, parents")
   })
 
+  it("means the moments that the bot means, whatever the database's zone is", async () => {
+    await database.query(`create table moments (id integer primary key, at timestamptz, done boolean default false);
+      insert into moments values (1, '2026-03-02T01:00:00Z'), (2, '2026-03-02T07:00:00Z'), (3, '2026-02-03T12:00:00Z')`)
+    const { rows: names } = await database.query<{ name: string }>("select quote_ident(current_database()) as name")
+    await database.query(`alter database ${names[0]?.name} set timezone = 'America/New_York'`)
+    const fresh = new pg.Client({ connectionString: world.databaseUrl })
+    await fresh.connect()
+    try {
+      const file = join(folder, "zoned.yaml")
+      const statement = "update moments set done = true where at >= '2026-03-02 00:00'"
+      await writeFile(file, planOf("zoned", `sql: "${statement}", expect: { rows: 2 }`))
+      const { out } = await stepback(["plan", "show", "zoned", "--sql"], { STEPBACK_PLANS: folder })
+      await fresh.query(out.replace(/^\\.*$/gm, ""))
+      expect((await database.query("select id from moments where done order by id")).rows).toEqual([
+        { id: 1 },
+        { id: 2 },
+      ])
+    } finally {
+      await fresh.end()
+      await database.query(`alter database ${names[0]?.name} reset all; drop table moments`)
+    }
+  })
+
+  it.each([
+    [
+      "a partition has by itself",
+      "create table days (id integer primary key) partition by range (id); create table days_1 partition of days for values from (0) to (100); create table notes (day_id integer references days_1 on delete cascade)",
+      /1 rows of notes refer to them/,
+    ],
+    [
+      "an heir has",
+      "create table days (id integer primary key); create table days_1 (extra text) inherits (days); create table notes (day_id integer)",
+      /days_1 inherits from days/,
+    ],
+  ])("takes nothing along that %s", async (_name, tables, complaint) => {
+    await database.query(`${tables}; insert into days_1 values (1), (2); insert into notes values (1)`)
+    const client = await database.connect()
+    try {
+      const file = join(folder, "besides.yaml")
+      for (const step of [
+        `sql: "delete from days where id < 9", expect: { rows: 2 }`,
+        `purge: { table: days, where: "id < 9", at_most: 5, max_share: 100% }`,
+      ]) {
+        await writeFile(file, planOf("besides", step))
+        const { out } = await stepback(["plan", "show", "besides", "--sql"], { STEPBACK_PLANS: folder })
+        await expect(client.query(out.replace(/^\\.*$/gm, ""))).rejects.toThrow(complaint)
+        await client.query("rollback")
+      }
+      expect((await client.query("select from notes")).rowCount).toBe(1)
+      expect((await client.query("select from days")).rowCount).toBe(2)
+    } finally {
+      client.release()
+      await database.query("drop table notes, days_1, days cascade")
+    }
+  })
+
   it.skipIf(psqlProgram === "")("prints a script that psql runs as it is, and lines that a shell runs", async () => {
     const { out } = await stepback(["plan", "show", "staging", "--sql", "--with", "data-cleanup"])
     const psql = spawnSync(psqlProgram, [world.databaseUrl, "-X", "-q", "-f", "-"], { input: out, encoding: "utf8" })
