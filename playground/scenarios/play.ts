@@ -19,7 +19,7 @@ export type Play = {
   isTold(user: string, words: string): Promise<Ephemeral>
   /** The card with its buttons. */
   waitingCard(): Promise<Message>
-  /** The analysis of this card's rollback; waits for it. One of another rollback may still be on its way. */
+  /** The analysis of this card's rollback; waits for it and for the card's last word. */
   analysisOf(card: Message): Promise<Message>
   /** Shows the channels as they are now. */
   show(title: string): void
@@ -68,7 +68,12 @@ export function startPlay(stage: Stage, tell: (text: string) => void): Play {
       return seen
     },
     waitingCard: () => sees("staging", "a card with the button Approve", (message) => hasButton(message, "approve")),
-    analysisOf: (card) => sees("staging", `the analysis of ${nameOf(card)}`, (message) => isAnalysisOf(card, message)),
+    async analysisOf(card) {
+      // A card is edited once a second at most, so the analysis may be there before the card tells the end.
+      const ended = `the card of ${nameOf(card)} at its end`
+      await sees("staging", ended, (message) => message.ts === card.ts && hasButton(message, "analysis"))
+      return sees("staging", `the analysis of ${nameOf(card)}`, (message) => isAnalysisOf(card, message))
+    },
     show: (title) => tell(`\n──── ${title} ────\n\n${slack.transcript().trimEnd()}\n`),
   }
 }

@@ -58,6 +58,14 @@ test("a scenario plays by itself, shows the channels and says whether it ended a
   expect(await leftBehind()).toEqual([])
 })
 
+test("a transcript that says \"at the end\" shows the card at its end", async () => {
+  const demo = startDemo(["--auto"])
+  expect(await demo.ended).toBe(0)
+  const end = demo.output().split("──── at the end ────")[1]
+  expect(end).toContain("staging is back · R-1")
+  expect(end).not.toContain("Rolling back")
+})
+
 test("without --auto it tells the page's address, stays, and cleans up at Ctrl-C", async () => {
   const demo = startDemo([])
   await demo.saw("Ctrl-C ends it all")
