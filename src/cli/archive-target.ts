@@ -54,6 +54,8 @@ export async function withBoth(
       throw new CommandError(
         `The ledger, or Stepback's own tables, are not there: nothing was kept yet. \`stepback doctor\` says which. (${errorMessage(error)})`,
       )
+    if (errorCode(error) === "42501")
+      throw new CommandError(`${redact(errorMessage(error))}: \`stepback doctor\` says what the role lacks`)
     throw new CommandError(redact(errorMessage(error)))
   } finally {
     await Promise.all([targets.close(), state.end()])

@@ -22,6 +22,12 @@ const ledgerQuery = `select need.name, need.privilege, c.oid is not null as pres
 const schemaQuery = `select has_schema_privilege(oid, 'usage') as used, has_schema_privilege(oid, 'create') as filled
   from pg_namespace where nspname = 'stepback_ledger'`
 
+/** Who may write the list could name any table in it, and what is found here is pasted by an owner. */
+const archivesOfOthers = `select current_user as role, a.name
+  from stepback_ledger.archives a join (pg_class c join pg_namespace n on n.oid = c.relnamespace)
+    on n.nspname || '.' || c.relname = a.name
+  where a.name ~ '^stepback_ledger[.]archive_[0-9a-f]{32}$' and not pg_has_role(c.relowner, 'usage') order by a.name`
+
 /** Ledger and archive: there, or this role can create them at the first run. */
 export async function checkLedger(pool: Pool, { environment, components }: Plan): Promise<Finding[]> {
   const { rows: needs } = await pool.query<{ name: string; privilege: string; present: boolean; held: boolean }>(
@@ -46,7 +52,24 @@ export async function checkLedger(pool: Pool, { environment, components }: Plan)
   if (lacking.length > 0)
     return [bad(`${environment}: the role may not remove what was kept when its time is over`, init)]
   const size = bytesInWords(await sizeOf(pool))
-  return [good(`${environment}: ledger and archive are there (${size}; \`archive list\` says of what)`)]
+  return [
+    good(`${environment}: ledger and archive are there (${size}; \`archive list\` says of what)`),
+    ...(await checkArchives(pool, environment)),
+  ]
+}
+
+/** Archive tables belong to the role that ran. One that came later can neither read them for an undo nor drop them. */
+async function checkArchives(pool: Pool, environment: string): Promise<Finding[]> {
+  const { rows } = await pool.query<{ role: string; name: string }>(archivesOfOthers)
+  const [first] = rows
+  if (first === undefined) return []
+  const role = `"${first.role.replaceAll('"', '""')}"`
+  return [
+    bad(
+      `${environment}: ${rows.length} of the archive's tables belong to another role: their runs cannot be undone, and they stay when their time is over`,
+      `let an owner run: ${rows.map(({ name }) => `alter table ${name} owner to ${role};`).join(" ")}`,
+    ),
+  ]
 }
 
 async function checkCreation(pool: Pool, environment: string, init: string): Promise<Finding> {

@@ -197,6 +197,27 @@ it("a ledger that the role may read and not work with", async () => {
   await owner.end()
 })
 
+it("archives of a role that ran before", async () => {
+  const url = await connectPostgres(inject("postgresUrl")).createDatabase(`kept_${randomUUID().slice(0, 8)}`)
+  const archive = `stepback_ledger.archive_${randomUUID().replaceAll("-", "")}`
+  const role = `worker_${randomUUID().slice(0, 8)}`
+  const owner = new pg.Pool({ connectionString: url, max: 1 })
+  await initLedger(owner)
+  await owner.query(`create role ${role} login password '${secret}'; grant usage, create on schema stepback_ledger to ${role};
+    grant select, insert, update, delete on all tables in schema stepback_ledger to ${role};
+    create table ${archive} (id integer);
+    insert into stepback_ledger.archives (name, rollback_id, step_id, relation, columns, depth)
+    values ('${archive}', gen_random_uuid(), 'remove', 'public.profiles', '[]', 0)`)
+  const checked = () =>
+    doctor({ STAGING_DATABASE_URL: Object.assign(new URL(url), { username: role, password: secret }).href })
+  const cure = `alter table ${archive} owner to "${role}";`
+  const ended = await checked()
+  finds(ended, "staging: 1 of the archive's tables belong to another role", cure)
+  await owner.query(cure)
+  expect((await checked()).out).not.toContain("another role")
+  await owner.end()
+})
+
 it("a trigger that calls out", async () => {
   // Worth knowing, not wrong: the card lists it and the risk goes up.
   expect((await asNarrowRole()).out).toMatch(
