@@ -83,7 +83,14 @@ function preparation(plan: Plan, components: PlanComponent[]): string[] {
           `do $$ begin if current_database() <> ${sqlLiteral(expected)} then raise exception 'this is database %, and the plan is for another', current_database(); end if; end $$;`,
         ]),
     ...(guarded
-      ? ["", `-- Once: where the rows are kept, and what looks at them before anything changes.`, guardProcedure]
+      ? [
+          "",
+          "-- The right role? The workers' own may not create a schema where it has no more than a plan needs.",
+          "do $$ begin if not has_database_privilege(current_database(), 'create') then raise exception '% may not create the schema in which the rows are kept: run this as an owner of the database', current_user; end if; end $$;",
+          "",
+          "-- Once: where the rows are kept, and what looks at them before anything changes.",
+          guardProcedure,
+        ]
       : []),
   ]
 }

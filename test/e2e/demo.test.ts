@@ -58,7 +58,7 @@ test("a scenario plays by itself, shows the channels and says whether it ended a
   expect(await leftBehind()).toEqual([])
 })
 
-test("a transcript that says \"at the end\" shows the card at its end", async () => {
+test('a transcript that says "at the end" shows the card at its end', async () => {
   const demo = startDemo(["--auto"])
   expect(await demo.ended).toBe(0)
   const end = demo.output().split("──── at the end ────")[1]

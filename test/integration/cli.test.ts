@@ -263,6 +263,18 @@ components:
     }
   })
 
+  it("tells a role that may not create the schema of what is kept who may, before anything else", async () => {
+    const { out } = await stepback(["plan", "show", "staging", "--sql", "--only", "db-config"])
+    const narrow = `narrow_${randomUUID().slice(0, 8)}`
+    await database.query(`create role ${narrow}`)
+    const client = await database.connect()
+    await client.query(`set role ${narrow}`)
+    const told = `${narrow} may not create the schema in which the rows are kept: run this as an owner`
+    await expect(client.query(out.replace(/^\\.*$/gm, ""))).rejects.toThrow(told)
+    await client.query("reset role")
+    client.release()
+  })
+
   it.skipIf(psqlProgram === "")("prints a script that psql runs as it is, and lines that a shell runs", async () => {
     const { out } = await stepback(["plan", "show", "staging", "--sql", "--with", "data-cleanup"])
     const psql = spawnSync(psqlProgram, [world.databaseUrl, "-X", "-q", "-f", "-"], { input: out, encoding: "utf8" })
