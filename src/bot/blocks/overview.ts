@@ -20,7 +20,7 @@ const commands: [usage: string, does: string][] = [
   ["/rollback stop R-7", "ends a run: no further step begins"],
   ["/rollback note R-7 TEXT", "notes an issue for the analysis"],
   ["/rollback analysis R-7", "shows the post-rollback analysis"],
-  ["/rollback undo R-7", "asks to take back what R-7 did; a second person approves"],
+  ["/rollback undo R-7 [REASON]", "asks to take back what R-7 did; a second person approves"],
   [
     "/rollback baseline ENVIRONMENT [capture|diff] [--as NAME]",
     "the snapshot that a restore goes back to, and others by name",

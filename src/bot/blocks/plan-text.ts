@@ -9,8 +9,9 @@ export function planText(plan: Plan, components: readonly ComponentView[]): stri
   for (const [index, component] of components.entries()) {
     const rules = plan.components[index]
     const rto = component.rtoMs === null ? "" : ` · RTO ${clock(component.rtoMs)}`
-    const optional = rules?.optional === true ? ` · only with \`--with ${component.id}\`` : ""
-    lines.push(`*${safe(component.title)}* · ${component.risk} risk${rto}${optional}`)
+    // The id is what a request types: a title alone would leave it to be guessed.
+    const chosen = rules?.optional === true ? `only with \`--with ${component.id}\`` : `\`--only ${component.id}\``
+    lines.push(`*${safe(component.title)}* · ${component.risk} risk${rto} · ${chosen}`)
     for (const step of component.steps) lines.push(`  • ${safe(step.title)} (${step.kind})`)
   }
   const parameters = Object.entries(plan.params)

@@ -131,10 +131,12 @@ describe("answers to commands", () => {
     expect(helpText([])).toContain("[capture|diff] [--as NAME]")
   })
 
-  it("a plan in short says its parameters, their defaults and what they are for", async () => {
+  it("a plan in short says its parameters, their defaults and what they are for, and how components are named", async () => {
     const { plan } = await loadPlans("plans").then(({ plans }) => plans.get("staging") as LoadedPlan)
     const text = planText(plan, planViews(plan, {}))
     expect(text).toContain("good (string) = v1.2.0 · The version to go back to")
+    expect(text).toContain("*Edge functions* · low risk · RTO 5:00 · `--only edge-functions`")
+    expect(text).toContain("*Data cleanup* · medium risk · RTO 10:00 · only with `--with data-cleanup`")
     const bare = { ...plan, params: { day: { type: "timestamp", default: null, description: null } } } as const
     expect(planText(bare, [])).toContain("day (timestamp), must be given")
   })
