@@ -41,6 +41,8 @@ test("the main job, by typing and clicking, as two people", async () => {
 
   await card.getByRole("button", { name: "Approve" }).click()
   await see(alice.getByText(/another person has to approve it/))
+  // A glyph would need a font that the machine may lack.
+  expect(await card.locator(".avatar.bot svg").boundingBox()).toMatchObject({ width: 19, height: 19 })
   await picture(alice, "waiting")
 
   await alice.getByRole("combobox", { name: "Act as" }).selectOption({ label: "bob" })

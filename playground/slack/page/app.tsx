@@ -1,5 +1,6 @@
 import { useCallback, useEffect, useRef, useState } from "react"
 import type { ReactNode } from "react"
+import { Icon } from "./icon.tsx"
 import { Composer } from "./composer.tsx"
 import { NamesContext } from "./markup.tsx"
 import { MessageItem } from "./message.tsx"
@@ -123,7 +124,7 @@ function Channel({
     <main className="pane channel">
       <header>
         <h1>
-          <span className="quiet">{known?.is_private ? "🔒" : "#"}</span> {name}
+          <span className="quiet">{known?.is_private ? <Icon of="lock" /> : "#"}</span> {name}
         </h1>
         <span className="quiet">{known?.members.length ?? 0} members</span>
       </header>

@@ -1,6 +1,7 @@
 import { useContext } from "react"
 import type { ReactNode } from "react"
 import { Blocks } from "./blocks.tsx"
+import { Icon } from "./icon.tsx"
 import { Markup, NamesContext } from "./markup.tsx"
 import type { Ephemeral, Message } from "./snapshot.ts"
 
@@ -10,7 +11,7 @@ export function Avatar({ name, bot, small = false }: { name: string; bot: boolea
   const style = bot ? {} : { background: `hsl(${hue(name)} 45% 42%)` }
   return (
     <span className={`avatar ${bot ? "bot" : ""} ${small ? "small" : ""}`} style={style} aria-hidden="true">
-      {bot ? "⏪" : name.slice(0, 1).toUpperCase()}
+      {bot ? <Icon of="rewind" /> : name.slice(0, 1).toUpperCase()}
     </span>
   )
 }
@@ -38,7 +39,7 @@ export function MessageItem({ message, replies = [], onThread }: Props): ReactNo
     >
       {sent ? null : (
         <div className="only-you">
-          <span aria-hidden="true">👁</span> Only visible to you
+          <Icon of="eye" /> Only visible to you
         </div>
       )}
       {sent?.reply_broadcast && onThread ? (
@@ -60,7 +61,7 @@ export function MessageItem({ message, replies = [], onThread }: Props): ReactNo
           {sent?.edited ? <span className="edited">(edited)</span> : null}
           {sent?.files?.map((file) => (
             <a key={file.id} className="file" href={file.url_private} target="_blank" rel="noreferrer">
-              <span aria-hidden="true">📄</span> <b>{file.title}</b> <span className="quiet">{file.size} bytes</span>
+              <Icon of="file" /> <b>{file.title}</b> <span className="quiet">{file.size} bytes</span>
             </a>
           ))}
           {onThread && replies.length > 0 ? <ThreadLink replies={replies} onOpen={() => onThread(message.ts)} /> : null}
@@ -74,7 +75,7 @@ export function MessageItem({ message, replies = [], onThread }: Props): ReactNo
           aria-label="Reply in thread"
           title="Reply in thread"
         >
-          💬
+          <Icon of="reply" />
         </button>
       ) : null}
     </article>

@@ -1,5 +1,6 @@
 import { useId, useState } from "react"
 import type { ReactNode } from "react"
+import { Icon } from "./icon.tsx"
 import { Avatar } from "./message.tsx"
 import type { Snapshot, User } from "./snapshot.ts"
 
@@ -43,7 +44,7 @@ export function Sidebar({ snapshot, user, onUser, channel, onChannel }: Props): 
               aria-current={candidate.id === channel ? "page" : undefined}
               onClick={() => onChannel(candidate.id)}
             >
-              <span aria-hidden="true">{candidate.is_private ? "🔒" : "#"}</span> {candidate.name}
+              <span aria-hidden="true">{candidate.is_private ? <Icon of="lock" /> : "#"}</span> {candidate.name}
               {unread ? <span className="dot" role="img" aria-label="unread" /> : null}
             </button>
           )
