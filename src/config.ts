@@ -63,7 +63,7 @@ const wholeNumber = (fallback: number, min: number, max: number) =>
 /** Of any shape, but one that a header takes: what it does not take is quoted in full by the error of each call. */
 const secret = z
   .string({ error: "is missing" })
-  .refine((value) => /^[!-~]+$/.test(value), "holds a space, a line break or a typographic quote")
+  .refine((value) => /^[ -~]+$/.test(value), "holds a line break, a typographic quote or an odd space")
   .refine((value) => !/^(["']).*\1$/.test(value), "stands in quotes: leave them out")
 
 /** Only a swap is refused: servers that are compatible with Slack's may hand out tokens of any shape. */
