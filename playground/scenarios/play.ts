@@ -70,8 +70,10 @@ export function startPlay(stage: Stage, tell: (text: string) => void): Play {
     waitingCard: () => sees("staging", "a card with the button Approve", (message) => hasButton(message, "approve")),
     async analysisOf(card) {
       // A card is edited once a second at most, so the analysis may be there before the card tells the end.
-      const ended = `the card of ${nameOf(card)} at its end`
-      await sees("staging", ended, (message) => message.ts === card.ts && hasButton(message, "analysis"))
+      await slack.waitFor(
+        () => slack.messages("staging").find((message) => message.ts === card.ts && hasButton(message, "analysis")),
+        { timeoutMs: patienceMs, what: `the card of ${nameOf(card)} at its end` },
+      )
       return sees("staging", `the analysis of ${nameOf(card)}`, (message) => isAnalysisOf(card, message))
     },
     show: (title) => tell(`\n──── ${title} ────\n\n${slack.transcript().trimEnd()}\n`),
