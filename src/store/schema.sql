@@ -507,7 +507,8 @@ CREATE OR REPLACE FUNCTION stepback.edit_messages(p_rollback uuid, p_prefix text
  LANGUAGE sql
 AS $function$
   update stepback.outbox set revision = revision + 1,
-    state = case when state = 'sent' or (state = 'refused' and ts is not null) then 'pending' else state end
+    state = case when state = 'sent' or (state = 'refused' and (ts is not null or body ->> 'kind' = 'analysis'))
+      then 'pending' else state end
     where rollback_id = p_rollback and starts_with(key, p_prefix) and body ->> 'kind' <> 'file';
   update stepback.rollbacks set deliver_at = least(deliver_at, now()) where id = p_rollback;
 $function$

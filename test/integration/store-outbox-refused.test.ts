@@ -133,6 +133,22 @@ describe("what Slack refuses", () => {
   })
 })
 
+it("an analysis that the channel did not take is posted with its next edition, other words are not", async () => {
+  const { id } = await created(store)
+  await store.outbox.enqueue(id, `${id}/text`, { kind: "text", text: "it" })
+  await store.outbox.enqueue(id, `${id}/analysis`, { kind: "analysis" })
+  let away = true
+  const { said, sender } = slackThat({
+    post: (key) => (away && !key.endsWith("/card") ? refused("not_in_channel") : null),
+  })
+  await serve(id, sender)
+  away = false
+  for (const key of ["text", "analysis"])
+    await pool.query("select stepback.edit_messages($1, $2)", [id, `${id}/${key}`])
+  await serve(id, sender)
+  expect(said).toEqual(["post card C1", "post analysis C1"])
+})
+
 describe("what waits", () => {
   it("for files alone does not hold up messages: after a while they are given up, and that is said", async () => {
     const { id } = await created(store)
