@@ -14,7 +14,8 @@ export function createSocket({ clientOptions, ...options }: Options, log: Logger
   const giveUp = keepConnecting(receiver.client, log)
   let connected = false
   receiver.client.on("connected", () => (connected = true))
-  receiver.client.on("disconnected", () => (connected = false))
+  // A socket that closes is opened anew after it, without the library calling it disconnected meanwhile.
+  for (const event of ["close", "disconnected"]) receiver.client.on(event, () => (connected = false))
   return {
     receiver,
     trouble: () => (connected ? null : "the socket to Slack is not connected"),

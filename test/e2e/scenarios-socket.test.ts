@@ -13,10 +13,10 @@ beforeAll(async () => {
 })
 afterAll(() => stage.stop())
 
+const readiness = async () => (await fetch(`http://127.0.0.1:${running.port}/readyz`)).json()
+
 test("the process is ready when its socket is connected", async () => {
-  await expect
-    .poll(async () => (await fetch(`http://127.0.0.1:${running.port}/readyz`)).json(), { timeout: 20_000 })
-    .toMatchObject({ ready: true, degraded: false })
+  await expect.poll(readiness, { timeout: 20_000 }).toMatchObject({ ready: true, degraded: false })
 })
 
 // The first leaves the configuration at the bad version, the last takes it back.
@@ -47,6 +47,11 @@ test("a token that Slack refuses when the socket connects anew ends nothing: it 
   stage.slack.faults.set({ kind: "error", error: "invalid_auth", methods: ["apps.connections.open"] })
   stage.slack.refreshSockets("refresh_requested")
   await told
+  expect(await readiness()).toMatchObject({
+    ready: true,
+    degraded: true,
+    reasons: [expect.stringContaining("socket to Slack is not connected")],
+  })
   stage.slack.faults.clear()
   const before = stage.slack.ephemerals("carol").length
   await expect
@@ -56,6 +61,7 @@ test("a token that Slack refuses when the socket connects anew ends nothing: it 
     })
     .toBe(true)
   await stage.slack.waitFor(() => stage.slack.ephemerals("carol").length > before, { what: "the help" })
+  expect(await readiness()).toMatchObject({ ready: true, degraded: false })
 })
 
 test("functions-still-failing", async () => {
