@@ -3,6 +3,7 @@ import type { Refused, Verb } from "../../rollback/refusals.ts"
 import { safe } from "./escape.ts"
 import { exactTime, number, plural } from "./format.ts"
 import { mention, mentions } from "./parts.ts"
+import { deeds, personWords, requesterWords } from "./person-words.ts"
 import { lineText } from "./render.ts"
 import { stateWords } from "./state-words.ts"
 
@@ -156,58 +157,6 @@ function inputWords(refusal: InputRefusal): string {
   }
 }
 
-const deeds = {
-  request: "ask for this",
-  approve: "approve this",
-  deny: "deny this",
-  cancel: "cancel this",
-  stop: "stop this",
-  retry: "retry this",
-  skip: "skip this step",
-  undo: "take this back",
-  note: "take notes on this",
-  acknowledge: "take this on",
-  confirm: "say whether this is done",
-  leave: "leave this as it is",
-  fill: "fill in the analysis",
-} as const satisfies Record<Verb, string>
-
-function requesterWords(verb: Verb | null): string {
-  if (verb === "deny") return "You asked for this yourself. To take it back, press Cancel."
-  if (verb === "skip")
-    return "You asked for this, so another person has to agree to skip the step. Ask somebody who may approve."
-  return "You asked for this, so another person has to approve it. Ask somebody who may; you can still cancel it."
-}
-
-type PersonReason =
-  | "bot"
-  | "guest"
-  | "deactivated"
-  | "stranger"
-  | "other_team"
-  | "unknown_person"
-  | "could_not_check_person"
-
-function personWords(reason: PersonReason, verb: Verb | null): string {
-  const may = `may ${deeds[verb ?? "request"]}`
-  const ask = "Ask a colleague who is one."
-  switch (reason) {
-    case "bot":
-      return `Only people ${may}, and this account is a bot. Ask a person to do it.`
-    case "guest":
-      return `Only full members of this workspace ${may}, and you are a guest here. ${ask}`
-    case "deactivated":
-      return `This account is deactivated; only full members of this workspace ${may}. ${ask}`
-    case "stranger":
-    case "other_team":
-      return `Only members of this workspace ${may}, and you belong to another one. ${ask}`
-    case "unknown_person":
-      return `Slack does not know this account; only full members of this workspace ${may}. ${ask}`
-    case "could_not_check_person":
-      return "I could not check who you are, because Slack did not answer. Nothing was changed: please try again."
-  }
-}
-
 function busyWords(refusal: Extract<Refusal, { reason: "environment_busy" }>): string {
   const name = `R-${refusal.number}`
   const link = refusal.permalink === null ? name : lineText([{ link: refusal.permalink, label: name }])
@@ -243,7 +192,11 @@ function otherFailureWords({ number: of, wrote }: Extract<Refusal, { reason: "ot
 }
 
 function unknownWords(what: string, refusal: { given: string; nearest: string | null; known: string[] }): string {
-  const known = refusal.known.length === 0 ? `There is no ${what} here at all.` : `There is: ${listed(refusal.known)}.`
+  const none =
+    what === "environment"
+      ? "No plan can be used here: `stepback plan check` and my log say why."
+      : `There is no ${what} here at all.`
+  const known = refusal.known.length === 0 ? none : `There is: ${listed(refusal.known)}.`
   return `I know no ${what} ${quoted(refusal.given)}.${nearestText(refusal.nearest)} ${known}`
 }
 

@@ -79,6 +79,7 @@ const refusals: [refusal: Refusal, ...named: RegExp[]][] = [
     /"staging" has the same database as "prod"/,
     /R-3 is running/,
   ],
+  [{ reason: "unknown_environment", given: "prod", nearest: null, known: [] }, /"prod"/, /stepback plan check/],
   [{ reason: "unknown_command", given: "histroy", nearest: "history" }, /Did you mean "history"\?/],
   [{ reason: "missing_text", usage: "/rollback note R-7 TEXT" }, /\/rollback note R-7 TEXT/],
   [{ reason: "too_many_requests", waitSeconds: 12 }, /12 seconds/],
