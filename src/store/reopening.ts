@@ -74,6 +74,8 @@ export async function reopen(
   const refused = async (): Promise<Moved> => ({ kind: "not_moved", rollback: await one(client, "id = $1", [id]) })
   // The same request delivered again reopens nothing a second time.
   if (!(await takeRequest(client, requestKey))) return refused()
+  // Locked before it is looked at: whoever leaves it as it is at this moment is either before or after.
+  await client.query("select 1 from stepback.rollbacks where id = $1 for update", [id])
   // It was left as it is, or a later rollback has been at work here: what this one did is not there any more, or not as it was.
   const later = await client.query(
     `select 1 from stepback.rollbacks l join stepback.rollbacks r on r.id = $1

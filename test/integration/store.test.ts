@@ -167,3 +167,19 @@ describe("claims", () => {
     })
   })
 })
+
+it("a run that somebody leaves as it is at the moment of a Retry or a Skip stays as it is", async () => {
+  for (const skips of [null, { a: { by: "U2BOB", reason: "it can wait" } }]) {
+    const { id } = await running(store)
+    await store.rollbacks.move(id, "failed", { actor: "stepback" })
+    const leaving = await pool.connect()
+    await leaving.query("begin")
+    await leaving.query("update stepback.rollbacks set left_at = now(), left_by = 'U3CAROL' where id = $1", [id])
+    const reopened = store.rollbacks.reopen(id, { actor: "U2BOB", requestKey: randomUUID(), skips })
+    const waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    await expect.poll(async () => (await pool.query(waiting)).rowCount, { interval: 5 }).toBe(1)
+    await leaving.query("commit")
+    leaving.release()
+    expect(await reopened).toMatchObject({ kind: "not_moved", rollback: { state: "failed", left_by: "U3CAROL" } })
+  }
+})
