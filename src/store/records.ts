@@ -19,6 +19,20 @@ export type EscalationRow = {
   resolved_at: Date | null
 }
 
+/** Cards and analyses of those that this undo took back, gave back, and so on: each says how it stands now. */
+export function redrawUndone(id: string): Query[] {
+  return [
+    { text: "select stepback.redraw_undone($1)", values: [id] },
+    {
+      text: `with recursive undone as (
+          select undo_of as id from stepback.rollbacks where id = $1
+          union all select r.undo_of from stepback.rollbacks r join undone on r.id = undone.id)
+        select stepback.edit_messages(id, id || '/analysis') from undone where id is not null`,
+      values: [id],
+    },
+  ]
+}
+
 /**
  * What people were called for is over with the rollback: the calls end in the transaction of the end, or a crash would
  * leave them being told. That nobody went on with it is over however it ends; a success is the end of what earlier

@@ -5,7 +5,7 @@ import { errorCode, LostLeaseError } from "../errors.ts"
 import { inOneGo, type Query } from "./database.ts"
 import { questionKey, stepKey } from "./confirmations.ts"
 import { parseRollback } from "./find-rollback.ts"
-import { endCalls, endStepCalls } from "./records.ts"
+import { endCalls, endStepCalls, redrawUndone } from "./records.ts"
 import { rollbackColumns, storable, type StoredRollback } from "./rows.ts"
 
 /** `lapsed`: a worker had it in hand and was not heard of any more. */
@@ -285,7 +285,7 @@ export function runStore(pool: Pool) {
           values: [id, `${id}/analysis`, storable({ kind: "analysis" } satisfies Message)],
         },
         { text: "select stepback.redraw_card($1)", values: [id] },
-        ...(end.state === "succeeded" ? [{ text: "select stepback.redraw_undone($1)", values: [id] }] : []),
+        ...(end.state === "succeeded" ? redrawUndone(id) : []),
       ]),
 
     async seen(worker: string, role: string): Promise<void> {

@@ -1,6 +1,6 @@
 import pg from "pg"
 import { afterAll, beforeAll, expect, test } from "vitest"
-import { hasButton, nameOf, startPlay, type Play } from "../../playground/scenarios/play.ts"
+import { hasButton, isAnalysisOf, nameOf, startPlay, type Play } from "../../playground/scenarios/play.ts"
 import type { Message } from "../../playground/slack/local-slack.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
 
@@ -25,6 +25,9 @@ async function done(scene: Play, number: number): Promise<Message> {
 const standing = (scene: Play, { ts }: Message, says: RegExp): Promise<Message> =>
   scene.sees("staging", String(says), (message) => message.ts === ts && says.test(message.text))
 
+const analysisSays = (scene: Play, card: Message, says: RegExp): Promise<Message> =>
+  scene.sees("staging", String(says), (message) => isAnalysisOf(card, message) && says.test(message.text))
+
 test("a rollback's card says that it was taken back, and that it stands again when that was taken back in turn", async () => {
   const scene = startPlay(stage, () => undefined)
   await scene.types("alice", "staging --only db-config scoring is off")
@@ -33,6 +36,7 @@ test("a rollback's card says that it was taken back, and that it stands again wh
   const second = await done(scene, 2)
   const undone = await standing(scene, first, /^staging was back · R-1\b.*\btaken back by R-2 at /s)
   expect([hasButton(undone, "undo"), hasButton(undone, "analysis")]).toEqual([false, true])
+  await analysisSays(scene, first, /staging was back · taken back by R-2 at /)
   await scene.types("alice", "history staging")
   const told = await scene.isTold("alice", ", taken back by R-2 · ")
   expect(told.text).toMatch(/^R-1 · staging · done after .*, taken back by R-2 · /m)
@@ -42,6 +46,7 @@ test("a rollback's card says that it was taken back, and that it stands again wh
   await standing(scene, second, /^Undone on staging, and taken back · R-2\b.*\btaken back by R-3 at /s)
   const again = await standing(scene, first, /^staging is back · R-1/)
   expect(hasButton(again, "undo")).toBe(true)
+  await analysisSays(scene, first, /staging is back · waiting/)
 })
 
 test("what an undo left as it was is not said to be taken back", async () => {

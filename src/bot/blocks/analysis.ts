@@ -13,7 +13,7 @@ import {
   timesText,
 } from "./analysis-facts.ts"
 import { nameOf, number } from "./format.ts"
-import { resultOf } from "./naming.ts"
+import { standingNow, takenBackFact } from "./naming.ts"
 import { buttons, footer, headline, joined, list, listOf, mention, type Line, type Part } from "./parts.ts"
 
 export { analysisMarkdown } from "./analysis-markdown.ts"
@@ -31,7 +31,7 @@ export function drawAnalysis(view: RollbackView, analysis: Analysis): Drawn {
   const filled = analysis.filledBy === null ? null : ["filled in by ", mention(analysis.filledBy)]
   return draw([
     // This message is what the channel hears of it.
-    headline(title(view), [{ bold: resultOf(view) }], waiting, filled),
+    headline(title(view), [{ bold: standingNow(view) }], takenBackFact(view), waiting, filled),
     list(
       [{ bold: "1 Timestamp and duration" }, `: ${timesText(view, analysis)}`],
       [...componentLines(analysis), ...approvalLines(analysis)],

@@ -7,7 +7,7 @@ import { digest, whoAsks } from "./card-waiting.ts"
 import { deployedText } from "./changes.ts"
 import { failureLines } from "./failure.ts"
 import { between, duration, exactTime, nameOf, number, tookText } from "./format.ts"
-import { nameAfter, nameBefore } from "./naming.ts"
+import { nameAfter, nameBefore, takenBackFact } from "./naming.ts"
 import { buttons, footer, headline, list, listOf, mention, type ButtonPart, type Line, type Part } from "./parts.ts"
 import {
   elapsedOf,
@@ -87,11 +87,6 @@ function closedFact(view: RollbackView): Line {
   if (view.endReason === neverLookedAt) return [{ bold: "expired" }, `: ${neverLookedAt}`]
   const waited = between(view.createdAt, view.expiresAt ?? view.endedAt)
   return [{ bold: "expired" }, `: nobody approved it${waited === null ? "" : ` in ${duration(waited)}`}`]
-}
-
-/** Nobody may read of an old card that it is still so. */
-function takenBackFact({ takenBack }: RollbackView): Line | null {
-  return takenBack ? [{ bold: `taken back by R-${takenBack.number ?? "?"}` }, ` at ${exactTime(takenBack.at)}`] : null
 }
 
 function succeededFacts(view: RollbackView, now: Date): (Line | null)[] {

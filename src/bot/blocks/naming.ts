@@ -1,5 +1,6 @@
 import type { RollbackView } from "../../rollback/facts.ts"
-import { nameOf } from "./format.ts"
+import { exactTime, nameOf } from "./format.ts"
+import type { Line } from "./parts.ts"
 
 /** How a rollback is called in each phase. Every one of them begins with what, where and its number. */
 export function nameBefore(view: RollbackView): string {
@@ -22,8 +23,17 @@ export function nameDuring(view: RollbackView): string {
 
 export function nameAfter(view: RollbackView): string {
   if (view.kind === "rehearsal" || view.kind === "record") return nameBefore(view)
-  const standing = view.state === "succeeded" && view.takenBack ? pastOf(view) : resultOf(view)
-  return withNumber(view, standing)
+  return withNumber(view, standingNow(view))
+}
+
+/** Whether it worked, and whether that still stands. */
+export function standingNow(view: RollbackView): string {
+  return view.state === "succeeded" && view.takenBack ? pastOf(view) : resultOf(view)
+}
+
+/** Nobody may read of an old message that it is still so. */
+export function takenBackFact({ takenBack }: RollbackView): Line | null {
+  return takenBack ? [{ bold: `taken back by R-${takenBack.number ?? "?"}` }, ` at ${exactTime(takenBack.at)}`] : null
 }
 
 function pastOf({ kind, environment }: RollbackView): string {
@@ -31,7 +41,7 @@ function pastOf({ kind, environment }: RollbackView): string {
 }
 
 /** Whether it worked, in a few words. */
-export function resultOf({ kind, state, environment }: RollbackView): string {
+function resultOf({ kind, state, environment }: RollbackView): string {
   if (kind === "record") return "done by hand"
   if (state === "stopped")
     return kind === "undo" ? `Undo on ${environment} stopped` : `Rollback of ${environment} stopped`
