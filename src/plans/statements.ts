@@ -74,6 +74,12 @@ export async function listConditionColumns(sql: string): Promise<string[]> {
   })
 }
 
+/** Names of the functions that a statement calls, without their schemas; none for what cannot be read. */
+export async function listFunctions(sql: string): Promise<string[]> {
+  const parsed = await parseStatements(sql)
+  return "error" in parsed ? [] : [...new Set(listCalls(parsed.statements))]
+}
+
 function findHole(statement: SqlNode): string | null {
   const numbers = listParameters(statement)
   if (numbers[0] === 0) return "$0 is no parameter: they count from $1"

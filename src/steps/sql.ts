@@ -2,6 +2,7 @@ import type { PoolClient, QueryResult } from "pg"
 import type { SqlStep } from "../plans/plan.ts"
 import type { Change, RehearsedStep, StepResult } from "../rollback/facts.ts"
 import { callingOut, findTable, findTableOfRun, shapeOf, type TableFacts } from "./catalog.ts"
+import { besides, calledFunctions } from "./functions.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { hidden, shorten } from "./shown.ts"
 import { bound, countChildren, keepingProblem, keptProblem, rulesOf } from "./sql-keeping.ts"
@@ -75,7 +76,9 @@ async function look(client: PoolClient, step: SqlStep, context: StepContext): Pr
   const table = await tableOf(client, step)
   if (!table)
     return { outcome: "unknown", note: `there is no table ${step.facts.table?.name ?? ""} that this role can see` }
+  const called = await calledFunctions(client, step.sql)
   const warnings = [
+    ...called.warnings,
     ...table.triggers.map((name) => `trigger ${name} on ${table.name} fires`),
     ...[rulesOf(step.facts.verb, table)].filter((rules) => rules !== null),
     ...(await zonelessColumns(step.sql, table)),
@@ -83,9 +86,11 @@ async function look(client: PoolClient, step: SqlStep, context: StepContext): Pr
   const unkept = keepingProblem(step, table)
   if (unkept) return { outcome: "unknown", note: unkept, warnings }
   return {
-    raises: callingOut([table]),
+    raises: [...callingOut([table]), ...called.raises],
     shape: shapeOf([table]),
-    ...(await lookAt(client, step, context, table, warnings)),
+    ...(await lookAt(client, step, context, table, warnings).catch((error: unknown) =>
+      besides(error, keeps(step), warnings),
+    )),
   }
 }
 
@@ -171,6 +176,9 @@ async function act(
   if (keeps(step)) {
     const problem = table ? keepingProblem(step, table) : `there is no table ${step.facts.table?.name ?? ""}`
     if (problem) return stepResult({ outcome: "failed", failure: failure("cannot_keep", problem) })
+    // The card said so. Children are counted again: they may be gone since.
+    if (context.rehearsed?.refused && context.rehearsed.children.length === 0)
+      return stepResult({ outcome: "failed", failure: failure("cannot_keep", context.rehearsed.note ?? "") })
   }
   const done = table ? await actAndKeep(client, step, context, table, values) : await actOnly(client, step, values)
   if (done.outcome === "failed") return done

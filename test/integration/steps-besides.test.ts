@@ -118,3 +118,43 @@ describe("a trigger", () => {
     expect(await list("select id, n from t order by id")).toEqual(["1 1", "2 2"])
   })
 })
+
+describe("a function that writes", () => {
+  const schema = `create table t (id integer primary key, n integer); insert into t values (1, 1), (2, 2);
+    create table log (n integer);
+    create function writes(i integer) returns integer language plpgsql as $$ begin insert into log values (i); return i; end $$`
+
+  it.each([
+    "update t set n = writes(5) where id = 1",
+    "delete from t where id = writes(1)",
+    "insert into t select 3, writes(3)",
+  ])("is refused where its doing would not be kept: %s", async (text) => {
+    await having(schema)
+    const { rehearsal, result } = await go(await stepOf(`- { id: u, sql: "${text}", expect: { rows: 1 } }`))
+    expect(rehearsal).toMatchObject({ outcome: "unknown", refused: true })
+    expect(result).toMatchObject({ failure: { code: "cannot_keep", message: rehearsal.note } })
+    expect(await list("select count(*) from log")).toEqual(["0"])
+    const meant = `- { id: u, sql: "${text}", expect: { rows: 1 }, irreversible: it is written down }`
+    expect((await go(await stepOf(meant))).result).toMatchObject({ outcome: "succeeded" })
+  })
+
+  it("is named where it cannot be seen writing; Postgres's own, and those that only give a value, are not", async () => {
+    await having(`${schema}; create table u (id uuid primary key, v text); create function plain(i integer) returns integer immutable language sql as 'select i';
+      create function tells(i integer) returns integer language plpgsql as $$ begin perform pg_notify('elsewhere', i::text); return i; end $$`)
+    const { rehearsal } = await go(
+      await stepOf(
+        `- { id: u, sql: "update t set (id, n) = (select 1, writes(plain(1)) + tells(2)) where id = 1", expect: { rows: 1 }, irreversible: x }`,
+      ),
+    )
+    expect(rehearsal).toMatchObject({
+      warnings: ["tells", "writes"].map(
+        (name) => `function ${name} is called: what it does besides giving a value is not kept`,
+      ),
+      raises: ["function tells reaches beyond the database"],
+    })
+    const own = await go(
+      await stepOf(`- { id: i, sql: "insert into u values (gen_random_uuid(), lower('A'))", expect: { rows: 1 } }`),
+    )
+    expect(own.rehearsal.warnings).toEqual([])
+  })
+})
