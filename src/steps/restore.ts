@@ -13,6 +13,7 @@ import type { Key } from "./restore-rows.ts"
 import { applyGoing, childrenProblem } from "./restore-sql.ts"
 import { openTable, readNow, showingOf, type OpenTable } from "./restore-table.ts"
 import { settleStep } from "./settle.ts"
+import { fireDeferred } from "./sql-keeping.ts"
 import {
   elapsed,
   failure,
@@ -209,6 +210,7 @@ async function act(
   const rows = done.updated + done.removed + done.inserted
   if (rows !== going.length)
     return refuse("40001", `rows changed while they were being put back: ${rows} of ${going.length}`)
+  await fireDeferred(client, opened.table)
   await rereadImages(client, opened.table, context.rollbackId, step.id)
   const showing = showingOf(opened, context)
   const issues = [

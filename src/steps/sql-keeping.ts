@@ -82,3 +82,8 @@ export function bound(text: string, values: readonly unknown[]): [string, unknow
   const used = bindUsed(text, values)
   return [used.text, used.values]
 }
+
+/** Triggers that wait for the commit fire here: what they make of rows is seen, and kept as what the step left. */
+export async function fireDeferred(client: PoolClient, { triggers }: TableFacts): Promise<void> {
+  if (triggers.length > 0) await client.query("set constraints all immediate")
+}

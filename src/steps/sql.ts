@@ -5,7 +5,7 @@ import { callingOut, findTable, findTableOfRun, shapeOf, type TableFacts } from 
 import { besides, calledFunctions } from "./functions.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { hidden, shorten } from "./shown.ts"
-import { bound, countChildren, keepingProblem, keptProblem, rulesOf } from "./sql-keeping.ts"
+import { bound, countChildren, fireDeferred, keepingProblem, keptProblem, rulesOf } from "./sql-keeping.ts"
 import * as sqlText from "./sql-text.ts"
 import { settleStep } from "./settle.ts"
 import {
@@ -204,12 +204,13 @@ async function actAndKeep(
     const sent = await Promise.allSettled([
       statement(client, ...bound(sqlText.keepUpdated(facts), [...values, ...keys])),
       statement(client, step.sql, values),
+      fireDeferred(client, table),
       statement(client, sqlText.compareUpdated(facts, table, context.redact), keys.slice(0, 2)),
     ])
-    const [kept, updated, compared] = sent.map((answer) => {
+    const [kept, updated, , compared] = sent.map((answer) => {
       if (answer.status === "rejected") throw answer.reason
       return answer.value
-    }) as [QueryResult, QueryResult, QueryResult]
+    }) as [QueryResult, QueryResult, unknown, QueryResult]
     const summary = compared.rows[0] as Summary & { spared: number }
     const problem = keptProblem(kept.rowCount ?? 0, updated.rowCount ?? 0, summary)
     if (problem) return stepResult({ outcome: "failed", failure: problem })
@@ -230,6 +231,7 @@ async function actAndKeep(
       })
   }
   const done: QueryResult = await statement(client, sqlText.runAndKeep(facts, step.sql), [...values, ...keys])
+  await fireDeferred(client, table)
   if (facts.verb === "insert") await rereadImages(client, table, context.rollbackId, step.id)
   if (locked !== null && locked !== done.rowCount)
     // Rows came that match too: whether others refer to them was not asked.

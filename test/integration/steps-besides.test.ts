@@ -101,6 +101,22 @@ describe("a trigger", () => {
     expect(rehearsal.warnings).toEqual(["trigger tells on days fires"])
   })
 
+  it.each([
+    ["an UPDATE", `sql: "update t set n = 5 where id = 1"`, "1 105"],
+    ["an INSERT", `sql: "insert into t values (2, 5)"`, "2 105"],
+  ])("that waits for the commit is a part of what %s does, and of what is taken back", async (_name, text, made) => {
+    await having(`create table t (id integer primary key, n integer); insert into t values (1, 1);
+      create function late() returns trigger language plpgsql as $$ begin update t set n = n + 100 where id = new.id and n < 100; return null; end $$;
+      create constraint trigger late after insert or update on t deferrable initially deferred for each row execute function late()`)
+    const { result, undo } = await go(await stepOf(`- { id: u, ${text}, expect: { rows: 1 } }`))
+    expect(result).toMatchObject({ outcome: "succeeded", rows: 1 })
+    expect(await list("select id, n from t")).toContain(made)
+    if (text.includes("update")) expect(result.changes).toMatchObject([{ before: "1", after: "105" }])
+    const undone = await go(undo)
+    expect(undone.rehearsal).toMatchObject({ rows: 1, note: expect.not.stringContaining("changed since") as string })
+    expect(undone.result).toMatchObject({ outcome: "succeeded", rows: 1 })
+  })
+
   it("that moves the key of a row, or removes it, is told as what stands in the way, and nothing is done", async () => {
     await having(`create table t (id integer primary key, n integer); insert into t values (1, 1), (2, 2);
       create function moves() returns trigger language plpgsql as $$ begin new.id = new.id + 100; return new; end $$;
