@@ -42,6 +42,7 @@ const connectionCodes = new Set([
   "57P01", // admin shutdown
   "57P02", // crash shutdown
   "57P03", // cannot connect now
+  "57P05", // idle session timeout: it had ended the link before anything was asked
   "25P03", // idle in transaction timeout
   "40001", // serialization failure
   "40P01", // deadlock
