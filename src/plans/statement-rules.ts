@@ -2,7 +2,7 @@ import { collect, listCalls } from "./statement-tree.ts"
 import type { SqlNode } from "./statement-tree.ts"
 
 const SESSION_CALL =
-  /^(?:set_config|pg_terminate_backend|pg_cancel_backend|pg_reload_conf|pg_rotate_logfile|pg_promote|pg_switch_wal|pg_create_restore_point|pg_log_backend_memory_contexts|pg_try_advisory_.*|pg_advisory_.*|pg_read_(?:binary_)?file|pg_ls_.*|pg_stat_file|pg_file_.*|pg_replication_.*|pg_create_.*_slot|pg_drop_replication_slot|pg_stat_reset.*|pg_backup_.*)$/
+  /^(?:set_config|pg_terminate_backend|pg_cancel_backend|pg_reload_conf|pg_rotate_logfile|pg_promote|pg_switch_wal|pg_create_restore_point|pg_log_backend_memory_contexts|pg_try_advisory_.*|pg_advisory_.*|pg_read_(?:binary_)?file|pg_ls_.*|pg_stat_file|pg_file_.*|pg_replication_.*|pg_create_.*_slot|pg_drop_replication_slot|pg_copy_.*_slot|pg_logical_slot_get_.*|pg_wal_replay_.*|pg_stat_reset.*|pg_backup_.*)$/
 const OUTSIDE_CALL = /^(?:dblink.*|lo_.*|lowrite|pg_notify|setval|pg_logical_emit_message|http_.*|net_http_.*)$/
 const SEQUENCE_CALL = /^nextval$/
 const VOLATILE_CALL =

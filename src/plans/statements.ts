@@ -108,8 +108,11 @@ function findWriteError(statement: SqlNode): string | null {
   if (!("InsertStmt" in statement || "UpdateStmt" in statement || "DeleteStmt" in statement)) {
     return `a "sql" step is one INSERT, UPDATE or DELETE that runs in a transaction, found ${getVerb(statement)}`
   }
-  const table = getTarget(statement)
-  if (table && isSystemTable(table)) return `${table.relname} belongs to Postgres itself: a plan cannot write to it`
+  for (const table of listTargets(statement)) {
+    if (isSystemTable(table)) return `${table.relname} belongs to Postgres itself: a plan cannot write to it`
+    if (table.schemaname === "stepback_ledger")
+      return `${table.relname} is what Stepback keeps for itself: a plan cannot write to it`
+  }
   const call = findSessionCall(statement)
   if (call) return `${call}() does something to the session or the server: leave the call out`
   if (listWrites(statement).includes("MERGE")) return "a MERGE cannot be part of a step: write INSERT, UPDATE or DELETE"
@@ -165,10 +168,10 @@ function hasWith(statement: SqlNode): boolean {
   return "InsertStmt" in statement && statement.InsertStmt.withClause !== undefined
 }
 
-function getTarget(statement: SqlNode): TableTree | undefined {
-  if ("UpdateStmt" in statement) return statement.UpdateStmt.relation
-  if ("DeleteStmt" in statement) return statement.DeleteStmt.relation
-  return "InsertStmt" in statement ? statement.InsertStmt.relation : undefined
+/** Tables that a statement writes to, those in its WITH too. */
+function listTargets(statement: SqlNode): TableTree[] {
+  const writes = ["InsertStmt", "UpdateStmt", "DeleteStmt"].flatMap((key) => collect(statement, key))
+  return (writes as { relation?: TableTree }[]).flatMap(({ relation }) => relation ?? [])
 }
 
 function isSystemTable(table: TableTree): boolean {

@@ -132,6 +132,11 @@ describe("refusals", () => {
     ["merge into t using u on t.a = u.a when matched then delete", "found MERGE"],
     ["select 1", 'make it a "check" step'],
     ["update pg_class set relname = 'x' where oid = 1", "belongs to Postgres itself"],
+    ["update stepback_ledger.fence set epoch = 9 where epoch > 0", "what Stepback keeps for itself"],
+    [
+      "with g as (delete from stepback_ledger.entries where batch = 1 returning batch) update t set a = 1 from g where t.b = g.batch",
+      "what Stepback keeps for itself",
+    ],
     ["delete from t where pg_terminate_backend(a)", "pg_terminate_backend()"],
     ["-- nothing", "no statement"],
     ["", "empty"],
@@ -149,6 +154,7 @@ describe("refusals", () => {
     ["select lo_import('/etc/passwd')", "lo_import()"],
     ["select pg_read_file('x')", "pg_read_file()"],
     ["select pg_advisory_lock(1)", "pg_advisory_lock()"],
+    ["select * from pg_logical_slot_get_changes('s', null, null)", "pg_logical_slot_get_changes()"],
     ["explain analyze delete from t", "found DELETE"],
     ["show all", "found VARIABLE SHOW"],
   ])("check: %s", async (sql, message) => expect(await error(sql, "check")).toContain(message))
