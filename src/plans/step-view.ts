@@ -125,10 +125,13 @@ function purgeByHand(step: PurgeStep, values: Values): string {
   return [
     "begin;",
     `lock table ${step.table} in share row exclusive mode;`,
+    "set local timezone = 'UTC';",
     pasteable(`create table ${kept} as select * from ${step.table} where ${step.where}`, step.params, values),
     [
       `do $$ begin if (select count(*) from ${kept}) > ${step.atMost} then ${raise(`more than ${step.atMost} rows match`)} end if;`,
-      `if exists (select from pg_constraint where contype = 'f' and confrelid = ${table}::regclass and confdeltype in ('c', 'n', 'd'))`,
+      `if exists (select from pg_constraint where contype = 'f' and confdeltype in ('c', 'n', 'd') and (confrelid = ${table}::regclass`,
+      `or confrelid in (select t.relid from pg_partition_tree(${table}::regclass) t)))`,
+      `or exists (select from pg_inherits join pg_class on oid = inhparent where inhparent = ${table}::regclass and relkind = 'r')`,
       `then ${raise(`rows of other tables would go along, and ${elsewhere}`)} end if; end $$;`,
     ].join(" "),
     pasteable(`delete from ${step.table} where ${step.where}`, step.params, values),

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest"
 import type { PlanStep } from "../../src/plans/plan.ts"
+import { stepView } from "../../src/plans/step-view.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
 import { restoreStepOf, snapshots } from "./restore-fixture.ts"
 import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
@@ -172,5 +173,28 @@ describe("a function that writes", () => {
       await stepOf(`- { id: i, sql: "insert into u values (gen_random_uuid(), lower('A'))", expect: { rows: 1 } }`),
     )
     expect(own.rehearsal.warnings).toEqual([])
+  })
+})
+
+describe("what a person pastes in a purge's place", () => {
+  it.each([
+    [
+      "a partition",
+      "create table days (id integer primary key) partition by range (id); create table one partition of days for values from (0) to (100); create table notes (day_id integer references one on delete cascade)",
+    ],
+    [
+      "an heir",
+      "create table days (id integer primary key); create table one (extra text) inherits (days); create table notes (day_id integer)",
+    ],
+  ])("takes nothing along that hangs on %s", async (_name, tables) => {
+    await having(`${tables}; insert into one values (1); insert into notes values (1)`)
+    const step = await stepOf(`- { id: p, purge: { table: days, where: "id < 9", at_most: 5, max_share: 100% } }`)
+    const client = await target.admin.connect()
+    await expect(client.query(stepView(step, {}, null).paste ?? "")).rejects.toThrow("would go along")
+    await client.query("rollback")
+    client.release()
+    expect(await list("select (select count(*) from days) as days, (select count(*) from notes) as notes")).toEqual([
+      "1 1",
+    ])
   })
 })
