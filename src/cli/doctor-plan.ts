@@ -6,7 +6,7 @@ import type { Logger } from "../log.ts"
 import type { LoadedPlan, Plan } from "../plans/plan.ts"
 import { namesIn, type Values } from "../plans/values.ts"
 import { createSecrets } from "../steps/secrets.ts"
-import { createTargetPools, httpBase, identify } from "../steps/target.ts"
+import { createTargetPools, httpBase, identify, looking, type TargetPools } from "../steps/target.ts"
 import { workflowStep } from "../steps/workflow.ts"
 import { checkLedger, checkTable } from "./doctor-tables.ts"
 import { bad, good, worthKnowing, type Finding } from "./finding.ts"
@@ -14,6 +14,7 @@ import { missingVariables } from "./secrets.ts"
 import { tablesOf } from "./tables.ts"
 import type { CommandContext } from "./terminal.ts"
 
+type Pool = ReturnType<TargetPools["get"]>
 type Around = Pick<CommandContext, "env"> & { redact: (text: string) => string; log: Logger }
 
 /** What a worker needs for one plan: variables, database, privileges, host, programs. */
@@ -58,7 +59,7 @@ async function checkDatabase(plan: Plan, address: string, { env, redact, log }: 
           ),
     ]
     if (closed) findings.push(bad(`${name}: the target ${closed.why}`, closed.mend))
-    findings.push(...(await checkLedger(pool, plan)))
+    findings.push(...(await checkBeginning(pool, name, redact)), ...(await checkLedger(pool, plan)))
     for (const table of await tablesOf(plan.components)) findings.push(...(await checkTable(pool, name, table)))
     return findings
   } catch (error) {
@@ -70,6 +71,21 @@ async function checkDatabase(plan: Plan, address: string, { env, redact, log }: 
     ]
   } finally {
     await pools.close()
+  }
+}
+
+/** Each step's transaction begins by setting what rows and keys depend on. */
+async function checkBeginning(pool: Pool, name: string, redact: (text: string) => string): Promise<Finding[]> {
+  try {
+    await looking(pool, patienceMs, () => Promise.resolve())
+    return []
+  } catch (error) {
+    return [
+      bad(
+        `${name}: no step can begin: ${redact(errorMessage(error))}`,
+        "take that setting from the role or the database: alter role … reset …",
+      ),
+    ]
   }
 }
 

@@ -169,6 +169,19 @@ it("policies that would hide rows from the role", async () => {
   finds(await asNarrowRole(), "staging: table profiles: row-level security would hide rows from narrow_", "bypassrls")
 })
 
+it("a role whose foreign keys sleep, and which may not wake them", async () => {
+  const role = `asleep_${randomUUID().slice(0, 8)}`
+  await database.query(
+    `create role ${role} login password '${secret}'; alter role ${role} set session_replication_role = replica`,
+  )
+  const url = Object.assign(new URL(world.databaseUrl), { username: role, password: secret }).href
+  finds(
+    await doctor({ STAGING_DATABASE_URL: url }),
+    'staging: no step can begin: permission denied to set parameter "session_replication_role"',
+    "alter role … reset",
+  )
+})
+
 it("a ledger that is missing and that the role may not create", async () => {
   finds(await asNarrowRole(), "staging: there is no ledger, and the role may not create it", "--print")
 })
