@@ -119,7 +119,8 @@ function evidenceOf(view: RollbackView, step: StepView, result: StepResult): str
   lines.push(...result.evidence)
   const deployed = result.changes.find(({ column }) => column === "deployed")
   if (deployed) lines.push(`deployed before ${deployed.before}, now ${deployed.after ?? "not known"}`)
-  if (before?.holds === false) lines.push(`before the rollback: ${before.note ?? "failing too"}`)
+  const unseen = step.effect === "none" && before?.outcome === "unknown"
+  if (before?.holds === false || unseen) lines.push(`before the rollback: ${before?.note ?? "failing too"}`)
   if (before?.holds === true) lines.push("before the rollback it worked")
   return lines
 }

@@ -6,7 +6,16 @@ import type { Change, StepResult } from "../rollback/facts.ts"
 import { endGroup, processBirth, redactOutput, runProgram, type Ended } from "./program.ts"
 import { redacted } from "./secrets.ts"
 import { shorten } from "./shown.ts"
-import { elapsed, failure, rehearsed, stepResult, type RunContext, type StepContext, type StepType } from "./step.ts"
+import {
+  elapsed,
+  failure,
+  rehearsed,
+  stepResult,
+  tooSlowToLook,
+  type RunContext,
+  type StepContext,
+  type StepType,
+} from "./step.ts"
 
 /** An argument list in a process group of its own, without a shell. */
 export const commandStep: StepType<CommandStep> = {
@@ -14,6 +23,8 @@ export const commandStep: StepType<CommandStep> = {
     if (step.effect === "none") {
       const timeoutMs = context.patient === true ? step.timeoutMs : Math.min(step.timeoutMs, probeTimeoutMs)
       const result = await runOnce(step, { ...step, timeoutMs }, context)
+      if (result.failure?.code === "timed_out" && timeoutMs < step.timeoutMs)
+        return rehearsed(step.id, { outcome: "unknown", note: tooSlowToLook(step, { timeoutMs }), ms: result.ms })
       return rehearsed(step.id, {
         holds: result.outcome === "succeeded",
         note: result.failure?.message ?? result.evidence[0] ?? null,

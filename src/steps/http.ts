@@ -6,7 +6,7 @@ import { fill, fillDeep } from "../plans/values.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { mismatch, parseExactly, pointer, textOf } from "./expect.ts"
 import { shorten } from "./shown.ts"
-import { elapsed, failure, rehearsed, stepResult, type StepContext, type StepType } from "./step.ts"
+import { elapsed, failure, rehearsed, stepResult, tooSlowToLook, type StepContext, type StepType } from "./step.ts"
 
 /** A request to the plan's own target, and what it should answer. */
 export const httpStep: StepType<HttpStep> = {
@@ -16,6 +16,8 @@ export const httpStep: StepType<HttpStep> = {
     const hasty = { ...step, attempts: 1, timeoutMs: Math.min(step.timeoutMs, probeTimeoutMs) }
     const probe = context.patient === true ? step : hasty
     const result = await attemptAll(probe, context, null)
+    if (result.failure?.code === "timeout" && probe.timeoutMs < step.timeoutMs)
+      return rehearsed(step.id, { outcome: "unknown", note: tooSlowToLook(step, probe), ms: result.ms })
     return rehearsed(step.id, {
       holds: result.outcome === "succeeded",
       note: result.failure?.message ?? result.evidence[0] ?? null,

@@ -93,6 +93,11 @@ export function rehearsed(stepId: string, facts: Partial<RehearsedStep>): Rehear
   }
 }
 
+/** A rehearsal waits for less than a run does: what needs longer is not broken for that. */
+export function tooSlowToLook(step: { timeoutMs: number }, probe: { timeoutMs: number }): string {
+  return `no answer in the ${probe.timeoutMs / 1000} s that a look takes; the run waits for ${step.timeoutMs / 1000} s`
+}
+
 /** A read-only look at the target for one step. What cannot be looked at is unknown, and why. */
 export async function rehearseLooking(
   step: { id: string; timeoutMs: number; sql?: string },

@@ -187,6 +187,21 @@ describe("a request", () => {
     expect(JSON.stringify(result)).not.toContain("s3cr3t-key")
   })
 
+  it("or a program that needs longer than a look takes is not called broken for that", async () => {
+    answers = [silence]
+    const slow = await stepOf("- { id: a, http: { path: / }, timeout: 6s }")
+    const program = await stepOf("- { id: b, command: [sleep, '20'], effect: none, timeout: 6s }")
+    const brief = await stepOf("- { id: c, http: { path: / }, timeout: 1s }")
+    const facts = await contextOf({ http: base })
+    const seenOf = await Promise.all([slow, program, brief].map((step) => rehearseStep(step, facts)))
+    const note = "no answer in the 5 s that a look takes; the run waits for 6 s"
+    expect(seenOf).toMatchObject([
+      { holds: null, outcome: "unknown", note },
+      { holds: null, outcome: "unknown", note },
+      { holds: false, note: "GET /: no answer in 1 s" },
+    ])
+  }, 15_000)
+
   it("that has an effect is not sent by the rehearsal", async () => {
     const rehearsal = await rehearseStep(await stepOf(`- ${keyed}`), await contextOf({ http: base }))
     expect(rehearsal.outcome).toBe("not_tried")
