@@ -79,24 +79,37 @@ async function commitAtGitHub(ref: string, step: WorkflowStep, secrets: Secrets)
 }
 
 async function commitInFolder(ref: string, step: CommandStep, secrets: Secrets, parameters: Values): Promise<string> {
+  // Not `--quiet`, by which it would not tell of a name that is more than one thing.
+  const options = ["--verify", "--end-of-options"]
   const ended = await runProgram({
-    command: ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", `${ref}^{commit}`],
+    command: ["git", "-c", "core.warnAmbiguousRefs=true", "rev-parse", ...options, `${ref}^{commit}`],
     cwd: folderOf(step, secrets, parameters),
-    env: secrets.programBase,
+    env: { ...secrets.programBase, LC_ALL: "C" },
     key: null,
     timeoutMs: 10_000,
     signal: new AbortController().signal,
   })
   const commit = ended.kind === "exited" && ended.code === 0 ? ended.stdout.trim() : ""
+  // Git takes the tag, and whoever asked may have meant the branch.
+  if (ended.kind === "exited" && /refname .* is ambiguous/.test(ended.stderr))
+    throw new StepbackError(
+      "unknown_ref",
+      `${ref} is more than one thing in the repository that the step works in: name refs/tags/${ref} or refs/heads/${ref}`,
+    )
   if (!/^[0-9a-f]{40,64}$/.test(commit)) {
     const why =
-      ended.kind === "not_started" ? ended.message : ended.kind === "exited" ? ended.stderr.trim() : ended.kind
+      ended.kind === "not_started" ? ended.message : ended.kind === "exited" ? gitsWords(ended.stderr) : ended.kind
     throw new StepbackError(
       "unknown_ref",
       `${ref} is no commit, tag or branch of the repository that the step works in ${why}`.trim(),
     )
   }
   return commit
+}
+
+/** What git says beyond that there is none, as that the folder is no repository. */
+function gitsWords(said: string): string {
+  return said.replace("fatal: Needed a single revision", "").trim()
 }
 
 /** Hashes of the files that commands name: the program when it is relative, and `files`. */
