@@ -157,6 +157,11 @@ export const name = matching(/^[A-Za-z_][A-Za-z0-9_]{0,59}$/, "a name of letters
   isFree,
   { error: taken },
 )
+/** What is written instead of `${NAME}` may be the secret itself: the message does not repeat it. */
+export function secretly(pattern: RegExp, error: string) {
+  return z.string({ error }).regex(pattern, { error })
+}
+
 export const column = z.string({ error: "expected a column name" }).min(1, { error: "expected a column name" })
 export const table = matching(
   /^[A-Za-z_][A-Za-z0-9_$]*(?:\.[A-Za-z_][A-Za-z0-9_$]*)?$/,

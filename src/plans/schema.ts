@@ -43,18 +43,18 @@ const watch = v.strict({
   failures: v.whole(1, 100).optional(),
 })
 
-/** What is written instead of `${NAME}` may be the secret itself: the message does not repeat it. */
-const secretly = (pattern: RegExp, error: string) => z.string({ error }).regex(pattern, { error })
-
 const hook = v.strict({
   kind: v.choice(["pagerduty", "webhook"]),
-  url: secretly(/^https?:\/\/\S+$|^\$\{\w+\}$/, "write an address with https://, or ${NAME}")
+  url: v
+    .secretly(/^https?:\/\/\S+$|^\$\{\w+\}$/, "write an address with https://, or ${NAME}")
     .optional()
     .meta({ description: "Of a webhook; of PagerDuty only where it is not the usual one (EU)." }),
-  key: secretly(/^\$\{\w+\}$/, "write the key as ${NAME}, never the key itself")
+  key: v
+    .secretly(/^\$\{\w+\}$/, "write the key as ${NAME}, never the key itself")
     .optional()
     .meta({ description: "PagerDuty's routing key." }),
-  secret: secretly(/^\$\{\w+\}$/, "write the secret as ${NAME}, never the secret itself")
+  secret: v
+    .secretly(/^\$\{\w+\}$/, "write the secret as ${NAME}, never the secret itself")
     .optional()
     .meta({ description: "What a webhook's requests are signed with." }),
 })

@@ -33,7 +33,7 @@ const effect = v.choice(["none", "keyed", "blind"]).meta({
 const argumentList = v.someOf(v.text("an argument as text"), "a program and its arguments")
 const headers = v.mappingOf(
   v.matching(/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/, "the name of a header"),
-  v.matching(/^[^\r\n]*$/, "the value of a header on one line"),
+  v.matching(/^[\t -~\u0080-\u00ff]*$/, "the value of a header on one line, of no other letters than Latin-1 has"),
   "header names to values",
 )
 const path = v.text("a path of the plan's own target")
@@ -145,7 +145,10 @@ export const purgeStep = v.strict({
   irreversible,
 })
 
-const inputs = v.mappingOf(v.text(), z.string({ error: "expected text" }), "inputs to values")
+const inputName = v.text().refine((written) => written !== "stepback_id", {
+  error: "expected another input: stepback_id is given by Stepback itself",
+})
+const inputs = v.mappingOf(inputName, z.string({ error: "expected text" }), "inputs to values")
 export const workflowStep = v.strict({
   workflow: v
     .strict({
@@ -153,7 +156,7 @@ export const workflowStep = v.strict({
       file: v.text("the file name of a workflow"),
       ref: v.text("a branch, a tag or $name"),
       inputs: inputs.optional(),
-      token: v.text("a token as ${NAME}"),
+      token: v.secretly(/^\$\{\w+\}$/, "write the token as ${NAME}, never the token itself"),
       api: v.matching(/^https?:\/\/\S+$|^\$\{\w+\}$/, "the address of an API").optional(),
     })
     .meta({

@@ -4,6 +4,15 @@ const SQL = "sql: update config set value = $1 where key = 'version'"
 const CHECK = "check: select value from config where key = 'version'"
 const COMMAND = "command: [./deploy.sh, $good]"
 
+/** The plan with a workflow in the command's place, which has one thing changed. */
+function inWorkflow(find: string, replacement: string): string {
+  const workflow = `workflow: { repo: acme/shop, file: deploy.yml, ref: main, token: "\${GH_TOKEN}", inputs: { version: $good } }`
+  return change(
+    COMMAND,
+    workflow.replace(find, () => replacement),
+  ).replace(/        effect: keyed[\s\S]*?deployed: .*\n/, "")
+}
+
 /** What is wrong, the text, where it is said, and a part of what is said. */
 export const INVALID: [name: string, source: string, place: string, message: string][] = [
   ["unknown key at the top", change("title: Shop", "titel: Shop"), "3:1", 'unknown key "titel"; did you mean "title"?'],
@@ -109,6 +118,24 @@ export const INVALID: [name: string, source: string, place: string, message: str
   ["step id of JavaScript's own", change("id: answers", "id: constructor"), "41:13", "expected another name"],
   ["component id of JavaScript's own", change("  service:", "  toString:"), "31:3", 'own, found "toString"'],
   ["parameter of JavaScript's own", change("  since: {", "  valueOf: {"), "11:3", 'own, found "valueOf"'],
+  [
+    "a token that stands in the plan",
+    inWorkflow('"${GH_TOKEN}"', "ghp_0123456789abcdef"),
+    "36:74",
+    ": write the token as ${NAME}, never the token itself",
+  ],
+  [
+    "an input of Stepback's own",
+    inWorkflow("{ version: $good }", "{ stepback_id: x }"),
+    "36:99",
+    "expected another input",
+  ],
+  [
+    "a header that cannot be sent",
+    change("path: /price,", 'path: /price, headers: { X-Who: "漢" },'),
+    "42:63",
+    "of no other letters than Latin-1 has",
+  ],
   ["unknown component needed", change("needs: [config]", "needs: [confg]"), "33:13", 'did you mean "config"?'],
   [
     "components in a circle",
