@@ -70,6 +70,7 @@ function idle(step: unknown, number: number): Node {
   return {
     id: typeof id === "string" && /^[A-Za-z0-9][A-Za-z0-9_-]*$/.test(id) ? id : `step-${number + 1}`,
     check: "select 1 as one",
+    expect: { rows: 1 },
     ...(captures.length > 0 ? { capture: Object.fromEntries(captures.map((name) => [name, "one"])) } : {}),
   }
 }

@@ -27,6 +27,11 @@ test("one round tells what the schema refuses and what the rest of the plan gets
   ])
 })
 
+test("a step that is wrong is not said to be no evidence of a criterion too", async () => {
+  const { problems } = await checkPlanSource("shop.yaml", change("under: 800ms", "under: 800"))
+  expect(problems.map(({ line, message }) => [line, message])).toEqual([[44, expect.stringContaining("a duration")]])
+})
+
 test("an address of a database is not repeated in a message", async () => {
   const source = change("${SHOP_DB}", "postgres://me:secret@db/shop").replace("${SHOP_URL}", "ftp://me:secret@host")
   const { problems } = await checkPlanSource("shop.yaml", source)
