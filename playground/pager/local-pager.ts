@@ -5,7 +5,13 @@ import { takeEvent, type Incident } from "./pagerduty.ts"
 import { takeCall, type Call } from "./webhook.ts"
 
 /** How the next requests fare: an answer of its own, none at all, or taken and the link cut before the answer. */
-export type PagerFault = { times?: number; status?: number; headers?: Record<string, string>; after?: "hang" | "cut" }
+export type PagerFault = {
+  times?: number
+  status?: number
+  headers?: Record<string, string>
+  body?: unknown
+  after?: "hang" | "cut"
+}
 
 export type LocalPager = {
   /** The base of PagerDuty's Events API here. */
@@ -53,7 +59,7 @@ export async function startLocalPager(): Promise<LocalPager> {
     if (fault?.times !== undefined && --fault.times <= 0) faults.shift()
     const path = request.url ?? "/"
     const own: Reply | null =
-      fault?.status === undefined ? null : { status: fault.status, headers: fault.headers ?? {} }
+      fault?.status === undefined ? null : { status: fault.status, headers: fault.headers ?? {}, body: fault.body }
     // Who hangs has taken nothing; who cuts has.
     const reply = own ?? (fault?.after === "hang" ? null : route(path, request, Buffer.concat(parts).toString("utf8")))
     requests.push(`${request.method ?? ""} ${path} ${reply === null ? "no answer" : reply.status}`)

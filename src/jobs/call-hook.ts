@@ -64,7 +64,7 @@ async function ask(
       redirect: "manual",
       signal: AbortSignal.timeout(patienceMs),
     })
-    const said = response.ok ? "" : await complaint(call.hook, response)
+    const said = response.ok ? "" : await complaint(call.hook, response, secrets)
     await response.body?.cancel().catch(() => undefined)
     return {
       status: response.status,
@@ -116,7 +116,7 @@ export function hookUrl(hook: Hook, secrets: Secrets): string {
 }
 
 /** PagerDuty says what is wrong with an event; what any other server says is shown to nobody. */
-async function complaint(hook: Hook, response: Response): Promise<string> {
+async function complaint(hook: Hook, response: Response, secrets: Secrets): Promise<string> {
   if (hook.kind !== "pagerduty") return ""
   try {
     const { message, errors } = JSON.parse(await readSome(response)) as {
@@ -126,7 +126,8 @@ async function complaint(hook: Hook, response: Response): Promise<string> {
     const lines = [message, ...(Array.isArray(errors) ? (errors as unknown[]) : [])].filter(
       (line) => typeof line === "string",
     )
-    return lines.length === 0 ? "" : `: ${lines.join("; ").slice(0, 300)}`
+    // Cut last: half of a key would not be found.
+    return lines.length === 0 ? "" : `: ${secrets.redact(lines.join("; ")).slice(0, 300)}`
   } catch {
     return ""
   }

@@ -103,6 +103,22 @@ test("a webhook hears of it again, signed, in order, under an id that outlives a
   })
 })
 
+test("what PagerDuty says is cut without leaving half of the key", async () => {
+  const { id } = await raise(pagerDuty)
+  pager.fail({
+    times: 1,
+    status: 400,
+    body: { message: "x".repeat(275), errors: [`no such key: ${pager.routingKey}`] },
+  })
+  await callAll()
+  const { rows } = await pool.query<{ problem: string }>(
+    "select problem from stepback.hook_events where escalation_id = $1 and problem is not null",
+    [id],
+  )
+  expect(rows[0]?.problem).toContain("no such key: ")
+  expect(rows[0]?.problem).not.toContain(pager.routingKey.slice(0, 3))
+})
+
 test("an escalation without a hook calls nobody", async () => {
   const { id } = await raise(null)
   await store.records.acknowledge(id, "U0BOB")
