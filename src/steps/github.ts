@@ -135,7 +135,8 @@ async function readSome(response: Response): Promise<string> {
 function limitedFor({ status, headers, text }: Received): number | null {
   if (status !== 403 && status !== 429) return null
   const after = headers.get("retry-after")
-  if (after !== null && Number.isFinite(Number(after))) return Number(after) * 1000
+  // "0", or nothing, would be asked again without a pause.
+  if (after !== null && /^\d+$/.test(after.trim())) return Math.max(Number(after), 1) * 1000
   const reset = Number(headers.get("x-ratelimit-reset") ?? Number.NaN)
   if (headers.get("x-ratelimit-remaining") === "0" && Number.isFinite(reset))
     return Math.max(reset * 1000 - Date.now(), 0) + 1000

@@ -291,6 +291,13 @@ test("a rate limit is waited for, and is no failure", async () => {
   expect(await ending).toMatchObject({ outcome: "succeeded" })
 })
 
+test.each(["0", "", "-5"])("a rate limit of '%s' seconds is not asked about without a pause", async (after) => {
+  const reply = { status: 429, body: { message: "slow down" }, headers: { "retry-after": after } }
+  for (let nth = 1; nth <= 40; nth++) github.fail({ when: "/dispatches", reply })
+  await runStep(await stepFor({ timeout: "3s" }), await context())
+  expect(dispatches()).toBeLessThanOrEqual(4)
+})
+
 test("a rate limit that lasts longer than the step may take is said at once", async () => {
   github.fail({
     when: "/dispatches",
