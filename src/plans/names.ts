@@ -15,7 +15,7 @@ export function namesOf(step: PlanStep): string[] {
         ...refs(Object.values(step.expect.json)),
       ]
     case "command":
-      return [...step.command, step.cwd ?? ""].flatMap(namesIn)
+      return [...step.command, ...(step.deployed ?? []), step.cwd ?? ""].flatMap(namesIn)
     case "workflow":
       return namesIn(JSON.stringify([step.ref, step.inputs]))
     case "manual":

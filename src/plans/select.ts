@@ -1,5 +1,6 @@
 import { closest, distance } from "fastest-levenshtein"
 import type { Refusal } from "../rollback/refusals.ts"
+import { namesOf } from "./names.ts"
 import { readValue } from "./param-value.ts"
 import type { Plan, PlanComponent } from "./plan.ts"
 
@@ -35,10 +36,20 @@ export function selectComponents(
   if (chosen.length === 0) return { refusal: { reason: "nothing_selected" } }
   const ids = chosen.map((component) => component.id)
   for (const component of chosen) {
-    const absent = component.needs.find((need) => !ids.includes(need))
+    const absent = [...component.needs, ...givers(component, plan)].find((need) => !ids.includes(need))
     if (absent !== undefined) return { refusal: { reason: "component_needs", component: component.id, needs: absent } }
   }
   return { components: inOrder(chosen) }
+}
+
+/** Components whose steps capture what the steps of this one use: without them it would fail in the middle. */
+function givers({ steps }: PlanComponent, plan: Plan): string[] {
+  const used = new Set(steps.flatMap(namesOf))
+  return plan.components
+    .filter((other) =>
+      other.steps.some((step) => "capture" in step && Object.keys(step.capture).some((name) => used.has(name))),
+    )
+    .map(({ id }) => id)
 }
 
 /** The plan's order, but nothing before what it needs. */

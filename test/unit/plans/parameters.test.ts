@@ -1,6 +1,7 @@
 import { expect, test } from "vitest"
 import { checkPlanSource } from "../../../src/plans/load.ts"
-import { resolveParameters } from "../../../src/plans/select.ts"
+import { namesOf } from "../../../src/plans/names.ts"
+import { resolveParameters, selectComponents } from "../../../src/plans/select.ts"
 import { change } from "./fixtures.ts"
 
 async function resolve(given: string) {
@@ -59,4 +60,22 @@ test.each([
   expect(problems).toEqual([])
   for (const resolved of [given, plan && resolveParameters(plan.plan, {})])
     expect(resolved).toMatchObject({ parameters: { p: value } })
+})
+
+test("a component is not run without the one that captures what it uses, whether it says so or not", async () => {
+  const { plan } = await checkPlanSource("shop.yaml", change("    needs: [config]\n", ""))
+  if (plan === null) throw new Error("the fixture is valid")
+  const select = (...only: string[]) => selectComponents(plan.plan, { only, with: [], parameters: {} })
+  expect(select("service")).toEqual({ refusal: { reason: "component_needs", component: "service", needs: "config" } })
+  expect(select("config")).toMatchObject({ components: [{ id: "config" }] })
+  expect(select("service", "config")).toMatchObject({ components: [{ id: "config" }, { id: "service" }] })
+})
+
+test("what a command's `deployed` names is needed as what the command itself names", async () => {
+  const { plan } = await checkPlanSource(
+    "shop.yaml",
+    change("deployed: [./deployed.sh]", "deployed: [./deployed.sh, $seen]"),
+  )
+  const [deploy] = plan?.plan.components[1]?.steps ?? []
+  expect(deploy && namesOf(deploy)).toEqual(["good", "seen"])
 })
