@@ -142,8 +142,15 @@ async function whatNow(step: PlanStep, ended: StepRun, state: RunState, deps: Wo
   await patiently(state, () => escalate(rollback, run, { state: "running", reason: null, trouble: null }, deps))
   const context = contextOf(step, ended.attempt, state, deps)
   const people = peopleOf(step, ended.attempt, state, deps, "failure")
-  const { answer, answeredBy, reason } = await askAfterFailure(people, run.policy.expiresMs, context)
+  const { answer, answeredBy, reason } = await askAfterFailure(
+    people,
+    run.policy.expiresMs,
+    context,
+    () => state.endsHere,
+  )
   if (lease.lost()) throw new LostLeaseError(rollback.id)
+  if (answer === "leave") state.endsHere = true
+  if (state.endsHere) return null
   if (answer === "skip") state.skips = { ...state.skips, [step.id]: { by: answeredBy ?? "", reason: reason ?? "" } }
   return answer
 }

@@ -48,6 +48,7 @@ export async function runRollback(
     lease,
     closing,
     failed: false,
+    endsHere: false,
     skips: {},
     heldComponents: new Set(),
     knownAttempts: knownAttempts(stepRuns),
@@ -131,7 +132,7 @@ function knownAttempts(stepRuns: readonly StepRun[]): Map<string, number> {
 /** People want steps left out: what was approved changes, so the approvers are asked, as after the end of a run. */
 async function askForSkips(state: RunState, deps: WorkDeps): Promise<boolean> {
   const { rollback, skips } = state
-  if (Object.keys(skips).length === 0 || state.lease.stopRequested()) return false
+  if (Object.keys(skips).length === 0 || state.lease.stopRequested() || state.endsHere) return false
   await deps.store.rollbacks.prepareWithout(rollback.id, { ...rollback.skips, ...skips }, rollback.epoch)
   deps.ring("rehearse", rollback.id)
   deps.wakeOutbox()

@@ -22,6 +22,8 @@ export type RunState = {
   lease: Lease
   closing(): boolean
   failed: boolean
+  /** Somebody pressed "Stop here": what is asked beside that is not asked any more. */
+  endsHere: boolean
   /** Steps that people want left out: asked of the approvers when what runs beside them has ended. */
   skips: StoredRollback["skips"]
   /** Components of which every step did what it should: what others may build on. */

@@ -24,18 +24,29 @@ export const manualStep: StepType<ManualStep> = {
   },
 }
 
-/** Asks what is to become of a step that failed, and waits like a step by hand does. */
-export async function askAfterFailure(people: People, timeoutMs: number, context: RunContext): Promise<Confirmation> {
-  return answerTo(await patiently(context, () => people.ask("", timeoutMs)), people, context)
+/** Asks what is to become of a step that failed, and waits like a step by hand does, or until it does not matter any more. */
+export async function askAfterFailure(
+  people: People,
+  timeoutMs: number,
+  context: RunContext,
+  isOver: () => boolean,
+): Promise<Confirmation> {
+  return answerTo(await patiently(context, () => people.ask("", timeoutMs)), people, context, isOver)
 }
 
 /** An answer is seen this soon; nobody presses faster. */
 const lookEveryMs = 400
 
 /** Waits as long as it takes. The wait is in the state database: leaving it to another worker loses nothing. */
-async function answerTo(asked: Confirmation, people: People, context: RunContext): Promise<Confirmation> {
+async function answerTo(
+  asked: Confirmation,
+  people: People,
+  context: RunContext,
+  isOver = () => false,
+): Promise<Confirmation> {
   let now = asked
   while (now.answer === null) {
+    if (isOver()) return patiently(context, () => people.close(asked.id, "stopped"))
     if (context.signal.aborted) {
       // The signal tells of a lost lease too: then another worker waits on.
       await context.checkpoint()

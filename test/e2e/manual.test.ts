@@ -59,6 +59,13 @@ const stumbles = (file: string) => `${head("stumbles", "With two that fail")}
       - { id: second, title: The second one, effect: keyed, command: [test, "-e", ${file}/never] }
 `
 
+/** Three side by side that fail, each with a question. */
+const together = `${head("together", "With three questions").replace("risk: low", "risk: low\n    parallel: true")}
+      - { id: first, title: Number one, effect: keyed, command: [test, a, "=", one], on_failure: ask }
+      - { id: second, title: Number two, effect: keyed, command: [test, a, "=", two], on_failure: ask }
+      - { id: third, title: Number three, effect: keyed, command: [test, a, "=", three], on_failure: ask }
+`
+
 beforeAll(async () => {
   plans = await mkdtemp(join(tmpdir(), "stepback-plans-"))
   for (const [name, timeout] of [
@@ -67,6 +74,7 @@ beforeAll(async () => {
   ] as const)
     await writeFile(join(plans, `${name}.yaml`), plan(name, timeout))
   await writeFile(join(plans, "asks.yaml"), asks(join(plans, "there")))
+  await writeFile(join(plans, "together.yaml"), together)
   await writeFile(join(plans, "stumbles.yaml"), stumbles(join(plans, "mended")))
   stage = await startStage({ mode: "http", queue: "redis", plans })
   await stage.start({ STEPBACK_ROLE: "bot" })
@@ -255,6 +263,28 @@ test("on_failure: ask, Stop here: the run ends, and the card has the ways on", a
   })
   const told = await question(card, (message) => message.ts === asked.ts && !hasButton(message, "failure_leave"))
   expect(told.text).toContain("stopped here by <@U0ALICE>")
+})
+
+test("Stop here ends the run for its other questions too, asked and answered", async () => {
+  const scene = play()
+  const card = await approved(scene, "together")
+  const [one, two, three] = await Promise.all(
+    ["Number one", "Number two", "Number three"].map((title) =>
+      question(card, (message) => hasButton(message, "failure_skip") && wordsOf(message).includes(title)),
+    ),
+  )
+  if (!one || !two || !three) throw new Error("not asked")
+  await scene.presses("bob", one, "failure_skip")
+  await scene.fills("bob", { reason: "it is known to be down" })
+  await question(card, (message) => message.ts === one.ts && message.text.includes("to be skipped"))
+  await scene.presses("alice", two, "failure_leave")
+  await scene.sees("staging", "the end", (message) => {
+    return message.ts === card.ts && hasButton(message, "retry") && !hasButton(message, "approve")
+  })
+  const told = await question(card, (message) => message.ts === three.ts && !hasButton(message, "failure_retry"))
+  expect(told.text).toContain("no longer asked")
+  const replies = stepReplies(card.ts).filter(({ text }) => text.includes("Number three") && text.includes("run 2"))
+  expect(replies).toEqual([])
 })
 
 test("a Skip form leaves out the failure that it was opened for, and no other", async () => {
