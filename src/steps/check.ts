@@ -135,7 +135,9 @@ async function read(client: PoolClient, step: CheckStep, context: StepContext): 
   const wrong = complaints(step, found, context, outputs)
   const captures: Record<string, string> = {}
   for (const [name, column] of Object.entries(step.capture)) {
-    if (first && column in first) {
+    // A later step would be given the word "null".
+    if (first && column in first && first[column] === null) wrong.push(`${column} is null: there is nothing to capture`)
+    else if (first && column in first) {
       captures[name] = asWritten(first[column])
       // What later steps do may quote it.
       if (isHidden(column, outputs)) context.secrets.hide(captures[name])

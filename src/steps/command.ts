@@ -3,7 +3,7 @@ import { hostname } from "node:os"
 import type { CommandStep } from "../plans/plan.ts"
 import { fill } from "../plans/values.ts"
 import type { Change, StepResult } from "../rollback/facts.ts"
-import { endGroup, processBirth, redactOutput, runProgram, type Ended } from "./program.ts"
+import { endGroup, processBirth, redactOutput, wasCut, runProgram, type Ended } from "./program.ts"
 import { redacted } from "./secrets.ts"
 import { shorten } from "./shown.ts"
 import {
@@ -133,12 +133,14 @@ async function runOnce(
   if (ended.code !== step.expect.exit)
     wrong.push(`exit code ${ended.code ?? ended.signal ?? "?"}, expected ${step.expect.exit}`)
   if (step.expect.stdout !== null && !new RegExp(step.expect.stdout, "m").test(ended.stdout))
-    wrong.push(`its output does not match /${step.expect.stdout}/`)
+    wrong.push(`its output does not match /${step.expect.stdout}/${whereCut(ended.stdout)}`)
   const captures: Record<string, string> = {}
   for (const [name, source] of Object.entries(step.capture)) {
     const found = new RegExp(source, "m").exec(ended.stdout)
-    if (found) captures[name] = found[1] ?? found[0]
-    else wrong.push(`there is nothing like /${source}/ to capture`)
+    // A group that took no part has nothing, as if there were no match.
+    const value = found && found.length > 1 ? found[1] : found?.[0]
+    if (value !== undefined) captures[name] = value
+    else wrong.push(`there is nothing like /${source}/ to capture${whereCut(ended.stdout)}`)
   }
   return stepResult({
     ...facts,
@@ -146,6 +148,10 @@ async function runOnce(
     captures,
     failure: wrong.length === 0 ? null : failure(`exit_${ended.code ?? "signal"}`, wrong.join("; ")),
   })
+}
+
+function whereCut(output: string): string {
+  return wasCut(output) ? " (its output is long: only the beginning and the end of it were kept)" : ""
 }
 
 /** Ends what a worker that died on this machine left running, so that two of the same do not run at once. */

@@ -185,7 +185,8 @@ function judge(step: HttpStep, context: StepContext, answer: Answer): StepResult
   const captures: Record<string, string> = {}
   for (const [name, path] of Object.entries(step.capture)) {
     const value = pointer(document, path)
-    if (value === undefined) wrong.push(`there is no ${path} to capture`)
+    // A later step would be given the word "null".
+    if (value === undefined || value === null) wrong.push(`there is no ${path} to capture`)
     else captures[name] = textOf(value)
   }
   // Cut last: half of a secret would not be found.

@@ -120,6 +120,8 @@ export function processBirth(pid: number): string | null {
 /** Stands where the middle of an output was left out. */
 const gap = /(\n… \d+ characters left out …\n)/
 
+export const wasCut = (output: string): boolean => gap.test(output)
+
 /** An output without secrets, nor halves of them where its middle was left out. */
 export function redactOutput(output: string, secrets: Pick<Secrets, "redactPieces">): string {
   const parts = output.split(gap)

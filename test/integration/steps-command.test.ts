@@ -120,6 +120,22 @@ describe("a command", () => {
     expect(text.length).toBeLessThan(300_000)
   })
 
+  it("that says more than is kept is told so where something is not found in it", async () => {
+    const step = await shell(
+      "seq 1 20000; echo IN-BETWEEN; seq 1 40000",
+      "effect: none, expect: { stdout: /BETWEEN/ }, capture: { seen: /IN-(.*)/ }",
+    )
+    const long = "(its output is long: only the beginning and the end of it were kept)"
+    expect((await runStep(step, await context())).failure?.message).toBe(
+      `its output does not match /BETWEEN/ ${long}; there is nothing like /IN-(.*)/ to capture ${long}`,
+    )
+  })
+
+  it("gives nothing where the group of its regular expression took no part", async () => {
+    const step = await shell("echo version=", "effect: none, capture: { seen: '/version=(\\d+)?/' }")
+    expect((await runStep(step, await context())).failure?.message).toContain("there is nothing like")
+  })
+
   it("shows no half of a secret where its output was cut", async () => {
     const secret = "k3y-of-deploy-0123456789"
     for (const shift of ["", "abcdefgh", "abcdefghijklmnop"]) {

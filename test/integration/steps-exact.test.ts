@@ -32,6 +32,13 @@ describe("a check", () => {
   const query =
     "select 9223372036854775807::bigint as big, 1.50 as price, timestamptz '2026-11-22 20:46:34.209303+00' as at"
 
+  it("captures no null: a later statement would be bound to the word", async () => {
+    const step = await stepOf(`- { id: a, check: "select null::text as gone", capture: { seen: gone } }`)
+    const result = await runStep(step, await context())
+    expect(result).toMatchObject({ outcome: "failed", captures: {} })
+    expect(result.failure?.message).toBe("gone is null: there is nothing to capture")
+  })
+
   it("captures what Postgres says, to the last digit, and compares numbers and moments by meaning", async () => {
     const step = await stepOf(
       `- { id: a, check: "${query}", capture: { big: big, at: at }, expect: { rows: 1, values: { price: 1.5, at: "2026-11-22T20:46:34.209303Z" } } }`,

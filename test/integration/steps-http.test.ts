@@ -173,6 +173,16 @@ describe("a request", () => {
     })
   })
 
+  it("captures no null: a later step would be given the word", async () => {
+    answers = [say(200, { id: null })]
+    const result = await run("- { id: a, http: { path: / }, capture: { id: /id } }")
+    expect(result).toMatchObject({
+      outcome: "failed",
+      captures: {},
+      failure: { message: "there is no /id to capture" },
+    })
+  })
+
   it("has no user or password in its address, which could not be sent", async () => {
     await expect(
       run("- { id: a, http: { path: / } }", { http: base.replace("//", "//me:hush-hush@") }),
