@@ -6,6 +6,7 @@ import { errorCode, StepbackError } from "../errors.ts"
 import { erasedLines } from "./erase.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { settleStep } from "./settle.ts"
+import { fireDeferred } from "./sql-keeping.ts"
 import {
   elapsed,
   failure,
@@ -145,12 +146,12 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext, kept
     })
   const judged: { part: Part; summary: Summary }[] = []
   const affected: StepResult["affected"] = []
-  const otherwise: string[] = []
+  const written: Written[] = []
   let rows = 0
   for (const part of parts) {
     const going = part.operation === "insert" ? await childrenAtRisk(client, step, part) : null
     if (going) return stepResult({ outcome: "failed", failure: failure("children", going) })
-    const { done, summary, altered } = await takeBack(client, step, part, context)
+    const { done, summary, ...guarded } = await takeBack(client, step, part, context)
     const { wanted } = summary
     judged.push({ part, summary })
     if (done !== wanted)
@@ -161,15 +162,13 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext, kept
           `${done} of ${wanted} rows of ${part.table.name} could be taken back, so none was: they changed meanwhile, or a trigger keeps them as they are`,
         ),
       })
-    if (altered > 0)
-      otherwise.push(
-        `${altered} ${altered === 1 ? "row" : "rows"} of ${part.table.name} came back otherwise than as kept: by trigger ${part.table.triggers.join(", ")}`,
-      )
+    written.push({ part, ...guarded })
     rows += done
     const known = affected.find(({ table, did }) => table === part.table.name && did === part.did)
     if (known) known.rows += done
     else if (done > 0) affected.push({ table: part.table.name, did: part.did, rows: done })
   }
+  const otherwise = await seeTriggers(client, step, written, context)
   const left = leftOf(judged)
   const already = sum(judged, "already")
   return stepResult({
@@ -188,34 +187,55 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext, kept
   })
 }
 
-/** `summary`: judged just before, since an earlier part may have brought rows that this one takes. `altered`: by triggers. */
+/** `differed`: rows that were not as they were kept before it was written; null where no trigger can make them so. */
+type Written = { part: Part; differed: number | null }
+
+/** `summary`: judged just before, since an earlier part may have brought rows that this one takes. */
 async function takeBack(
   client: PoolClient,
   step: UndoStep,
   part: Part,
   context: RunContext,
-): Promise<{ done: number; summary: Summary; altered: number }> {
-  const judgeNow = async () => (await judge(client, step, [part]))[0] as { summary: Summary }
-  const differing = async (judged?: { summary: Summary }) =>
-    part.differs === null
-      ? (judged ?? (await judgeNow())).summary.conflicts
-      : ((await statement(client, part.differs, [])).rows[0] as { rows: number }).rows
+): Promise<{ done: number; summary: Summary; differed: number | null }> {
+  const [judged] = await judge(client, step, [part])
+  const { summary } = judged as { summary: Summary }
   const guarded = part.table.triggers.length > 0 && part.did !== "removed"
-  const judged = await judgeNow()
-  const before = guarded ? await differing(judged) : 0
+  const differed = guarded ? await countDiffering(client, step, part) : null
   const own = [part.table.relation, context.rollbackId, step.id]
   const values = part.operation === "archive" ? own : [step.ofRollback, step.ofStep, ...own]
   let done = 0
-  for (let turn = part.inTurns; turn !== null && done < judged.summary.wanted;) {
+  for (let turn = part.inTurns; turn !== null && done < summary.wanted;) {
     const some = (await statement(client, turn, values)).rowCount ?? 0
     done += some
     if (some === 0) turn = null
   }
-  if (done < judged.summary.wanted || part.inTurns === null)
-    done += (await statement(client, part.undo, values)).rowCount ?? 0
-  const altered = guarded ? (await differing()) - before : 0
-  if (done > 0) await rereadImages(client, part.table, context.rollbackId, step.id)
-  return { done, summary: judged.summary, altered }
+  if (done < summary.wanted || part.inTurns === null) done += (await statement(client, part.undo, values)).rowCount ?? 0
+  return { done, summary, differed }
+}
+
+async function countDiffering(client: PoolClient, step: UndoStep, part: Part): Promise<number> {
+  if (part.differs !== null) return ((await statement(client, part.differs, [])).rows[0] as { rows: number }).rows
+  return sum(await judge(client, step, [part]), "conflicts")
+}
+
+/** What triggers made of the rows, those too that wait for the commit: it is said, and kept as what this step left. */
+async function seeTriggers(
+  client: PoolClient,
+  step: UndoStep,
+  written: readonly Written[],
+  { rollbackId }: RunContext,
+): Promise<string[]> {
+  const tables = new Map(written.map(({ part: { table } }) => [table.relation, table]))
+  for (const table of tables.values()) await fireDeferred(client, table)
+  for (const table of tables.values()) await rereadImages(client, table, rollbackId, step.id)
+  const told: string[] = []
+  for (const { part, differed } of written) {
+    const altered = differed === null ? 0 : (await countDiffering(client, step, part)) - differed
+    if (altered <= 0) continue
+    const many = `${altered} ${altered === 1 ? "row" : "rows"} of ${part.table.name}`
+    told.push(`${many} came back otherwise than as kept: by trigger ${part.table.triggers.join(", ")}`)
+  }
+  return told
 }
 
 /** Rows that somebody has added since and that would go with what is taken back. */
