@@ -150,7 +150,9 @@ export function keepAndWrite(environment: string, step: Write, values: Values, o
     `create table if not exists ${kept} as select now() as stepback_kept_at, kept.* from ${table} as kept with no data;`,
     pasteable(selected, step.params, values),
     ...(step.expectRows.kind === "rehearsed"
-      ? ["-- a rehearsal says how many rows it should be: look before you commit"]
+      ? [
+          "-- how many rows it should be says `stepback plan rehearse`; with rollback in the place of commit this is a trial",
+        ]
       : []),
     `call ${byHandSchema}.guard(${sqlLiteral(kept)}, ${sqlLiteral(table)}, ${bounds}, ${written.deletes}, ${cascade});`,
     pasteable(written.statement, step.params, values),

@@ -97,8 +97,13 @@ export async function compare(
 ): Promise<BaselineAnswer> {
   const { rules, pool } = openBaseline(plan, secrets, targets)
   const kept = await store.baselines.newest(plan.environment, name)
-  if (!kept)
-    throw new StepbackError("refused", `there is no snapshot "${name}" of ${plan.environment} yet: capture it first`)
+  if (!kept) {
+    const as = name === "baseline" ? "" : ` --as ${name}`
+    throw new StepbackError(
+      "refused",
+      `there is no snapshot "${name}" of ${plan.environment} yet: capture it first, with /rollback baseline ${plan.environment} capture${as}`,
+    )
+  }
   const tables = await compareBaseline(pool, { kept, rules, redact: plan.redact, secrets })
   return { kind: "compared", name, capturedAt: kept.capturedAt, sha256: kept.sha256, tables }
 }

@@ -137,7 +137,7 @@ describe("from the command line", () => {
   it("keeps snapshots by name, and refuses with a sentence", async () => {
     expect(await stepback("baseline", "diff", "staging")).toMatchObject({
       code: 1,
-      err: expect.stringContaining("capture it first"),
+      err: expect.stringMatching(/capture it first, with \/rollback baseline \w+ capture/),
     })
     expect(await stepback("baseline", "capture", "staging", "--as", "after")).toMatchObject({
       code: 0,

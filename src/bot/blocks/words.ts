@@ -1,5 +1,6 @@
 import type { Audience } from "../../rollback/facts.ts"
 import type { Refused, Verb } from "../../rollback/refusals.ts"
+import type { RollbackState } from "../../rollback/states.ts"
 import { safe } from "./escape.ts"
 import { exactTime, number, plural } from "./format.ts"
 import { mention, mentions } from "./parts.ts"
@@ -62,11 +63,14 @@ function tooLateWords(refusal: Extract<Refusal, { reason: "already_decided" }>, 
   const name = rollbackText(refusal.number)
   const by = refusal.by === null ? "" : `, by ${idText(refusal.by)}`
   const at = refusal.at === null ? "" : ` at ${exactTime(refusal.at)}`
-  // Who wanted to keep it from running, or to end it, still can.
-  const against = verb === "cancel" || verb === "deny" || verb === "stop"
-  const goesOn = refusal.number !== null && (refusal.state === "approved" || refusal.state === "running")
-  const way = against && goesOn ? ` \`/rollback stop ${name}\` ends it before its next step.` : ""
-  return `Too late: ${name} is ${stateWords[refusal.state]}${by}${at}. Nothing was changed now.${way}`
+  const against = refusal.number !== null && (verb === "cancel" || verb === "deny" || verb === "stop")
+  return `Too late: ${name} is ${stateWords[refusal.state]}${by}${at}. Nothing was changed now.${against ? wayAgainst(refusal.state, name) : ""}`
+}
+
+/** Who wanted to keep it from running, or to end it, still can, or can have it taken back. */
+function wayAgainst(state: RollbackState, name: string): string {
+  if (state === "approved" || state === "running") return ` \`/rollback stop ${name}\` ends it before its next step.`
+  return state === "succeeded" || state === "failed" ? ` \`/rollback undo ${name}\` asks to take back what it did.` : ""
 }
 
 /** A link that broke at the commit took the answer with it: then "nothing was changed" may be a lie. */

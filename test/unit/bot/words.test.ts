@@ -142,6 +142,31 @@ describe("answers to commands", () => {
     expect(planText(bare, [])).toContain("day (timestamp), must be given")
   })
 
+  it("a plan in short says how many approve and who", async () => {
+    const { plan } = await loadPlans("plans").then(({ plans }) => plans.get("staging") as LoadedPlan)
+    const { low, expiresMs } = plan.approve
+    const approve = {
+      expiresMs,
+      low: { ...low, from: "anyone" as const },
+      medium: { ...low, from: ["S0ONCALL"] },
+      high: low,
+    }
+    expect(planText({ ...plan, approve: { expiresMs, low, medium: low, high: low } }, [])).toMatch(
+      /Approvals: 1 at low risk, 1 at medium, 1 at high, by (any full member|<!subteam\S+>.*); never the requester/,
+    )
+    expect(planText({ ...plan, approve }, [])).toMatch(
+      /At low risk by any full member, at medium by <!subteam\^S0ONCALL>/,
+    )
+  })
+
+  it("who comes too late to end a rollback hears what still ends it, or takes it back", () => {
+    const late = (state: "running" | "succeeded" | "denied", verb: "cancel" | "approve") =>
+      refusalWords(refuse(verb, { reason: "already_decided", state, by: null, at: null, number: 17 }))
+    expect(late("running", "cancel")).toContain("`/rollback stop R-17`")
+    expect(late("succeeded", "cancel")).toContain("`/rollback undo R-17`")
+    for (const words of [late("denied", "cancel"), late("succeeded", "approve")]) expect(words).not.toContain("`")
+  })
+
   it("status says what is going on, or that nothing is", () => {
     expect(statusText([], "staging")).toBe("staging: no rollback going on.")
     const other = { ...running, number: 16, environment: "prod" }
