@@ -1,3 +1,4 @@
+import { findPlan } from "../commands/request.ts"
 import { errorCode, errorMessage, isPassing, LostLeaseError, StepbackError } from "../errors.ts"
 import { canonicalJson, freeze, rulesOf, sha256, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
 import { planFingerprint } from "../plans/moved.ts"
@@ -196,17 +197,16 @@ async function selectRun(
   rollback: AskedRun,
   deps: Pick<WorkDeps, "plans"> & { store?: Pick<WorkDeps["store"], "baselines"> },
 ) {
-  const { plans, invalid } = await deps.plans.load()
-  const loaded = plans.get(rollback.environment)
-  if (!loaded) {
-    const broken = invalid.find((file) => file.environment === rollback.environment)?.problems[0]
+  const found = await findPlan(rollback.environment, deps)
+  if ("kind" in found) {
+    const { refusal } = found
     throw new Refuse(
-      broken
-        ? `the plan is invalid: ${broken.file}:${broken.line}:${broken.column}: ${broken.message}`
-        : "this worker has no such plan",
+      refusal.reason === "plan_invalid"
+        ? `the plan is invalid: ${refusal.problems[0]}`
+        : "the worker has no plan of it: look at the folder that its STEPBACK_PLANS names",
     )
   }
-  const { plan } = loaded
+  const { plan } = found
   const selected = selectComponents(plan, rollback.selection)
   const resolved = resolveParameters(plan, rollback.selection.parameters)
   if ("refusal" in selected || "refusal" in resolved) throw new Refuse("the plan has changed: ask again")

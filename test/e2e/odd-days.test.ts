@@ -68,7 +68,7 @@ async function asked(scene: Play): Promise<Message> {
 /** Ends what goes on, so that the next may begin. */
 async function stopped(scene: Play, card: Message): Promise<void> {
   await scene.types("alice", `stop ${nameOf(card)}`)
-  await scene.analysisOf(card)
+  await expect.poll(() => stateOf(card), { timeout: 20_000 }).toBe("stopped")
 }
 
 test("an approval whose answer is lost with the link is not said to have changed nothing", async () => {
@@ -80,7 +80,8 @@ test("an approval whose answer is lost with the link is not said to have changed
   link.cutAtCommit("after", 0)
   expect(told.text).toMatch(/cannot tell whether this counted.*look at the card/)
   expect(told.text).not.toContain("Nothing was changed")
-  expect(["approved", "running"]).toContain(await stateOf(card))
+  // The server may still be at it when the link is gone.
+  await expect.poll(() => stateOf(card), { timeout: 20_000 }).toMatch(/approved|running/)
   await stopped(scene, card)
 })
 
@@ -141,4 +142,14 @@ test("a press that is delivered again while its form is open is no failure to op
   // Nothing ran, so there is no analysis that a note could go into.
   await scene.types("carol", `note ${nameOf(card)} nobody could agree`)
   expect((await scene.isTold("carol", "Noted")).text).toMatch(/is cancelled and never ran: it gets no analysis/)
+})
+
+test("a plan file that is no YAML any more when it is approved is named with its place on the card", async () => {
+  const scene = play()
+  const card = await asked(scene)
+  await writeFile(join(folder, "shop.yaml"), "{{{:")
+  await scene.presses("bob", card, "approve")
+  const ended = await scene.sees("staging", "the end", ({ ts, text }) => ts === card.ts && /cancelled/.test(text))
+  expect(ended.text).toMatch(/the plan is invalid: \S*shop\.yaml:1:\d+: /)
+  await writeFile(join(folder, "shop.yaml"), plan)
 })
