@@ -35,9 +35,11 @@ export async function conclude(state: RunState, trouble: string | null, deps: Wo
   const fresh = end === "succeeded" ? rollback : await deps.store.rollbacks.get(rollback.id)
   if (end !== "succeeded") await escalate(fresh, run, { state: end, reason, trouble: alarm }, deps)
   const numbers = trouble === null && lost.length === 0 && !state.lease.stopRequested() ? newNumbers(state) : []
-  if (numbers.length > 0) {
-    // Nothing of that step was done: the approvers see the new numbers and decide again.
-    await deps.store.rollbacks.prepareAgain(rollback.id, ["running"], numbers, rollback.epoch)
+  // Nothing of that step was done: the approvers see the new numbers and decide again. Not after a Stop: it ends.
+  const again =
+    numbers.length > 0 &&
+    (await deps.store.rollbacks.prepareAgain(rollback.id, ["running"], numbers, rollback.epoch)).kind === "moved"
+  if (again) {
     deps.ring("rehearse", rollback.id)
     deps.wakeOutbox()
     deps.log.warn({ numbers }, "asked again with new numbers")

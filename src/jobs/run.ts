@@ -133,7 +133,8 @@ function knownAttempts(stepRuns: readonly StepRun[]): Map<string, number> {
 async function askForSkips(state: RunState, deps: WorkDeps): Promise<boolean> {
   const { rollback, skips } = state
   if (Object.keys(skips).length === 0 || state.lease.stopRequested() || state.endsHere) return false
-  await deps.store.rollbacks.prepareWithout(rollback.id, { ...rollback.skips, ...skips }, rollback.epoch)
+  const left = { ...rollback.skips, ...skips }
+  if ((await deps.store.rollbacks.prepareWithout(rollback.id, left, rollback.epoch)).kind !== "moved") return false
   deps.ring("rehearse", rollback.id)
   deps.wakeOutbox()
   deps.log.info({ steps: Object.keys(skips) }, "asked to skip")

@@ -4,6 +4,7 @@ import type { RollbackState } from "../rollback/states.ts"
 import { one, parseRollback, type Moved } from "./find-rollback.ts"
 import { rollbackColumns, storable, type StoredRollback } from "./rows.ts"
 
+/** Not out of a run that somebody stops: what is asked again could be approved, and would go on. */
 export async function prepareAgain(
   client: PoolClient,
   id: string,
@@ -15,7 +16,8 @@ export async function prepareAgain(
     `update stepback.rollbacks set state = 'preparing', token = null, moved = $3, lease_until = null, due_at = now(),
        approved_at = null, resumed_at = null, worker = null, generation = generation + 1, ended_at = null, ended_by = null, end_reason = null,
        stop_requested_at = null, stop_requested_by = null, archive_removed_at = null
-     where id = $1 and state = any($2) and ($4::integer is null or epoch = $4) returning ${rollbackColumns}`,
+     where id = $1 and state = any($2) and ($4::integer is null or epoch = $4)
+       and (state <> 'running' or stop_requested_at is null) returning ${rollbackColumns}`,
     [id, from, storable(moved), epoch],
   )
   if (rows[0] === undefined) return { kind: "not_moved", rollback: await one(client, "id = $1", [id]) }

@@ -4,6 +4,7 @@ import { createServer, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
 import { afterAll, beforeAll, beforeEach, expect, inject, it } from "vitest"
 
+import { approve } from "../../src/commands/approve.ts"
 import { requestUndo } from "../../src/commands/undo.ts"
 import { forgetOverdue } from "../../src/jobs/forget.ts"
 import { watchOnce } from "../../src/jobs/watch.ts"
@@ -122,4 +123,21 @@ watch: { for: 10m, every: 1ms, failures: 1, steps: [all] }
   const [call] = await town.store.records.listEscalations(run.id)
   expect(call).toMatchObject({ trigger: "functions_failing", stepId: "all" })
   expect(call?.evidence).toContain("1 rows, 2 expected")
+})
+
+it("a Stop at the moment of asking again with new numbers ends the run: nobody is asked", async () => {
+  town.written.source = plan.replace("rows: 0..10", "rows: rehearsed")
+  await town.target.query("insert into quotes values (1, '1'), (2, '1')")
+  const card = await town.card({ with: ["data"] })
+  for (const who of ["U0BOB", "U0CAROL"]) await approve({ token: card.token ?? "", actor: as(who) }, town.deps)
+  await town.target.query("insert into quotes select n, '1' from generate_series(10, 99) n")
+  // With the step's result, after the worker has looked for a Stop.
+  await town.state.query(`create function stop_it() returns trigger language plpgsql as $$ begin
+      update stepback.rollbacks set stop_requested_at = now(), stop_requested_by = 'U0ALICE'
+        where id = new.rollback_id and new.outcome = 'failed';
+      return null; end $$;
+    create trigger stop_it after insert or update on stepback.step_runs for each row execute function stop_it()`)
+  await town.work(card.id)
+  await town.state.query("drop function stop_it cascade")
+  expect(await town.get(card)).toMatchObject({ state: "failed", stop_requested_by: "U0ALICE" })
 })

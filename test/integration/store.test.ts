@@ -183,3 +183,17 @@ it("a run that somebody leaves as it is at the moment of a Retry or a Skip stays
     expect(await reopened).toMatchObject({ kind: "not_moved", rollback: { state: "failed", left_by: "U3CAROL" } })
   }
 })
+
+it("a run that somebody stops at the moment of its asking again is not asked again: it ends", async () => {
+  const { id, epoch } = await running(store)
+  await store.rollbacks.requestStop(id, "U1ALICE", null)
+  const skips = { a: { by: "U2BOB", reason: "it can wait" } }
+  for (const asked of [
+    store.rollbacks.prepareAgain(id, ["running"], ["it has other numbers"], epoch),
+    store.rollbacks.prepareWithout(id, skips, epoch),
+  ])
+    expect(await asked).toMatchObject({
+      kind: "not_moved",
+      rollback: { state: "running", stop_requested_by: "U1ALICE" },
+    })
+})
