@@ -29,6 +29,8 @@ export const queueSchema = "stepback_queue"
 /** Takeover of a job whose worker died: lock plus stalled interval. BullMQ's defaults make it a minute. */
 const lockMs = 5_000
 const stalledMs = 2_500
+/** A ring that was refused is told for this long; whether the next one would be is not known before it comes. */
+const refusedMs = 60_000
 /** A worker dies more than once; attempts are counted in Postgres. */
 const maxStalledCount = 1_000
 
@@ -71,6 +73,7 @@ function openQueue({ redisUrl, databaseUrl, log, prefix, migrate = true }: BellO
 export function createBell(options: BellOptions): Bell {
   const { queue, connection } = openQueue(options)
   queue.on("error", (error) => options.log.debug({ err: error }, "queue unreachable"))
+  let refused: { at: number; why: string } | null = null
   /** Asked while Redis is away, the client would keep each question until it is back. */
   const away = () =>
     connection === null || connection.status === "ready" ? null : `Redis is not connected (${connection.status})`
@@ -84,14 +87,19 @@ export function createBell(options: BellOptions): Bell {
       // The sweep rings later.
       if (away() !== null) return
       // Not awaited: it hangs while Redis is gone.
-      queue
-        .add(kind, { rollbackId })
-        .catch((err: unknown) => options.log.warn({ err, rollbackId }, "bell not heard, the sweep will ring"))
+      queue.add(kind, { rollbackId }).then(
+        () => (refused = null),
+        (err: unknown) => {
+          refused = { at: Date.now(), why: errorMessage(err) }
+          options.log.warn({ err, rollbackId }, "bell not heard, the sweep will ring")
+        },
+      )
     },
     async trouble() {
       try {
         await waiting()
-        return null
+        // One that is full, or has become a replica, answers questions all the same.
+        return refused !== null && Date.now() - refused.at < refusedMs ? `it takes no jobs: ${refused.why}` : null
       } catch (error) {
         return errorMessage(error)
       }

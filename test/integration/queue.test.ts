@@ -51,6 +51,20 @@ function listen(options: BellOptions, work: (id: string) => Promise<void> = () =
   return { heard, hears, answering }
 }
 
+it.runIf(redisHere)("a Redis that answers and takes nothing is trouble, until it takes something again", async () => {
+  const door = await bell(optionsOf("redis"))
+  const limit = (bytes: number) => ask(redis?.port ?? 0, `CONFIG SET maxmemory ${bytes}`)
+  await limit(1)
+  try {
+    door.ring("run", randomUUID())
+    await until("the refusal", async () => /takes no jobs: OOM/.test((await door.trouble()) ?? ""))
+  } finally {
+    await limit(0)
+  }
+  door.ring("run", randomUUID())
+  await until("that it is over", async () => (await door.trouble()) === null)
+})
+
 describe.each(["redis", "postgres"])("the bell on %s", (backend) => {
   const needed = backend === "postgres" || redisHere
 
