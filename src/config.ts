@@ -74,7 +74,10 @@ const environment = z.object({
   SLACK_BOT_TOKEN: token("xapp-", "an app-level token (xapp-…)"),
   SLACK_SIGNING_SECRET: secret.optional(),
   SLACK_APP_TOKEN: token("xoxb-", "a bot token (xoxb-…)").optional(),
-  SLACK_API_URL: url(["http:", "https:"], "an http(s) address").optional(),
+  // No request is made of one, and the error that says so quotes it.
+  SLACK_API_URL: url(["http:", "https:"], "an http(s) address")
+    .refine((value) => !/^https?:\/\/[^/?#]*@/i.test(value), "holds a name or a password, which it cannot")
+    .optional(),
   DATABASE_URL: url(["postgres:", "postgresql:"], "a postgres:// address"),
   REDIS_URL: z
     .string()

@@ -137,6 +137,12 @@ describe("readConfig", () => {
     expect(configOf({ ...complete, SLACK_API_URL: given }).slack.apiUrl).toBe(expected)
   })
 
+  it("refuses a Web API whose address holds a password, which every error would quote", () => {
+    expect(problemsOf({ ...complete, SLACK_API_URL: "https://us:hunter2@slack.example/api" })).toEqual([
+      "SLACK_API_URL holds a name or a password, which it cannot",
+    ])
+  })
+
   it.each([
     ["PORT", "0", []],
     ["PORT", "65535", []],
