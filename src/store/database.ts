@@ -25,7 +25,11 @@ export function createPool(url: string, options: { log: Logger; max?: number }):
   const lost = (error: Error) => options.log.warn({ err: error }, "state database connection lost")
   pool.on("error", lost)
   // The pool listens to idle ones alone: a link that breaks inside a transaction would end the process.
-  pool.on("connect", (client) => client.on("error", lost))
+  pool.on("connect", (client) => {
+    client.on("error", lost)
+    // Moments are read as ISO writes them, whatever is set for the role or the database. Goes before what is asked first.
+    client.query("set datestyle = 'ISO, YMD'").catch(lost)
+  })
   return pool
 }
 

@@ -7,7 +7,7 @@ import { holdLease } from "../../src/jobs/lease.ts"
 import { stepResult } from "../../src/steps/step.ts"
 import { createPool } from "../../src/store/database.ts"
 import { migrate } from "../../src/store/migrate.ts"
-import type { Store } from "../../src/store/store.ts"
+import { createStore, type Store } from "../../src/store/store.ts"
 import { created, freshState, log, request, running } from "./store-fixture.ts"
 
 let pool: Pool
@@ -28,6 +28,22 @@ describe("migrations", () => {
     expect(await migrate(first)).toEqual([])
     await Promise.all([first, ...others].map((each) => each.end()))
   })
+})
+
+it("moments are what they are, however the role or the database writes days", async () => {
+  const { url, pool: first } = await freshState()
+  const name = new URL(url).pathname.slice(1)
+  await first.query(
+    `alter database "${name}" set datestyle = 'SQL, DMY'; alter database "${name}" set timezone = 'America/New_York'`,
+  )
+  await first.end()
+  const odd = createPool(url, { log, max: 3 })
+  const asked = await created(createStore(odd))
+  const { rows } = await odd.query<{ at: string }>(
+    `select to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as at from stepback.rollbacks`,
+  )
+  expect(asked.created_at).toBe(rows[0]?.at)
+  await odd.end()
 })
 
 describe("run times", () => {
