@@ -34,8 +34,13 @@ const literal = (text: string) => `'${text.replaceAll("'", "''")}'`
 
 /** Of each column its JSON as text: as numbers of JavaScript, large ones would be other numbers, or seem not to change. */
 function jsonOf(columns: string[], owner: string): string {
-  if (columns.length === 0) return "'{}'::jsonb"
-  return `jsonb_build_object(${columns.map((name) => `${literal(name)}, to_jsonb(${column(owner, name)})::text`).join(", ")})`
+  return jsonObject(columns.map((name) => ({ name, value: column(owner, name) })))
+}
+
+/** Of lists, since a function takes no more than a hundred arguments. */
+function jsonObject(items: { name: string; value: string }[]): string {
+  const texts = items.map(({ value }) => `to_jsonb(${value})::text`)
+  return `jsonb_object(array[${items.map(({ name }) => literal(name)).join(", ")}]::text[], array[${texts.join(", ")}]::text[])`
 }
 
 /** The statement's WITH, without the keyword, to stand before more of our own. */
@@ -58,9 +63,10 @@ export function updatePreview(facts: StatementFacts, table: TableFacts, redact: 
   const telling = tellingColumns(facts)
   const typeOf = (name: string) => table.columns.find((item) => item.name === name)?.type
   const known = facts.set.filter((item) => item.expression !== null && telling.includes(item.column))
-  const after = known.map(
-    (item) => `${literal(item.column)}, to_jsonb((${item.expression})::${typeOf(item.column) ?? "text"})::text`,
-  )
+  const after = known.map((item) => ({
+    name: item.column,
+    value: `(${item.expression})::${typeOf(item.column) ?? "text"}`,
+  }))
   const changed =
     known.length === telling.length && known.length > 0
       ? known
@@ -72,7 +78,7 @@ export function updatePreview(facts: StatementFacts, table: TableFacts, redact: 
       : "null::boolean"
   return `with ${recursive(facts)}${withBody(facts)}stepback_rows as (
     select ${label(table, owner, redact)} as label, ${jsonOf(telling, owner)} as before,
-      ${after.length === 0 ? "'{}'::jsonb" : `jsonb_build_object(${after.join(", ")})`} as after, ${changed} as changed${placed(facts)}
+      ${jsonObject(after)} as after, ${changed} as changed${placed(facts)}
     ${facts.matching})
   ${summaryOf(facts)}`
 }

@@ -197,6 +197,20 @@ describe("what a statement would change", () => {
     expect(changes).toMatchObject([{ column: "t", before: "9007199254740993", after: "9007199254740992" }])
   })
 
+  it("is shown and kept of as many columns as a statement sets", async () => {
+    const names = Array.from({ length: 120 }, (_each, n) => `c${n}`)
+    await target.admin.query(
+      `create table wide (id integer primary key, ${names.map((name) => `${name} text`).join(", ")}); insert into wide (id) values (1)`,
+    )
+    const sql = `update wide set ${names.map((name) => `${name} = 'x'`).join(", ")} where id = 1`
+    const { changes, changed } = await shown(sql, 1)
+    expect(changed).toBe(1)
+    expect(changes).toHaveLength(120)
+    expect(changes).toContainEqual({ row: "wide.1", column: "c119", before: "null", after: '"x"', afterKnown: true })
+    const step = await stepOf(`- { id: a, sql: "${sql}", expect: { rows: 1 } }`)
+    expect(await runStep(step, await context())).toMatchObject({ outcome: "succeeded", changed: 1, changes })
+  })
+
   it("names a few rows that would go, without what is not shown; of many the number", async () => {
     const few = await shown("delete from sums where id = 1", 1)
     expect(few.changes).toEqual([
