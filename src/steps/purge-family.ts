@@ -32,10 +32,14 @@ type ForeignKey = {
   /** `on delete set null (these)`; null: all of its columns. */
   cut: string[] | null
   action: string
+  /** It refers to a row for a time, which need not be all of that row's. */
+  period: boolean
 }
 
 const foreignKeys = `
 select f.conrelid::regclass::text as relation, n.nspname as schema, c.relname as name, f.confdeltype as action,
+  -- Younger than Postgres 17.
+  coalesce((to_jsonb(f) ->> 'conperiod')::boolean, false) as period,
   (select array_agg(a.attname::text order by k.n) from unnest(f.conkey) with ordinality as k (attnum, n)
     join pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.attnum) as columns,
   (select array_agg(a.attname::text order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
@@ -106,6 +110,12 @@ function keyProblem(family: Family, table: TableFacts): void {
 async function follow(client: PoolClient, parent: Kin, family: Family, listed: ReadonlySet<string>): Promise<void> {
   const { rows } = await client.query<ForeignKey>(foreignKeys, [parent.table.relation])
   for (const key of rows) {
+    if (key.period) {
+      family.problems.push(
+        `${key.relation} refers to rows of ${parent.table.name} for a time (PERIOD), and which of them a purge cannot tell: remove them by a "sql" step`,
+      )
+      continue
+    }
     const namesake = family.kin.find(
       ({ table: { name, relation } }) => name === key.name && relation !== qualified(key.schema, key.name),
     )

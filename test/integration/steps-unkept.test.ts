@@ -109,6 +109,26 @@ describe("a purge", () => {
     expect(await list("select count(*) from orders union all select count(*) from lines")).toEqual(["1", "2"])
   })
 
+  it("is refused where others refer to its rows for a time", async () => {
+    await having("select 1")
+    const { rows } = await target.admin.query<{ knows: boolean }>(
+      "select current_setting('server_version_num')::int >= 180000 as knows",
+    )
+    if (!rows[0]?.knows) return
+    await sql(`create extension btree_gist; create table rates (id integer, valid daterange, primary key (id, valid without overlaps));
+      create table uses (id integer primary key, rate integer, valid daterange, foreign key (rate, period valid) references rates (id, period valid));
+      insert into rates values (1, '[2026-01-01,2026-02-01)'); insert into uses values (1, 1, '[2026-01-05,2026-01-08)')`)
+    const { rehearsal } = await look(
+      await stepOf(
+        `- { id: p, purge: { table: rates, where: "id = 1", cascade: [uses], at_most: 5, max_share: 100% } }`,
+      ),
+    )
+    expect(rehearsal).toMatchObject({
+      refused: true,
+      note: expect.stringContaining("uses refers to rows of rates for a time") as string,
+    })
+  })
+
   it("is refused where two tables of one name would go along", async () => {
     await having(`create schema audit; create table orders (id integer primary key, kind text); insert into orders values (1, 'bad');
       create table lines (id integer primary key, order_id integer references orders on delete cascade); insert into lines values (1, 1);
