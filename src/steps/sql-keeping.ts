@@ -19,6 +19,9 @@ export function keepingProblem(step: SqlStep, table: TableFacts): string | null 
   const moved = step.facts.set.find((item) => table.primaryKey.includes(item.column))
   if (moved)
     return `${moved.column} is part of the primary key: changing it cannot be taken back; say irreversible and why`
+  const made = step.facts.set.find((item) => table.columns.some(({ name, always }) => always && name === item.column))
+  if (made)
+    return `${made.column} is given by the server alone (generated always): its value cannot be given back; say irreversible and why`
   const computed = computedKey(table)
   if (step.facts.verb === "update" && computed !== undefined)
     return `${computed} of the primary key is computed from other columns: what becomes of a row could not be followed; say irreversible and why`

@@ -237,6 +237,17 @@ describe("an UPDATE", () => {
     expect(undo.rehearsal).toMatchObject({ rows: 1, changed: 1 })
   })
 
+  it("is refused where it gives a row another number of the server's, which no undo may set", async () => {
+    await having(
+      "create table t (id integer primary key, n integer generated always as identity, v text); insert into t (id, v) values (1, 'a')",
+    )
+    const step = await stepOf(`- { id: a, sql: "update t set v = 'b', n = default where id = 1", expect: { rows: 1 } }`)
+    const { rehearsal, run } = await look(step)
+    expect(rehearsal).toMatchObject({ outcome: "unknown", note: expect.stringContaining("generated always") as string })
+    expect(await run()).toMatchObject({ outcome: "failed", failure: { code: "cannot_keep" } })
+    expect(await list("select n, v from t")).toEqual(["1 a"])
+  })
+
   it("is refused where the key of a row stands in an heir too", async () => {
     await having(`create table t (id integer primary key, v text); insert into t values (1, 'a');
       create table heir () inherits (t); insert into heir values (1, 'b')`)
