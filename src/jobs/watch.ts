@@ -7,6 +7,9 @@ import { byHand, callingOf } from "../rollback/escalation.ts"
 import type { RehearsedStep } from "../rollback/facts.ts"
 import { describeWatch, judgeProbe, measureOf, type Measure } from "../rollback/watch.ts"
 import { rehearseStep } from "../steps/definitions.ts"
+import { rehearsed } from "../steps/step.ts"
+import type { Values } from "../plans/values.ts"
+import { errorMessage } from "../errors.ts"
 import { hideCaptured } from "../steps/hidden-captures.ts"
 import { createSecrets, type Secrets } from "../steps/secrets.ts"
 import type { StoredRollback } from "../store/rows.ts"
@@ -76,22 +79,19 @@ async function probeAll(
 ): Promise<DueWatch["seen"]> {
   const secrets = createSecrets(deps.environment)
   await hideCaptured(stepsOf(run), captures, { redact: run.redact, secrets })
-  const target = openTarget(run.target, secrets, deps.targets)
   const rules = { failures: run.watch?.failures ?? 1, slowerThan: run.watch?.slowerThan ?? null }
   const seen = { ...due.seen }
   const signal = AbortSignal.timeout(probesMs)
-  const probes = await Promise.all(
-    steps.map(async (step) => {
-      const began = performance.now()
-      const values = { ...captures, ...run.parameters, ...run.commits[step.id] }
-      const probe = await rehearseStep(
+  const look = async (step: PlanStep, values: Values) => {
+    try {
+      return await rehearseStep(
         { ...step, timeoutMs: Math.min(step.timeoutMs, probesMs) },
         {
           rollbackId: rollback.id,
           environment: run.environment,
           values,
           secrets,
-          target,
+          target: openTarget(run.target, secrets, deps.targets),
           redact: run.redact,
           signal,
           patient: true,
@@ -99,6 +99,16 @@ async function probeAll(
           log: deps.log,
         },
       )
+    } catch (error) {
+      // As a variable that this worker lacks: that is told, and holds up no other probe.
+      return rehearsed(step.id, { outcome: "unknown", note: secrets.redact(errorMessage(error)) })
+    }
+  }
+  const probes = await Promise.all(
+    steps.map(async (step) => {
+      const began = performance.now()
+      const values = { ...captures, ...run.parameters, ...run.commits[step.id] }
+      const probe = await look(step, values)
       const ms = probe.ms > 0 ? probe.ms : Math.round(performance.now() - began)
       return { step, held: probe.holds === true, ms, note: probe.note ?? "no answer" }
     }),

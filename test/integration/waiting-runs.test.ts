@@ -196,6 +196,28 @@ it("the watch asks as often as the run would, before it calls", async () => {
   expect(await callsOf(done)).toEqual([])
 })
 
+it("the watch tells of a variable that the worker lacks, and its other probes go on", async () => {
+  town.written.source = `${withMention.replace(
+    /    optional: true\n    steps:\n      - id: ask\n.*\n/,
+    `    steps:
+      - { id: tool, command: ["true"], env: [SHOP_TOOL], effect: none }
+      - id: ask
+        http: { path: /$good }
+`,
+  )}watch: { for: 10m, every: 1s, failures: 1, steps: [tool, ask] }\n`
+  town.environment["SHOP_TOOL"] = "there"
+  const done = await town.ran()
+  expect(done.state).toBe("succeeded")
+  delete town.environment["SHOP_TOOL"]
+  town.site.failNext(1)
+  expect(await watchOnce(town.workDeps)).toBe(true)
+  const calls = (await callsOf(done)).map(({ facts }) => `${facts.headline}: ${facts.evidence[0]}`)
+  expect(calls.toSorted()).toEqual([
+    expect.stringContaining("Ask: failing after the rollback"),
+    "Tool: failing after the rollback: SHOP_TOOL is not set in the worker's environment: set it and restart the worker",
+  ])
+})
+
 it("who cannot go on is told why and what can be done", async () => {
   await town.breakTarget()
   const failed = await town.ran()
