@@ -47,6 +47,7 @@ export function contextOf(step: PlanStep, attempt: number, state: RunState, deps
     key: state.key,
     attempt,
     keyNumber: 1 + (state.knownAttempts.get(step.id) ?? 0),
+    earlier: state.latest.get(step.id)?.result ?? null,
     rehearsed: run.rehearsal.steps.find((seen) => seen.stepId === step.id) ?? null,
     fingerprint: run.target.fingerprint,
     // By hash alone: which snapshot goes back is part of what was approved.

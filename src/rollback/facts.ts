@@ -91,6 +91,8 @@ export type StepResult = {
   confirmedBy?: string
   /** Idempotency keys that were answered for good before the last one, which an unknown outcome keeps. */
   keysSpent?: number
+  /** The run at GitHub that a workflow was. */
+  workflowRun?: number
 }
 
 export type StepRun = {

@@ -5,7 +5,7 @@ import type { WorkflowStep } from "../plans/plan.ts"
 import { fill, missing, namesIn } from "../plans/values.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { GitHubProblem, openGitHub } from "./github.ts"
-import { actionsOf, idInput, type Actions } from "./github-actions.ts"
+import { actionsOf, idInput, type Actions, type WorkflowRun } from "./github-actions.ts"
 import { elapsed, failure, rehearsed, stepResult, type RunContext, type StepContext, type StepType } from "./step.ts"
 import { awaitRun, type Awaited } from "./workflow-run.ts"
 
@@ -42,7 +42,7 @@ export const workflowStep: StepType<WorkflowStep> = {
       const begun = await begin(call, step, context)
       return "outcome" in begun
         ? begun
-        : { ...(await awaitRun({ ...call, ...begun }, step, context)), ms: elapsed(started) }
+        : { ...(await awaitRun({ ...call, ...begun }, step, context)), workflowRun: begun.runId, ms: elapsed(started) }
     } catch (error) {
       if (!(error instanceof GitHubProblem)) throw error
       return stepResult({ outcome: "failed", ms: elapsed(started), failure: failure(error.code, error.message) })
@@ -157,7 +157,9 @@ async function findEarlier(call: Call, step: WorkflowStep, context: RunContext):
   if (context.attempt === 1) return null
   const ids = Array.from({ length: context.attempt - 1 }, (_, index) => idOf(context.rollbackId, step.id, index + 1))
   const approved = context.rehearsed?.commit ?? null
-  const runs = await patiently(call, context, () => call.actions.findRuns(ids, since(context)))
+  const known = await knownRun(call, context)
+  const named = await patiently(call, context, () => call.actions.findRuns(ids, since(context)))
+  const runs = [...(known === null ? [] : [known]), ...named]
   const fitting = runs.find(
     ({ conclusion, headSha }) =>
       (conclusion === null || conclusion === "success") && (approved === null || headSha === approved),
@@ -169,6 +171,18 @@ async function findEarlier(call: Call, step: WorkflowStep, context: RunContext):
         nameChecked: true,
       }
     : null
+}
+
+/** The run that the attempt before was told of; null where there was none, or is none any more. Its name need not say so. */
+async function knownRun(call: Call, context: RunContext): Promise<WorkflowRun | null> {
+  const id = context.earlier?.workflowRun
+  if (id === undefined) return null
+  try {
+    return (await patiently(call, context, () => call.actions.run(id))).run
+  } catch (error) {
+    if (error instanceof GitHubProblem && error.code === "github_404") return null
+    throw error
+  }
 }
 
 /** Stop does not shorten it: what was started has to be found to be ended. */

@@ -45,10 +45,12 @@ beforeAll(async () => {
   github = await startLocalGitHub({
     repo: "acme/shop",
     refs: { main: good, release: released },
-    workflows: { "deploy.yml": source },
+    workflows: { "deploy.yml": source, "nameless.yml": source.replace(/run-name.*\n/, "") },
   })
   plans = await mkdtemp(join(tmpdir(), "stepback-plans-"))
   await writeFile(join(plans, "shop.yaml"), plan(github.url))
+  const nameless = plan(github.url).replace("environment: shop", "environment: nameless")
+  await writeFile(join(plans, "nameless.yaml"), nameless.replace("deploy.yml", "nameless.yml"))
   stage = await startStage({ mode: "http", queue: "postgres", plans })
   await stage.start({ STEPBACK_ROLE: "bot" })
   worker = await stage.start({ STEPBACK_ROLE: "worker", GH_TOKEN: github.token })
@@ -115,3 +117,27 @@ test(
     expect(back.conclusion).toBe("cancelled")
   },
 )
+
+test("a token that runs out in the middle: Retry awaits the run that was started, which does not tell its name", async () => {
+  const scene = startPlay(stage, () => undefined)
+  await scene.types("alice", "nameless prices are off")
+  const card = await scene.waitingCard()
+  const before = github.runs().length
+  await scene.presses("bob", card, "approve")
+  const run = await github.started(before)
+  github.fail({ when: `/actions/runs/${run.id}`, reply: { status: 401, body: { message: "Bad credentials" } } })
+  const failed = await scene.sees(
+    "staging",
+    "the end",
+    (message) => message.ts === card.ts && hasButton(message, "retry"),
+  )
+  expect(wordsOf(failed)).toContain("put a valid one into the worker's environment")
+  github.finish(run, "success")
+  await scene.presses("alice", failed, "retry")
+  await scene.sees(
+    "staging",
+    "back",
+    (message) => message.ts === card.ts && message.text.startsWith("nameless is back"),
+  )
+  expect(github.runs()).toHaveLength(before + 1)
+})

@@ -173,6 +173,20 @@ describe("dispatched once", () => {
     expect(dispatches()).toBe(1)
   })
 
+  test("when a Retry follows a token that ran out, though the run's name does not tell that it is ours", async () => {
+    const rollbackId = crypto.randomUUID()
+    const nameless = await stepFor({ file: "nameless.yml" })
+    const first = runStep(nameless, await context({ rollbackId }))
+    const run = await github.started()
+    github.fail({ when: `/actions/runs/${run.id}`, reply: { status: 401, body: { message: "Bad credentials" } } })
+    const earlier = await first
+    expect(earlier).toMatchObject({ outcome: "unknown", failure: { code: "github_401" } })
+    github.finish(run, "success")
+    const again = await runStep(nameless, await context({ rollbackId, attempt: 2, earlier }))
+    expect(again).toMatchObject({ outcome: "succeeded" })
+    expect(dispatches()).toBe(1)
+  })
+
   test("and a run that could not be found again is never repeated: a person decides", async () => {
     const result = await runStep(await stepFor({ file: "nameless.yml" }), await context({ interrupted: true }))
     expect(result).toMatchObject({ outcome: "unknown", failure: { code: "interrupted" } })
