@@ -89,17 +89,20 @@ async function attemptOnce(step: HttpStep, context: StepContext, key: string | n
     return stepResult({ outcome: "failed", failure: failure("not_sent", context.secrets.redact(message)) })
   }
   try {
-    answer = await send(step, request)
+    answer = await send(step, request, context.signal)
   } catch (error) {
     const timedOut = error instanceof Error && error.name === "TimeoutError"
-    const message = timedOut ? `no answer in ${step.timeoutMs / 1000} s` : errorMessage(causeOf(error))
+    const stopped = !timedOut && step.effect === "none" && context.signal.aborted
+    const message = timedOut
+      ? `no answer in ${step.timeoutMs / 1000} s`
+      : stopped
+        ? "stopped while it waited for the answer"
+        : errorMessage(causeOf(error))
     const outcome = step.effect === "none" || neverSent(causeOf(error)) ? "failed" : "unknown"
+    const code = timedOut ? "timeout" : stopped ? "stopped" : "unreachable"
     return stepResult({
       outcome,
-      failure: failure(
-        timedOut ? "timeout" : "unreachable",
-        context.secrets.redact(`${step.method} ${step.path}: ${message}`),
-      ),
+      failure: failure(code, context.secrets.redact(`${step.method} ${step.path}: ${message}`)),
     })
   }
   return judge(step, context, answer)
@@ -131,15 +134,17 @@ function prepare(step: HttpStep, context: StepContext, key: string | null): Prep
   return { url, headers, body }
 }
 
-async function send(step: HttpStep, { url, headers, body }: Prepared): Promise<Answer> {
+async function send(step: HttpStep, { url, headers, body }: Prepared, stop: AbortSignal): Promise<Answer> {
   const started = performance.now()
+  const late = AbortSignal.timeout(step.timeoutMs)
   const response = await fetch(url, {
     method: step.method,
     headers,
     body,
     // A redirect could lead anywhere.
     redirect: "manual",
-    signal: AbortSignal.timeout(step.timeoutMs),
+    // What has an effect would be in doubt; what only asks keeps nobody waiting.
+    signal: step.effect === "none" ? AbortSignal.any([late, stop]) : late,
   })
   const read = await readSome(response)
   return { status: response.status, ...read, ms: elapsed(started) }

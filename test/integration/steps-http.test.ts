@@ -212,6 +212,18 @@ describe("a request", () => {
     ])
   }, 15_000)
 
+  it.each([
+    ["none", "failed", "stopped"],
+    ["blind", "unknown", "timeout"],
+  ])("of effect %s that is on its way when Stop comes is %s", async (effect, outcome, code) => {
+    const stop = new AbortController()
+    answers = [() => stop.abort()]
+    const more = effect === "none" ? "timeout: 60s" : "timeout: 1s, irreversible: it is a test"
+    const yaml = `- { id: a, http: { method: POST, path: /, attempts: 5, every: 1s }, effect: ${effect}, ${more} }`
+    const result = await run(yaml, { signal: stop.signal })
+    expect(result).toMatchObject({ outcome, attempts: 1, failure: { code } })
+  })
+
   it("that has an effect is not sent by the rehearsal", async () => {
     const rehearsal = await rehearseStep(await stepOf(`- ${keyed}`), await contextOf({ http: base }))
     expect(rehearsal.outcome).toBe("not_tried")
