@@ -38,14 +38,17 @@ export const workflowStep: StepType<WorkflowStep> = {
   async run(step, context) {
     const started = performance.now()
     const call = open(step, context, step.timeoutMs)
+    // What was started before is not forgotten by an attempt that does not get as far.
+    const before = context.earlier?.workflowRun === undefined ? {} : { workflowRun: context.earlier.workflowRun }
     try {
       const begun = await begin(call, step, context)
-      return "outcome" in begun
-        ? begun
-        : { ...(await awaitRun({ ...call, ...begun }, step, context)), workflowRun: begun.runId, ms: elapsed(started) }
+      if ("outcome" in begun) return { ...begun, ...before }
+      const result = await awaitRun({ ...call, ...begun }, step, context)
+      return { ...result, workflowRun: begun.runId, ms: elapsed(started) }
     } catch (error) {
       if (!(error instanceof GitHubProblem)) throw error
-      return stepResult({ outcome: "failed", ms: elapsed(started), failure: failure(error.code, error.message) })
+      const why = failure(error.code, error.message)
+      return stepResult({ outcome: "failed", ms: elapsed(started), failure: why, ...before })
     }
   },
 }

@@ -182,7 +182,10 @@ describe("dispatched once", () => {
     const earlier = await first
     expect(earlier).toMatchObject({ outcome: "unknown", failure: { code: "github_401" } })
     github.finish(run, "success")
-    const again = await runStep(nameless, await context({ rollbackId, attempt: 2, earlier }))
+    const stale = { GH_TOKEN: "ghp_stale_token" }
+    const still = await runStep(nameless, await context({ rollbackId, attempt: 2, earlier, workerEnvironment: stale }))
+    expect(still).toMatchObject({ outcome: "failed", failure: { code: "github_401" } })
+    const again = await runStep(nameless, await context({ rollbackId, attempt: 3, earlier: still }))
     expect(again).toMatchObject({ outcome: "succeeded" })
     expect(dispatches()).toBe(1)
   })
