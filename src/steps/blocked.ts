@@ -33,7 +33,8 @@ const rootOf = (oid: string) => `coalesce(pg_partition_root(${oid}), ${oid})::oi
 
 /**
  * Only parents that this role sees whole. A row that refers to its own table comes back along with its parent. A key to a
- * partitioned table has one to each of its partitions beside it, of the server's own.
+ * partitioned table has one to each of its partitions beside it, of the server's own. What refers to a parent for a time
+ * (PERIOD) need not have all of that one's.
  */
 const parentsQuery = `select format('%I.%I', n.nspname, p.relname) as relation, p.relname as name, ${rootOf("p.oid")}::text as root,
     ${columnsOf("f.conrelid", "f.conkey")} as columns, ${columnsOf("f.confrelid", "f.confkey")} as "parentColumns"
@@ -41,7 +42,7 @@ const parentsQuery = `select format('%I.%I', n.nspname, p.relname) as relation, 
   where f.conrelid = to_regclass($1) and f.contype = 'f' and f.convalidated and ${rootOf("f.confrelid")} <> ${rootOf("f.conrelid")}
     and not exists (select from pg_constraint whole where whole.contype = 'f' and whole.conrelid = f.conrelid and whole.conkey = f.conkey
       and whole.confrelid <> f.confrelid and whole.confrelid in (select a.relid from pg_partition_ancestors(f.confrelid) a))
-    and to_jsonb(f) ->> 'conenforced' is distinct from 'false'
+    and to_jsonb(f) ->> 'conenforced' is distinct from 'false' and to_jsonb(f) ->> 'conperiod' is distinct from 'true'
     and has_table_privilege(p.oid, 'select') and has_schema_privilege(n.oid, 'usage') and not row_security_active(p.oid)`
 
 /** `byKey`: rows are found by the primary key, so that another row that has it is one that changed. */

@@ -137,3 +137,16 @@ it("a unique value goes back from row to row in the order in which it becomes fr
   expect(await run()).toMatchObject({ outcome: "succeeded", rows: 50, issues: [] })
   expect(await list("select place as v from places order by id")).toEqual(Array.from({ length: 50 }, (_, n) => n + 1))
 })
+
+it("a row that refers to another for a part of its time is no orphan", async () => {
+  const knows = await list("select current_setting('server_version_num')::int >= 180000 as v")
+  if (knows[0] !== true) return
+  await sql(`create extension if not exists btree_gist; drop table if exists uses, rates;
+    create table rates (id integer, valid daterange, primary key (id, valid without overlaps));
+    create table uses (id integer primary key, rate integer, valid daterange, foreign key (rate, period valid) references rates (id, period valid));
+    insert into rates values (1, '[2026-01-01,2026-02-01)'); insert into uses values (1, 1, '[2026-01-05,2026-01-08)')`)
+  const of = await ran(`- { id: d, sql: "delete from uses where id = 1", expect: { rows: 1 } }`)
+  const { card, run } = await undo(of, "d")
+  expect(card).toMatchObject({ rows: 1, warnings: [] })
+  expect(await run()).toMatchObject({ outcome: "succeeded", rows: 1, issues: [] })
+})
