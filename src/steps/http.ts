@@ -118,7 +118,9 @@ type Prepared = { url: URL; headers: Headers; body: string | null }
 function prepare(step: HttpStep, context: StepContext, key: string | null): Prepared {
   const base = context.target.httpBase
   if (!base) throw new Error("the plan's target has no http address")
-  const url = new URL(base.pathname.replace(/\/$/, "") + fill(step.path, context.values), base)
+  const path = fill(step.path, context.values)
+  if (climbs(path)) throw new Error('a value leads to another path: "." and ".." are not sent in one')
+  const url = new URL(base.pathname.replace(/\/$/, "") + path, base)
   if (url.origin !== base.origin) throw new Error("requests go to the plan's own target only")
   const headers = new Headers(
     Object.entries(step.headers).map(
@@ -132,6 +134,12 @@ function prepare(step: HttpStep, context: StepContext, key: string | null): Prep
       : JSON.stringify(fillDeep(step.json, context.values, step.types))
   if (body !== null && !headers.has("content-type")) headers.set("content-type", "application/json")
   return { url, headers, body }
+}
+
+/** Whether addresses resolve it to another path, by the rules of URLs: a value from outside could name any endpoint. */
+function climbs(path: string): boolean {
+  const [before = ""] = path.replaceAll(/[\t\n\r]/g, "").split(/[?#]/, 1)
+  return before.split(/[/\\]/).some((segment) => /^(\.|%2e){1,2}$/i.test(segment))
 }
 
 async function send(step: HttpStep, { url, headers, body }: Prepared, stop: AbortSignal): Promise<Answer> {

@@ -173,6 +173,21 @@ describe("a request", () => {
     })
   })
 
+  it.each(["../admin", "x/../../admin", "..", "%2E%2e/admin", "..\\admin", ".\t./admin"])(
+    "whose value %j leads to another path is not sent",
+    async (word) => {
+      const yaml = `- { id: a, http: { method: POST, path: "/items/$word" }, effect: blind, irreversible: it is a test }`
+      const result = await run(yaml, { values: { word } })
+      expect(result).toMatchObject({ outcome: "failed", failure: { code: "not_sent" } })
+      expect(seen).toEqual([])
+    },
+  )
+
+  it("may have dots in a value and in its query", async () => {
+    await run(`- { id: a, http: { path: "/items/$word?of=../x" } }`, { values: { word: "v1..2" } })
+    expect(seen[0]?.url).toBe("/base/items/v1..2?of=../x")
+  })
+
   it("captures no null: a later step would be given the word", async () => {
     answers = [say(200, { id: null })]
     const result = await run("- { id: a, http: { path: / }, capture: { id: /id } }")
