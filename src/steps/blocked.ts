@@ -3,10 +3,15 @@ import type { TableFacts } from "./catalog.ts"
 import { statement } from "./target.ts"
 
 /** Demands of a table by which a row may have no place any more, though nobody touched it. */
-export type Demands = { uniques: Unique[]; parents: Parent[] }
+export type Demands = { uniques: Unique[]; parents: Parent[]; checks: Check[] }
 
-/** `expressions`: what must be unique, as SQL with bare names. `columns`: what they and `where` read. */
-type Unique = { columns: string[]; expressions: string[]; where: string | null }
+/**
+ * Unique and exclusion constraints. `expressions`: what no two rows may have, as SQL with bare names; `operators`: which says
+ * that they do, for each. `columns`: what they and `where` read.
+ */
+type Unique = { columns: string[]; expressions: string[]; operators: string[]; where: string | null; excludes: boolean }
+/** A rule for each row by itself, which may have come since, or not hold for older rows. `breaks`: SQL with bare names. */
+type Check = { columns: string[]; breaks: string; says: string }
 /** `root`: the table that it is a partition of, or itself. */
 type Parent = { relation: string; name: string; root: string; columns: string[]; parentColumns: string[] }
 
@@ -20,14 +25,24 @@ const columnsOf = (oid: string, numbers: string) =>
     join pg_attribute a on a.attrelid = ${oid} and a.attnum = k.attnum)`
 
 /** The primary key is left out where rows are found by it. What an index reads is its own columns, and what it depends on. */
-const uniquesQuery = `select
+const uniquesQuery = `select i.indisexclusion as excludes,
     (select jsonb_agg(a.attname) from pg_attribute a where a.attrelid = i.indrelid and (a.attnum = any (i.indkey::int2[])
       or exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
         and d.refobjid = i.indrelid and d.refobjsubid = a.attnum))) as columns,
     (select jsonb_agg(pg_get_indexdef(i.indexrelid, k, true) order by k) from generate_series(1, i.indnkeyatts) k) as expressions,
+    (select jsonb_agg(coalesce((select format('operator(%I.%s)', n.nspname, o.oprname) from pg_operator o
+        join pg_namespace n on n.oid = o.oprnamespace where o.oid = c.conexclop[k]), '=') order by k)
+      from generate_series(1, i.indnkeyatts) k) as operators,
     pg_get_expr(i.indpred, i.indrelid, true) as where
-  from pg_index i where i.indrelid = to_regclass($1) and i.indisunique and i.indisvalid
-    and not (i.indisprimary and $2)`
+  from pg_index i left join pg_constraint c on c.conindid = i.indexrelid and c.conrelid = i.indrelid and i.indisexclusion
+  where i.indrelid = to_regclass($1) and (i.indisunique or i.indisexclusion) and i.indisvalid
+    and not (i.indisprimary and not i.indisexclusion and $2)`
+
+const checksQuery = `select ${columnsOf("c.conrelid", "c.conkey")} as columns, 'not (' || pg_get_expr(c.conbin, c.conrelid, true) || ')' as breaks,
+    c.conname || ' forbids it now' as says
+  from pg_constraint c where c.conrelid = to_regclass($1) and c.contype = 'c' and to_jsonb(c) ->> 'conenforced' is distinct from 'false'
+  union all select jsonb_build_array(a.attname), format('%I is null', a.attname), a.attname || ' may not be empty now'
+  from pg_attribute a where a.attrelid = to_regclass($1) and a.attnotnull and a.attnum > 0 and not a.attisdropped`
 
 const rootOf = (oid: string) => `coalesce(pg_partition_root(${oid}), ${oid})::oid`
 
@@ -54,6 +69,7 @@ export async function demandsOf(
   return {
     uniques: (await statement(client, uniquesQuery, [table.relation, byKey])).rows as Unique[],
     parents: (await statement(client, parentsQuery, [table.relation])).rows as Parent[],
+    checks: (await statement(client, checksQuery, [table.relation])).rows as Check[],
   }
 }
 
@@ -68,13 +84,18 @@ export function blockedBy(table: TableFacts, demands: Demands, row: Coming, spar
   const reasons = [
     ...demands.uniques.filter(known).map((unique) => ({
       when: taken(table, unique, row, spare),
-      says: `another row has its ${unique.columns.join(", ")}`,
+      says: `another row ${unique.excludes ? "is in the way of" : "has"} its ${unique.columns.join(", ")}`,
     })),
     ...demands.parents.filter(known).map((parent) => ({
       when: orphaned(parent, row),
       says: `its row of ${parent.name} is gone`,
     })),
   ]
+  const broken = demands.checks.filter(known)
+  if (broken.length > 0)
+    reasons.unshift(
+      ...broken.map(({ breaks, says }) => ({ when: `(select ${breaks} from (select ${row.star}) stepback_y)`, says })),
+    )
   if (reasons.length === 0) return nothingBlocks
   return `case ${reasons.map(({ when, says }) => `when ${when} then ${escapeLiteral(says)}`).join(" ")} end`
 }
@@ -83,11 +104,16 @@ export function blockedBy(table: TableFacts, demands: Demands, row: Coming, spar
 export const blockedOnes = `count(*) filter (where blocked is not null)::int as blocked,
   coalesce((select array_agg(label || ' (' || blocked || ')') from (select label, blocked from judged where blocked is not null limit 20) b), '{}') as "blockedLabels"`
 
-function taken(table: TableFacts, { expressions, where }: Unique, { star }: Coming, spare: string | null): string {
+function taken(
+  table: TableFacts,
+  { expressions, operators, where }: Unique,
+  { star }: Coming,
+  spare: string | null,
+): string {
   // Bare names are those of the nearest row around: of the other in the outer select, of this one in the inner.
   const own = `(select ${star}) stepback_y`
   const other = [
-    ...expressions.map((text) => `(${text}) = (select ${text} from ${own})`),
+    ...expressions.map((text, n) => `(${text}) ${operators[n]} (select ${text} from ${own})`),
     ...(where === null ? [] : [`(${where})`]),
     ...(spare === null ? [] : [`not (${spare})`]),
   ]
@@ -114,11 +140,11 @@ export async function withoutKept(client: PoolClient, demands: Demands, rollback
   return { ...demands, parents: demands.parents.filter(({ root }) => !kept.includes(root)) }
 }
 
-/** Rows that this rollback made or changed: they give up their values when it is taken back. */
+/** Rows that this rollback made or changed: they give up their values when it is taken back. In one hash, for all rows together. */
 export function touchedBy(table: TableFacts, rollbackId: string): string {
-  const key = table.primaryKey
-    .map((name) => `(stepback_b.row_text::${table.relation}).${id(name)} = stepback_x.${id(name)}`)
-    .join(" and ")
-  return `exists (select from stepback_ledger.before_images stepback_b where stepback_b.rollback_id = ${escapeLiteral(rollbackId)}::uuid
-    and stepback_b.relation = ${escapeLiteral(table.relation)} and stepback_b.operation <> 'delete' and ${key})`
+  const names = table.primaryKey.map(id)
+  return `(${names.map((name) => `stepback_x.${name}`).join(", ")}) in (
+    select ${names.map((name) => `(stepback_b.row_text::${table.relation}).${name}`).join(", ")} from stepback_ledger.before_images stepback_b
+    where stepback_b.rollback_id = ${escapeLiteral(rollbackId)}::uuid and stepback_b.relation = ${escapeLiteral(table.relation)}
+      and stepback_b.operation <> 'delete')`
 }

@@ -45,7 +45,10 @@ export async function nextTurn(
   rows: readonly Going[],
   { uniques }: Demands,
 ): Promise<Going[]> {
-  const found = await findBlocked(client, reading, rows, { demands: { uniques, parents: [] }, spare: "itself" })
+  const found = await findBlocked(client, reading, rows, {
+    demands: { uniques, parents: [], checks: [] },
+    spare: "itself",
+  })
   return found.size === rows.length ? [...rows] : rows.filter((_row, at) => !found.has(at))
 }
 
@@ -56,8 +59,8 @@ async function findBlocked(
   rows: readonly Going[],
   { demands, spare }: { demands: Demands; spare: "goes too" | "itself" },
 ): Promise<Map<number, string>> {
-  const { uniques, parents } = demands
-  if (uniques.length + parents.length === 0 || rows.every(({ base }) => base === null)) return new Map()
+  if (Object.values(demands).every((some) => some.length === 0) || rows.every(({ base }) => base === null))
+    return new Map()
   const coming = (has: readonly string[]): Coming => ({
     star: "(o.base).*",
     column: (name) => `(o.base).${id(name)}`,

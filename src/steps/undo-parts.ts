@@ -98,11 +98,20 @@ async function blockedOf(
   const demands =
     cut === undefined
       ? all
-      : { uniques: [], parents: all.parents.filter(({ columns }) => columns.some((name) => cut.includes(name))) }
+      : {
+          uniques: [],
+          checks: [],
+          parents: all.parents.filter(({ columns }) => columns.some((name) => cut.includes(name))),
+        }
   const later = await withoutKept(client, demands, step.ofRollback)
   return {
     now: blockedBy(table, demands, coming, spare),
-    ahead: blockedBy(table, later, coming, touchedBy(table, step.ofRollback)),
+    ahead: blockedBy(
+      table,
+      later,
+      coming,
+      `${spare === null ? "" : `${itself(table)} or `}${touchedBy(table, step.ofRollback)}`,
+    ),
     inTurns: spare === null || all.uniques.length === 0 ? null : blockedBy(table, demands, coming, itself(table)),
   }
 }

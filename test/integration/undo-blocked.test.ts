@@ -150,3 +150,37 @@ it("a row that refers to another for a part of its time is no orphan", async () 
   expect(card).toMatchObject({ rows: 1, warnings: [] })
   expect(await run()).toMatchObject({ outcome: "succeeded", rows: 1, issues: [] })
 })
+
+it.each([
+  [
+    "a rule that came since",
+    "alter table places add constraint small check (place < 3) not valid",
+    "small forbids it now",
+  ],
+  [
+    "a rule that older rows need not meet",
+    "alter table places add check (place <> 4) not valid",
+    "places_place_check forbids it now",
+  ],
+  [
+    "a column that may not be empty any more",
+    "update places set note = ''; alter table places alter note set not null",
+    "note may not be empty now",
+  ],
+  [
+    "an exclusion",
+    "alter table places add exclude using gist (during with &&); insert into places values (9, 9, 'x', '[30,50)')",
+    "another row is in the way of its during",
+  ],
+])("%s keeps a row away, and no other", async (_name, ddl, why) => {
+  await sql(`drop table if exists places; create table places (id integer primary key, place integer, note text, during int4range);
+    insert into places select n, n, case when n = 4 then null else 'x' end, int4range(n * 10, n * 10 + 5) from generate_series(1, 4) n`)
+  const removed = await ran(`- { id: d, sql: "delete from places where id > 1", expect: { rows: 3 } }`)
+  await sql(ddl)
+  const { card, run } = await undo(removed, "d")
+  const left = await run()
+  expect(left.issues).toEqual(card.warnings)
+  expect(left.issues).toEqual([expect.stringContaining(`places.4 (${why})`)])
+  expect(left).toMatchObject({ outcome: "succeeded", rows: card.rows })
+  expect(await list("select id as v from places where id = 2")).toEqual([2])
+})
