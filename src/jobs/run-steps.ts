@@ -76,6 +76,7 @@ async function bringToEnd(step: PlanStep, tryAgain: boolean, state: RunState, de
   const timed = result.ms > 0 ? result : { ...result, ms: Math.round(performance.now() - started) }
   const ended = await recordResult(step, attempt, withNews(step, timed, state), state, deps)
   state.knownAttempts.set(step.id, (state.knownAttempts.get(step.id) ?? 0) + namesSpent(timed))
+  if (timed.workflowRun !== undefined) state.workflowRuns.set(step.id, timed.workflowRun)
   Object.assign(state.captures, timed.captures)
   return ended
 }

@@ -52,6 +52,7 @@ export async function runRollback(
     skips: {},
     heldComponents: new Set(),
     knownAttempts: knownAttempts(stepRuns),
+    workflowRuns: workflowRuns(stepRuns),
   }
   await hideCaptured(stepsOf(run), state.captures, { redact: run.redact, secrets })
   hideKnown(run, secrets)
@@ -127,6 +128,12 @@ function knownAttempts(stepRuns: readonly StepRun[]): Map<string, number> {
   for (const { stepId, result } of stepRuns)
     if (result) known.set(stepId, (known.get(stepId) ?? 0) + namesSpent(result))
   return known
+}
+
+function workflowRuns(stepRuns: readonly StepRun[]): Map<string, number> {
+  const runs = new Map<string, number>()
+  for (const { stepId, result } of stepRuns) if (result?.workflowRun !== undefined) runs.set(stepId, result.workflowRun)
+  return runs
 }
 
 /** People want steps left out: what was approved changes, so the approvers are asked, as after the end of a run. */

@@ -30,6 +30,8 @@ export type RunState = {
   heldComponents: Set<string>
   /** step -> earlier attempts whose outcome is known: an outside effect is named anew after each. */
   knownAttempts: Map<string, number>
+  /** step -> the run at GitHub that one of its attempts was told of last: attempts that never saw it may have come after. */
+  workflowRuns: Map<string, number>
 }
 
 /** What a step is given in a run. */
@@ -47,7 +49,7 @@ export function contextOf(step: PlanStep, attempt: number, state: RunState, deps
     key: state.key,
     attempt,
     keyNumber: 1 + (state.knownAttempts.get(step.id) ?? 0),
-    earlier: state.latest.get(step.id)?.result ?? null,
+    workflowRun: state.workflowRuns.get(step.id) ?? null,
     rehearsed: run.rehearsal.steps.find((seen) => seen.stepId === step.id) ?? null,
     fingerprint: run.target.fingerprint,
     // By hash alone: which snapshot goes back is part of what was approved.

@@ -38,17 +38,14 @@ export const workflowStep: StepType<WorkflowStep> = {
   async run(step, context) {
     const started = performance.now()
     const call = open(step, context, step.timeoutMs)
-    // What was started before is not forgotten by an attempt that does not get as far.
-    const before = context.earlier?.workflowRun === undefined ? {} : { workflowRun: context.earlier.workflowRun }
     try {
       const begun = await begin(call, step, context)
-      if ("outcome" in begun) return { ...begun, ...before }
+      if ("outcome" in begun) return begun
       const result = await awaitRun({ ...call, ...begun }, step, context)
       return { ...result, workflowRun: begun.runId, ms: elapsed(started) }
     } catch (error) {
       if (!(error instanceof GitHubProblem)) throw error
-      const why = failure(error.code, error.message)
-      return stepResult({ outcome: "failed", ms: elapsed(started), failure: why, ...before })
+      return stepResult({ outcome: "failed", ms: elapsed(started), failure: failure(error.code, error.message) })
     }
   },
 }
@@ -176,10 +173,10 @@ async function findEarlier(call: Call, step: WorkflowStep, context: RunContext):
     : null
 }
 
-/** The run that the attempt before was told of; null where there was none, or is none any more. Its name need not say so. */
+/** The run that an earlier attempt was told of; null where there was none, or is none any more. Its name need not say so. */
 async function knownRun(call: Call, context: RunContext): Promise<WorkflowRun | null> {
-  const id = context.earlier?.workflowRun
-  if (id === undefined) return null
+  const id = context.workflowRun ?? null
+  if (id === null) return null
   try {
     return (await patiently(call, context, () => call.actions.run(id))).run
   } catch (error) {

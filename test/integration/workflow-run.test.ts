@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { afterAll, beforeAll, expect, test } from "vitest"
+import { afterAll, beforeAll, expect, test, vi } from "vitest"
 import { startLocalGitHub, type LocalGitHub } from "../../playground/github/local-github.ts"
 import { hasButton, startPlay, wordsOf } from "../../playground/scenarios/play.ts"
 import type { Message } from "../../playground/slack/local-slack.ts"
@@ -141,3 +141,41 @@ test("a token that runs out in the middle: Retry awaits the run that was started
   )
   expect(github.runs()).toHaveLength(before + 1)
 })
+
+test(
+  "the run that was started is known after a Retry that did not get to look for it, and one whose worker died",
+  {
+    timeout: 120_000,
+  },
+  async () => {
+    const scene = startPlay(stage, () => undefined)
+    await scene.types("alice", "nameless prices are off")
+    const card = await scene.waitingCard()
+    const before = github.runs().length
+    const restart = async (environment: Record<string, string>) => {
+      worker.kill("SIGKILL")
+      await worker.ended
+      worker = await stage.start({ STEPBACK_ROLE: "worker", ...environment })
+    }
+    const cardSays = (words: string) =>
+      scene.sees("staging", words, (message) => message.ts === card.ts && wordsOf(message).includes(words))
+    await scene.presses("bob", card, "approve")
+    const run = await github.started(before)
+    const path = `/actions/runs/${run.id}`
+    github.fail({ when: path, reply: { status: 401, body: { message: "Bad credentials" } } })
+    const failed = await cardSays("put a valid one into the worker's environment")
+    await restart({})
+    await scene.presses("alice", failed, "retry")
+    const again = await cardSays("GH_TOKEN")
+    await restart({ GH_TOKEN: github.token })
+    const asked = () => github.requests.filter((line) => line.includes(path)).length
+    const until = asked()
+    github.fail({ when: path, after: "hold" })
+    await scene.presses("alice", again, "retry")
+    await vi.waitFor(() => expect(asked()).toBeGreaterThan(until), { timeout: 15_000 })
+    await restart({ GH_TOKEN: github.token })
+    github.finish(run, "success")
+    await cardSays("nameless is back")
+    expect(github.runs()).toHaveLength(before + 1)
+  },
+)
