@@ -9,6 +9,7 @@ export function tookEffect(step: Pick<StepView, "kind" | "effect">, result: Step
   // A purge that was broken off has removed rows all the same.
   if (result.outcome === "succeeded" || result.outcome === "unknown" || result.affected.length > 0) return true
   // What ran and failed may have done its work, or part of it.
+  if (result.earlierEffect === true) return true
   const code = result.failure?.code ?? ""
   if (step.kind === "command") return /^(timed_out|stopped|exit_)/.test(code)
   // A run was seen: without one nothing was started.

@@ -91,6 +91,8 @@ export type StepResult = {
   confirmedBy?: string
   /** Idempotency keys that were answered for good before the last one, which an unknown outcome keeps. */
   keysSpent?: number
+  /** A try before the last one may have done its work, or a part of it, where the last one did not. */
+  earlierEffect?: true
   /** The run at GitHub that a workflow was. */
   workflowRun?: number
 }

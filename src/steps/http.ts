@@ -3,6 +3,7 @@ import { setTimeout as pause } from "node:timers/promises"
 import { errorMessage, neverSent } from "../errors.ts"
 import type { HttpStep } from "../plans/plan.ts"
 import { fill, fillDeep } from "../plans/values.ts"
+import { tookEffect } from "../rollback/effect.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { mismatch, parseExactly, pointer, textOf } from "./expect.ts"
 import { shorten } from "./shown.ts"
@@ -56,11 +57,13 @@ async function attemptAll(
   // A blind request whose outcome is unknown is never repeated; a keyed one is, under the same key.
   let spent = 0
   let doubt = false
+  let touched = false
   for (let attempt = 1; attempt <= step.attempts; attempt++) {
     if (attempt > 1) await pause(step.everyMs, undefined, { signal: context.signal }).catch(() => undefined)
     if (context.signal.aborted && attempt > 1) break
     // What never came to be done has no stored answer: under another key it could be done beside this one.
     if (attempt > 1 && last.outcome === "failed" && !saysNothing.has(last.failure?.code ?? "")) spent++
+    touched ||= last.outcome === "failed" && tookEffect(step, last)
     last = { ...(await attemptOnce(step, context, keyOf?.(spent) ?? null)), attempts: attempt }
     // These say nothing of an earlier try whose answer was lost: it may still be at work.
     if (doubt && saysNothing.has(last.failure?.code ?? "")) last = { ...last, outcome: "unknown" }
@@ -70,7 +73,8 @@ async function attemptAll(
   const all = elapsed(started)
   const effort = last.attempts === 1 ? [] : [`${last.attempts} attempts in ${(all / 1000).toFixed(1)} s`]
   const spending = keyOf !== null && spent > 0 ? { keysSpent: spent } : {}
-  return { ...last, evidence: [...last.evidence, ...effort], ms: all, ...spending }
+  const before = touched && last.outcome === "failed" ? ({ earlierEffect: true } as const) : {}
+  return { ...last, evidence: [...last.evidence, ...effort], ms: all, ...spending, ...before }
 }
 
 /** Refused before it was looked at: the connection, or by a server that is busy, with the first try perhaps. */

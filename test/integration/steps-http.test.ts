@@ -252,13 +252,18 @@ describe("an undo", () => {
     ["answered with other words", say(200, { version: "v2" }), ", json: { /version: v1 }", true],
     ["answered with another status of success", say(202), "", true],
     ["gave up in the middle", say(500), "", true],
+    ["gave up in the middle, and then found it there", [say(500), say(409)], "", true],
+    ["refused it twice", [say(400), say(409)], "", false],
     ["refused it", say(409), "", false],
     ["was too busy to look at it", say(503), "", false],
   ] as const)("takes back a request that failed because the server %s", async (_, answer, expected, isThere) => {
-    const slow: Answer = (request, response) => setTimeout(() => answer(request, response), 20)
-    answers = [slow]
+    const slow =
+      (one: Answer): Answer =>
+      (request, response) =>
+        setTimeout(() => one(request, response), 20)
+    answers = [answer].flat().map(slow)
     const step = await stepOf(
-      `- { id: a, http: { method: POST, path: /make, json: {} }, effect: keyed, expect: { status: 200${expected} }, undo: { path: /unmake } }`,
+      `- { id: a, http: { method: POST, path: /make, json: {}, attempts: ${answers.length} }, effect: keyed, expect: { status: 200${expected} }, undo: { path: /unmake } }`,
     )
     const ended = await runStep(step, await contextOf({ http: base }))
     expect(ended.outcome).toBe("failed")
