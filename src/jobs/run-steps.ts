@@ -234,20 +234,18 @@ async function tryStep(
       failure: failure("no_value", `${names} has no value, since the step that gives it did not: nothing was done`),
     })
   }
+  const outside = step.effect === "keyed" || step.effect === "blind"
+  // What a person is asked for is kept until it is answered: the next worker goes on waiting.
+  const inDoubt = before !== undefined && outside && step.kind !== "manual"
   try {
-    const outside = step.effect === "keyed" || step.effect === "blind"
     // Nobody times it any more, and a Retry would start a second one beside it.
     if (before && endLeftover(await patiently(state, () => deps.store.runs.findProcess(rollback.id, step.id, attempt))))
       deps.log.warn({ step: step.id }, "a leftover process of an earlier worker was ended")
-    // What a person is asked for is kept until it is answered: the next worker goes on waiting.
-    if (before && step.effect === "blind" && step.kind !== "manual") return interrupted()
+    if (inDoubt && step.effect === "blind") return interrupted()
     if (step.kind === "command") {
       const files = await hashFilesOf(step, state.secrets, values)
       if (canonicalJson(files) !== canonicalJson(state.run.files[step.id] ?? {}))
-        return stepResult({
-          outcome: "failed",
-          failure: failure("changed", "a file that this command runs is not the one that was approved"),
-        })
+        return notBegun("changed", "a file that this command runs is not the one that was approved", inDoubt)
     }
     if (outside || step.kind === "command")
       await patiently(state, () => deps.store.runs.recordIntent(rollback.id, rollback.epoch, step.id, attempt))
@@ -259,6 +257,12 @@ async function tryStep(
     }
   } catch (error) {
     if (error instanceof LostLeaseError) throw error
-    return stepResult({ outcome: "failed", failure: failure("error", state.secrets.redact(errorMessage(error))) })
+    return notBegun("error", state.secrets.redact(errorMessage(error)), inDoubt)
   }
+}
+
+/** What keeps this worker from a step says nothing of what an earlier one did: a Retry must not take it for not done. */
+function notBegun(code: string, message: string, inDoubt: boolean): StepResult {
+  if (inDoubt) return { ...interrupted(), evidence: [message] }
+  return stepResult({ outcome: "failed", failure: failure(code, message) })
 }

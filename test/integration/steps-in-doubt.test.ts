@@ -211,6 +211,25 @@ wait`)
     await until("its end", () => Promise.resolve(!isAlive(pid)), 10_000)
   })
 
+  it.each(["keyed", "blind"])("is in doubt though the next worker cannot begin it, of effect %s", async (effect) => {
+    await script(`echo $$ >> begun-${effect}; exec sleep 10`)
+    const { id, plan } = await approved(
+      `{ id: go, command: [./go.sh], cwd: "\${DOUBT_FOLDER}", effect: ${effect}, irreversible: a test }`,
+    )
+    const first = createIncarnation()
+    void first.live(async () => {
+      await workshopOf(createStore(createPool(state.url, { log })), plan).work(id)
+    })
+    await until("the program", async () => (await read(`begun-${effect}`)) !== "")
+    first.end()
+    await state.pool.query("update stepback.rollbacks set lease_until = now() - interval '1 second' where id = $1", [
+      id,
+    ])
+    const findProcess = () => Promise.reject(Object.assign(new Error("canceling statement"), { code: "57014" }))
+    await workshopOf({ ...state.store, runs: { ...state.store.runs, findProcess } }, plan).work(id)
+    expect(await outcomes(id)).toEqual(["1 unknown"])
+  })
+
   async function script(text: string): Promise<void> {
     const file = join(folder, "go.sh")
     await writeFile(file, `#!/bin/sh\n${text}\n`)
