@@ -1,5 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises"
 import { errorCode, errorMessage, isPassing, LostLeaseError } from "../errors.ts"
+import { stepsOf } from "../plans/frozen.ts"
 import type { PlanStep } from "../plans/plan.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { endLeftover } from "../steps/command.ts"
@@ -17,13 +18,19 @@ type Pool = NonNullable<RunState["target"]["pool"]>
 const patienceMs = 15_000
 
 /**
- * Before a run ends with steps that did not run: an earlier worker may have done one of them and died before it could
- * say so. What the ledger has is reported, so that people hear of it and undo takes it back, and what had begun outside
- * of it gets an outcome. Gives what is in doubt, when the ledger could not be asked.
+ * Before a run ends with steps that did not run: an earlier worker may have begun one of them outside of any transaction
+ * and died before it could say so. However the run ends, each gets an outcome, and none of it goes on.
+ */
+export async function reportInterrupted(state: RunState, deps: WorkDeps): Promise<void> {
+  for (const step of stepsOf(state.run)) if (hasBegun(step, state)) await reportBegun(step, state, deps)
+}
+
+/**
+ * The same for what was done in the target: what its ledger has is reported, so that people hear of it and undo takes it
+ * back. Gives what is in doubt, when the ledger could not be asked.
  */
 export async function reportLeftovers(state: RunState, deps: WorkDeps): Promise<string | null> {
-  const steps = state.run.components.flatMap((component) => component.steps)
-  for (const step of steps) if (hasBegun(step, state)) await reportBegun(step, state, deps)
+  const steps = stepsOf(state.run)
   const { pool } = state.target
   const open = steps.filter((step) => mayBeLeft(step, state))
   if (pool === null || open.length === 0) return null
@@ -60,8 +67,14 @@ function hasBegun(step: PlanStep, { latest }: RunState): boolean {
 async function reportBegun(step: PlanStep, state: RunState, deps: WorkDeps): Promise<void> {
   const attempt = state.latest.get(step.id)?.attempt ?? 1
   const context = { ...contextOf(step, attempt, state, deps), signal: AbortSignal.abort(), interrupted: true }
-  if (step.kind === "manual" || step.kind === "workflow")
-    return write(step, attempt, await runStep(step, context), state, deps)
+  if (step.kind === "manual" || step.kind === "workflow") {
+    // As a token that this worker lacks: then nobody knows what became of it.
+    const result = await runStep(step, context).catch((error: unknown) => {
+      if (error instanceof LostLeaseError || isPassing(error)) throw error
+      return { ...interrupted(), evidence: [state.secrets.redact(errorMessage(error))] }
+    })
+    return write(step, attempt, result, state, deps)
+  }
   endLeftover(await deps.store.runs.findProcess(state.rollback.id, step.id, attempt))
   return write(step, attempt, interrupted(), state, deps)
 }

@@ -11,7 +11,7 @@ import { identify } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { conclude, everyStep } from "./conclude.ts"
 import { hashFiles } from "./freeze-run.ts"
-import { reportLeftovers } from "./leftovers.ts"
+import { reportInterrupted, reportLeftovers } from "./leftovers.ts"
 import { leaseMs, type Lease } from "./lease.ts"
 import { openTarget } from "./open-target.ts"
 import { watchComponentRto } from "./rto.ts"
@@ -68,6 +68,7 @@ export async function runRollback(
     }
   if (lease.lost()) throw new LostLeaseError(rollback.id)
   if (closing() && !isOver(state)) return
+  await reportInterrupted(state, deps)
   const doubt = trouble === null ? await reportLeftovers(state, deps) : null
   if (await askForSkips(state, deps)) return
   await conclude(state, trouble ?? doubt, deps)

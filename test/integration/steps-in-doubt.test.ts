@@ -211,6 +211,29 @@ wait`)
     await until("its end", () => Promise.resolve(!isAlive(pid)), 10_000)
   })
 
+  it("is ended and told also where the run cannot go on, since what it would run is another program by now", async () => {
+    await script(`echo $$ >> cut; exec sleep 60`)
+    const { id, plan } = await approved('{ id: go, command: [./go.sh], cwd: "${DOUBT_FOLDER}", effect: blind }')
+    const first = createIncarnation()
+    void first.live(async () => {
+      await workshopOf(createStore(createPool(state.url, { log })), plan).work(id)
+    })
+    const pid = await until("the program", async () => Number(await read("cut")) || null)
+    await until("the record", () => state.store.runs.findProcess(id, "go", 1).then((process) => process !== null))
+    first.end()
+    await state.pool.query("update stepback.rollbacks set lease_until = now() - interval '1 second' where id = $1", [
+      id,
+    ])
+    await script("exit 0")
+    await workshopOf(state.store, plan).work(id)
+    expect(await state.store.rollbacks.get(id)).toMatchObject({
+      state: "failed",
+      end_reason: expect.stringContaining("a file that a command runs"),
+    })
+    expect(await outcomes(id)).toEqual(["1 unknown"])
+    await until("its end", () => Promise.resolve(!isAlive(pid)), 10_000)
+  })
+
   it.each(["keyed", "blind"])("is in doubt though the next worker cannot begin it, of effect %s", async (effect) => {
     await script(`echo $$ >> begun-${effect}; exec sleep 10`)
     const { id, plan } = await approved(
