@@ -1,3 +1,4 @@
+import { distance } from "fastest-levenshtein"
 import { nearest, type Selection } from "../plans/select.ts"
 
 /** What a person typed behind `/rollback`. */
@@ -129,8 +130,7 @@ function parseRequest(
       else selection.with.push(...ids)
       continue
     }
-    // With one hyphen it would be part of the reason, and what was to be narrowed would run as a whole.
-    const short = nearest(/^[-‐‑‒−]([A-Za-z]\w*)(?:=.*)?$/.exec(word)?.[1]?.toLowerCase() ?? "", ["only", "with"])
+    const short = optionOfOneHyphen(word)
     if (short !== null) return { kind: "bad_option", given: word, nearest: `--${short}`, usage: usage[kind] }
     const empty = /^([A-Za-z_]\w*)=$/.exec(word)?.[1]
     // Its value was lost on the way: the plan's own would take its place.
@@ -149,6 +149,18 @@ function parseRequest(
     else reason.push(word)
   }
   return { kind, environment, selection, reason: reason.join(" ") }
+}
+
+/**
+ * With one hyphen it would be part of the reason, and what was to be narrowed would run as a whole. Only the word itself
+ * or one slip from it: "-one more try" and "-will tell" are reasons.
+ */
+function optionOfOneHyphen(word: string): string | null {
+  const given = /^[-‐‑‒−]([A-Za-z]\w*)(?:=.*)?$/.exec(word)?.[1]?.toLowerCase()
+  if (given === undefined) return null
+  const letters = (text: string) => [...text].toSorted().join("")
+  const isMeant = (name: string) => distance(name, given) <= 1 || letters(name) === letters(given)
+  return ["only", "with"].find(isMeant) ?? null
 }
 
 /** Slack sends these three escaped. */

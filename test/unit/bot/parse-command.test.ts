@@ -27,6 +27,11 @@ describe("what is typed behind /rollback", () => {
     })
   })
 
+  it.each(["-it broke at noon", "prices are off -both sides", "scores -will tell more", "-old plan", "-one more try"])(
+    "a word with a hyphen is a reason, where it is not nearly an option: %s",
+    (reason) => expect(request(`staging ${reason}`).reason).toBe(reason),
+  )
+
   it.each<[string, string[] | null, string[]]>([
     ["staging --only a,b", ["a", "b"], []],
     ["staging --only=a --only b", ["a", "b"], []],
