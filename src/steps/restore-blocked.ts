@@ -1,5 +1,5 @@
 import { escapeIdentifier, type PoolClient } from "pg"
-import { blockedBy, demandsOf, type Coming, type Demands } from "./blocked.ts"
+import { blockedBy, demandsOf, oneOf, type Coming, type Demands } from "./blocked.ts"
 import { splitName } from "./purge-counts.ts"
 import { labelOf, type Going } from "./restore-plan.ts"
 import type { Key, Reading } from "./restore-rows.ts"
@@ -46,7 +46,7 @@ export async function nextTurn(
   { uniques }: Demands,
 ): Promise<Going[]> {
   const found = await findBlocked(client, reading, rows, {
-    demands: { uniques, parents: [], checks: [] },
+    demands: { uniques: uniques.filter(({ atOnce }) => atOnce), parents: [] },
     spare: "itself",
   })
   return found.size === rows.length ? [...rows] : rows.filter((_row, at) => !found.has(at))
@@ -59,8 +59,8 @@ async function findBlocked(
   rows: readonly Going[],
   { demands, spare }: { demands: Demands; spare: "goes too" | "itself" },
 ): Promise<Map<number, string>> {
-  if (Object.values(demands).every((some) => some.length === 0) || rows.every(({ base }) => base === null))
-    return new Map()
+  const { uniques, parents } = demands
+  if (uniques.length + parents.length === 0 || rows.every(({ base }) => base === null)) return new Map()
   const coming = (has: readonly string[]): Coming => ({
     star: "(o.base).*",
     column: (name) => `(o.base).${id(name)}`,
@@ -68,7 +68,11 @@ async function findBlocked(
   })
   const stored = table.columns.filter((column) => !column.generated).map((column) => column.name)
   const same = (owner: string) => key.map((name) => `(${owner}.now).${id(name)} = stepback_x.${id(name)}`).join(" and ")
-  const spared = spare === "itself" ? same("o") : `exists (select from o stepback_o where ${same("stepback_o")})`
+  // Itself first, as an undo has it.
+  const spared =
+    spare === "itself"
+      ? same("o")
+      : `${same("o")} or ${oneOf(key, "stepback_o.now", "o stepback_o where not stepback_o.comes")}`
   const { rows: found } = await statement(
     client,
     `with o as (select u.n::int - 1 as at, u.base is null as goes, u.now is null as comes, u.base::${table.relation} as base, u.now::${table.relation} as now

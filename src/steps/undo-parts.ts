@@ -64,7 +64,7 @@ export async function findParts(client: PoolClient, step: UndoStep, redact: read
     const blocked = await blockedOf(client, step, {
       table,
       coming: operation === "insert" ? null : imaged(table),
-      spare: operation === "update" ? inSet(table) : null,
+      changed: operation === "update",
     })
     parts.push({
       table,
@@ -88,9 +88,15 @@ async function blockedOf(
   {
     table,
     coming,
-    spare,
+    changed,
     cut,
-  }: { table: TableFacts; coming: Coming | null; spare: string | null; cut?: readonly string[] },
+  }: {
+    table: TableFacts
+    coming: Coming | null
+    /** They are there and give up what they have now. */
+    changed: boolean
+    cut?: readonly string[]
+  },
 ): Promise<{ now: string; ahead: string; inTurns: string | null }> {
   if (coming === null) return { now: nothingBlocks, ahead: nothingBlocks, inTurns: null }
   const all = await demandsOf(client, table, { byKey: true })
@@ -98,21 +104,18 @@ async function blockedOf(
   const demands =
     cut === undefined
       ? all
-      : {
-          uniques: [],
-          checks: [],
-          parents: all.parents.filter(({ columns }) => columns.some((name) => cut.includes(name))),
-        }
+      : { uniques: [], parents: all.parents.filter(({ columns }) => columns.some((name) => cut.includes(name))) }
   const later = await withoutKept(client, demands, step.ofRollback)
+  // Itself first: that is most of what has a row's value, and costs no look at the others.
+  const spare = (others: string) => (changed ? `${itself(table)} or ${others}` : others)
+  const set = changed ? spare(inSet(table)) : null
   return {
-    now: blockedBy(table, demands, coming, spare),
-    ahead: blockedBy(
-      table,
-      later,
-      coming,
-      `${spare === null ? "" : `${itself(table)} or `}${touchedBy(table, step.ofRollback)}`,
-    ),
-    inTurns: spare === null || all.uniques.length === 0 ? null : blockedBy(table, demands, coming, itself(table)),
+    now: blockedBy(table, demands, coming, set),
+    ahead: blockedBy(table, later, coming, spare(touchedBy(table, step.ofRollback))),
+    inTurns:
+      changed && all.uniques.some(({ atOnce }) => atOnce)
+        ? blockedBy(table, demands, coming, set, itself(table))
+        : null,
   }
 }
 
@@ -137,7 +140,7 @@ async function archivedParts(client: PoolClient, step: UndoStep, redact: readonl
     const blocked = await blockedOf(client, step, {
       table,
       coming: archived(columns),
-      spare: null,
+      changed: false,
       ...(cut === null ? {} : { cut }),
     })
     parts.push({

@@ -183,4 +183,59 @@ it.each([
   expect(left.issues).toEqual([expect.stringContaining(`places.4 (${why})`)])
   expect(left).toMatchObject({ outcome: "succeeded", rows: card.rows })
   expect(await list("select id as v from places where id = 2")).toEqual([2])
+
+it("many rows that keep their unique values, or gave them to each other, are looked at and given back as a whole", async () => {
+  await sql(`drop table if exists slots;
+    create table slots (id integer primary key, mail text unique, place integer unique deferrable);
+    insert into slots select n, 'm' || n, n from generate_series(1, 10000) n; analyze slots`)
+  const of = await ran(`- { id: u, sql: "update slots set place = place + 1 where id > 0", expect: { rows: 10000 } }`)
+  // One by one, or each against all others, they would need minutes.
+  const step = { ...undoStepOf(of, "u"), timeoutMs: 10_000 }
+  const context = await contextOf({ pool: target.pools.get(target.url) })
+  const card = await rehearseStep(step, context)
+  expect(card).toMatchObject({ rows: 10_000, warnings: [] })
+  const result = await runStep(step, { ...context, rehearsed: card })
+  expect(result).toMatchObject({ outcome: "succeeded", rows: 10_000, issues: [] })
+  expect(await list("select count(*)::int as v from slots where place = id")).toEqual([10_000])
+}, 120_000)
+
+it("a value that a row of the same step was given since stays there, and who had it before is named", async () => {
+  const of = await ran(`- { id: u, sql: "update people set nick = 'z' || id where id < 4", expect: { rows: 3 } }`)
+  await sql("update people set nick = 'n2' where id = 1")
+  const { run } = await undo(of, "u")
+  expect(await run()).toMatchObject({
+    outcome: "succeeded",
+    rows: 1,
+    issues: [
+      "1 changed since and left as they are: people.1",
+      "1 cannot come back: people.2 (another row has its nick)",
+    ],
+  })
+  expect(await list("select nick as v from people where id < 4 order by id")).toEqual(["n2", "z2", "n3"])
+})
+
+it("a type whose operators are in a schema that is not searched is compared by them", async () => {
+  await sql(`drop schema if exists elsewhere cascade; create schema elsewhere; create extension citext schema elsewhere; create extension ltree schema elsewhere;
+    create table elsewhere.trees (path elsewhere.ltree primary key);
+    drop table if exists leaves; create table leaves (id integer primary key, name elsewhere.citext unique, path elsewhere.ltree unique references elsewhere.trees, note text);
+    insert into elsewhere.trees values ('a.b'), ('a.c'), ('a.d');
+    insert into leaves values (1, 'One', 'a.b', 'x'), (2, 'Two', 'a.c', 'x'), (3, 'Three', 'a.d', 'x')`)
+  const of = await ran(`- { id: d, sql: "delete from leaves where id > 0", expect: { rows: 3 } }`)
+  await sql("insert into leaves values (4, 'ONE', null, 'y'); delete from elsewhere.trees where path::text = 'a.c'")
+  const { card, run } = await undo(of, "d")
+  const said = "2 cannot come back: leaves.1 (another row has its name), leaves.2 (its row of trees is gone)"
+  expect(card).toMatchObject({ rows: 1, warnings: [said] })
+  expect(await run()).toMatchObject({ outcome: "succeeded", rows: 1, issues: [said] })
+})
+
+it("a time that another row takes by now is no place to come back to", async () => {
+  await sql(`create extension if not exists btree_gist; drop table if exists bookings;
+    create table bookings (id integer primary key, room integer, span daterange, exclude using gist (room with =, span with &&));
+    insert into bookings values (1, 1, '[2026-01-01,2026-01-05)'), (2, 2, '[2026-01-01,2026-01-05)'), (3, 3, '[2026-01-01,2026-01-05)')`)
+  const of = await ran(`- { id: d, sql: "delete from bookings where id > 0", expect: { rows: 3 } }`)
+  await sql("insert into bookings values (4, 1, '[2026-01-04,2026-01-09)'), (5, 2, '[2026-01-05,2026-01-09)')")
+  const { card, run } = await undo(of, "d")
+  const said = "1 cannot come back: bookings.1 (another row has its room, span)"
+  expect(card).toMatchObject({ rows: 2, warnings: [said] })
+  expect(await run()).toMatchObject({ outcome: "succeeded", rows: 2, issues: [said] })
 })
