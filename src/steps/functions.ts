@@ -1,5 +1,5 @@
 import type { PoolClient } from "pg"
-import { errorCode } from "../errors.ts"
+import { errorCode, errorMessage } from "../errors.ts"
 import { listFunctions } from "../plans/statements.ts"
 import type { RehearsedStep } from "../rollback/facts.ts"
 import { outside } from "./catalog.ts"
@@ -24,9 +24,17 @@ export async function calledFunctions(
   }
 }
 
-/** The look is read-only: a function that the statement calls wanted to write. `kept`: the step says that it can be taken back. */
-export function besides(error: unknown, kept: boolean, warnings: string[]): Partial<RehearsedStep> {
+/**
+ * The look is read-only: a function that the statement calls wanted to write. `kept`: the step says that it can be taken back.
+ * `own`: it calls functions of the database's own. Else it took the next number of a sequence, as a column's default does.
+ */
+export function besides(
+  error: unknown,
+  { kept, own, warnings }: { kept: boolean; own: boolean; warnings: string[] },
+): Partial<RehearsedStep> {
   if (errorCode(error) !== "25006") throw error
+  if (!own && errorMessage(error).includes("nextval()"))
+    return { outcome: "unknown", note: "it takes numbers of a sequence, which cannot be looked at", warnings }
   const note = "a function that it calls writes, which cannot be looked at"
   return kept
     ? { outcome: "unknown", refused: true, note: `${note} and which nothing keeps: say irreversible and why`, warnings }

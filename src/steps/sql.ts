@@ -89,7 +89,7 @@ async function look(client: PoolClient, step: SqlStep, context: StepContext): Pr
     raises: [...callingOut([table]), ...called.raises],
     shape: shapeOf([table]),
     ...(await lookAt(client, step, context, table, warnings).catch((error: unknown) =>
-      besides(error, keeps(step), warnings),
+      besides(error, { kept: keeps(step), own: called.warnings.length > 0, warnings }),
     )),
   }
 }

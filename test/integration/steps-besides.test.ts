@@ -163,6 +163,22 @@ describe("a function that writes", () => {
     expect((await go(await stepOf(meant))).result).toMatchObject({ outcome: "succeeded" })
   })
 
+  it.each([
+    ["insert into t select nextval('numbers'), 7", true],
+    ["insert into t values (nextval('numbers'), 7)", true],
+    ["insert into t select nextval('numbers'), writes(7)", false],
+  ])("is not a sequence that gives its next number: %s", async (text, done) => {
+    await having(`${schema}; create sequence numbers start 3`)
+    const { rehearsal, result, undo } = await go(await stepOf(`- { id: i, sql: "${text}", expect: { rows: 1 } }`))
+    expect(rehearsal).toMatchObject({ outcome: "unknown", ...(done ? {} : { refused: true }) })
+    expect(result.outcome).toBe(done ? "succeeded" : "failed")
+    expect(await list("select id, n from t where n = 7")).toEqual(done ? ["3 7"] : [])
+    if (!done) return
+    expect(rehearsal.note).toBe("it takes numbers of a sequence, which cannot be looked at")
+    expect((await go(undo)).result).toMatchObject({ outcome: "succeeded", rows: 1 })
+    expect(await list("select count(*) from t")).toEqual(["2"])
+  })
+
   it("is named where it cannot be seen writing; Postgres's own, and those that only give a value, are not", async () => {
     await having(`${schema}; create table u (id uuid primary key, v text); create function plain(i integer) returns integer immutable language sql as 'select i';
       create function tells(i integer) returns integer language plpgsql as $$ begin perform pg_notify('elsewhere', i::text); return i; end $$`)
