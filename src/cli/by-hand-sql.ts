@@ -2,7 +2,7 @@ import { createHash } from "node:crypto"
 import type { PurgeStep, SqlStep } from "../plans/plan.ts"
 import { pasteable, sqlLiteral } from "../plans/step-view.ts"
 import type { Values } from "../plans/values.ts"
-import { qualified } from "../steps/catalog.ts"
+import { qualified, referringTo } from "../steps/catalog.ts"
 import { splitName } from "../steps/purge-counts.ts"
 
 /** Not one that an API in front of the database would show. */
@@ -19,9 +19,7 @@ const keyColumns = `(select string_agg(quote_ident(a.attname), ', ' order by k.n
       (select string_agg(quote_ident(a.attname), ', ' order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
         join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum) as parents`
 
-/** Foreign keys to a table, or to a partition of it by itself. */
-const referring =
-  "f.contype = 'f' and f.conparentid = 0 and (f.confrelid = source or f.confrelid in (select t.relid from pg_partition_tree(source) t))"
+const referring = referringTo("source")
 
 /**
  * Deletes the kept rows by their keys, since the condition may not hold any more when what refers to them is gone, and ends

@@ -41,10 +41,16 @@ export function computedKey(table: TableFacts): string | undefined {
 /** Words in a trigger's function that hint at a world outside of the database. */
 export const outside = "dblink|pg_net|http|notify|lambda|curl|urlopen|socket|amqp|kafka|copy .* program"
 
-/** Foreign keys by which a DELETE of this table acts on others; those of a partition are declared on it by itself. */
-const actingOn = (oid: string, on = "f.confdeltype in ('c', 'n', 'd')") => `f.contype = 'f' and ${on} and (
+/**
+ * Foreign keys to this table, those too that are declared on the one of which it is a partition, and those to a partition of
+ * it by itself; each of them once.
+ */
+export const referringTo = (oid: string) => `f.contype = 'f' and (
       (f.confrelid = ${oid} and not exists (select 1 from pg_constraint p where p.oid = f.conparentid and p.confrelid = f.confrelid))
       or (f.conparentid = 0 and f.confrelid in (select t.relid from pg_partition_tree(${oid}) t where t.relid <> ${oid})))`
+
+/** Those by which a DELETE of this table acts on others. */
+const actingOn = (oid: string, on = "f.confdeltype in ('c', 'n', 'd')") => `${referringTo(oid)} and ${on}`
 
 const parentColumns = `(select jsonb_agg(a.attname order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
   join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum)`

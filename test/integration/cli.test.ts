@@ -237,6 +237,11 @@ components:
       /1 rows of notes refer to them/,
     ],
     [
+      "the table has of which it is a partition",
+      "create table all_days (id integer primary key) partition by range (id); create table days partition of all_days for values from (0) to (100) partition by range (id); create table days_1 partition of days for values from (0) to (50); create table notes (day_id integer references all_days on delete cascade)",
+      /1 rows of notes refer to them/,
+    ],
+    [
       "an heir has",
       "create table days (id integer primary key); create table days_1 (extra text) inherits (days); create table notes (day_id integer)",
       /days_1 inherits from days/,
@@ -259,7 +264,7 @@ components:
       expect((await client.query("select from days")).rowCount).toBe(2)
     } finally {
       client.release()
-      await database.query("drop table notes, days_1, days cascade")
+      await database.query("drop table notes, days_1, days cascade; drop table if exists all_days")
     }
   })
 
