@@ -127,7 +127,8 @@ export function imageUndo(table: TableFacts, operation: ImageOperation, blocked:
  * written it again, which nobody else did.
  */
 export async function rereadImages(client: PoolClient, table: TableFacts, rollbackId: string, stepId: string) {
-  if (table.triggers.length === 0) return
+  // Without a key no row is found again, and no undo is offered.
+  if (table.triggers.length === 0 || table.primaryKey.length === 0) return
   const same = table.primaryKey
     .map((name) => `t.${id(name)} = (b.row_text::${table.relation}).${id(name)}`)
     .join(" and ")

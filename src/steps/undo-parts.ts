@@ -17,8 +17,11 @@ export type Part = {
   /** The summary for a card: what steps will have given back that come before this one in the undo is in it. */
   ahead?: string
   undo: string
-  /** Takes back the rows whose unique values are free by now, since the server looks at each row by itself; null: `undo` does all. */
-  inTurns: string | null
+  /**
+   * Takes back the rows whose unique values are free by now, since the server looks at each row by itself; `rest` counts
+   * those that wait for a value that nobody gives up. Null: `undo` does all.
+   */
+  inTurns: { undo: string; rest: string } | null
   operation: ImageOperation | "archive"
   /** Why a row will have no place when it is its turn, as SQL: null where it can come back. */
   blocked: string
@@ -74,7 +77,13 @@ export async function findParts(client: PoolClient, step: UndoStep, redact: read
       summary: imageSummary(table, operation, shownConflicts, { redact, ahead: false, blocked: blocked.now }),
       ahead: imageSummary(table, operation, shownConflicts, { redact, ahead: true, blocked: blocked.ahead }),
       undo: imageUndo(table, operation, blocked.now),
-      inTurns: blocked.inTurns === null ? null : imageUndo(table, operation, blocked.inTurns),
+      inTurns:
+        blocked.inTurns === null
+          ? null
+          : {
+              undo: imageUndo(table, operation, blocked.inTurns),
+              rest: imageSummary(table, operation, shownConflicts, { redact, ahead: false, blocked: blocked.inTurns }),
+            },
       differs: null,
     })
   }

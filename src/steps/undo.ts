@@ -198,18 +198,23 @@ async function takeBack(
   context: RunContext,
 ): Promise<{ done: number; summary: Summary; differed: number | null }> {
   const [judged] = await judge(client, step, [part])
-  const { summary } = judged as { summary: Summary }
+  let { summary } = judged as { summary: Summary }
   const guarded = part.table.triggers.length > 0 && part.did !== "removed"
   const differed = guarded ? await countDiffering(client, step, part) : null
   const own = [part.table.relation, context.rollbackId, step.id]
   const values = part.operation === "archive" ? own : [step.ofRollback, step.ofStep, ...own]
+  const { inTurns } = part
+  if (inTurns === null) return { done: (await statement(client, part.undo, values)).rowCount ?? 0, summary, differed }
   let done = 0
-  for (let turn = part.inTurns; turn !== null && done < summary.wanted;) {
-    const some = (await statement(client, turn, values)).rowCount ?? 0
-    done += some
-    if (some === 0) turn = null
+  for (let some = 1; some > 0 && done < summary.wanted; done += some)
+    some = (await statement(client, inTurns.undo, values)).rowCount ?? 0
+  if (done < summary.wanted) {
+    // Who had the value stays as it is, since somebody else has what that one had.
+    const [{ wanted, blocked, blockedLabels }] = (await statement(client, inTurns.rest, values.slice(0, 3))).rows as [
+      Summary,
+    ]
+    summary = { ...summary, wanted: done + wanted, blocked, blockedLabels }
   }
-  if (done < summary.wanted || part.inTurns === null) done += (await statement(client, part.undo, values)).rowCount ?? 0
   return { done, summary, differed }
 }
 

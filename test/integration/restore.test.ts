@@ -171,6 +171,12 @@ describe("rows that go back", () => {
     const step = restoreStepOf({ table: "keyless", irreversible: "it has no key" })
     expect((await restore(step, kept)).result).toMatchObject({ outcome: "succeeded", rows: 1 })
     expect(await textOf("keyless")).toEqual(["(one,1)"])
+    // A trigger is no reason to look for rows by a key that they do not have.
+    await set(`create function still() returns trigger language plpgsql as $$ begin return new; end $$;
+      create trigger still before update on keyless for each row execute function still(); update keyless set n = 7`)
+    expect((await restore(step, kept)).result).toMatchObject({ outcome: "succeeded", rows: 1, issues: [] })
+    expect(await textOf("keyless")).toEqual(["(one,1)"])
+    await set("drop function still cascade")
   })
 
   it("do not take rows of other tables along", async () => {

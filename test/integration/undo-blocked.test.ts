@@ -138,6 +138,21 @@ it("a unique value goes back from row to row in the order in which it becomes fr
   expect(await list("select place as v from places order by id")).toEqual(Array.from({ length: 50 }, (_, n) => n + 1))
 })
 
+it("a row that waits for the value of one that stays is left too and named, the others come back", async () => {
+  await sql("drop table if exists places; create table places (id integer primary key, place integer unique)")
+  await sql("insert into places values (1, 10), (2, 20), (3, 30), (4, 400), (5, 500)")
+  const of = await ran(`- { id: u, sql: "update places set place = place - 10 where id > 0", expect: { rows: 5 } }`)
+  await sql("insert into places values (9, 30)")
+  const { run } = await undo(of, "u")
+  const said =
+    "3 cannot come back: places.1 (another row has its place), places.2 (another row has its place), places.3 (another row has its place)"
+  expect(await run()).toMatchObject({ outcome: "succeeded", rows: 2, issues: [said] })
+  await sql("delete from places where id = 9")
+  const again = await undo(of, "u")
+  expect(await again.run()).toMatchObject({ outcome: "succeeded", rows: 3, issues: [] })
+  expect(await list("select place as v from places order by id")).toEqual([10, 20, 30, 400, 500])
+})
+
 it("a row that refers to another for a part of its time is no orphan", async () => {
   const knows = await list("select current_setting('server_version_num')::int >= 180000 as v")
   if (knows[0] !== true) return
