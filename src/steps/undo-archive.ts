@@ -60,10 +60,13 @@ export function cutSummary(
   table: TableFacts,
   archive: string,
   cut: Cut,
-  { redact, blocked }: { redact: readonly string[]; blocked: string },
+  { redact, blocked, returning }: { redact: readonly string[]; blocked: string; returning: boolean },
 ): string {
+  // A row that is gone reads as one that is empty. `returning`: such rows may be there again by then.
+  const there = table.primaryKey.map((name) => `t.${id(name)} is not null`)
+  const empty = [...(returning ? [] : there), isCut(cut)].join(" and ")
   return `with a as (select * from ${archive}),
-    judged as (select ${label(table, "a", redact)} as label, (${isCut(cut)}) as empty, case when ${isCut(cut)} then ${blocked} end as blocked
+    judged as (select ${label(table, "a", redact)} as label, (${empty}) as empty, case when ${empty} then ${blocked} end as blocked
       from a left join ${table.relation} t on ${keys(table)})
     select count(*) filter (where empty and blocked is null)::int as wanted, 0 as already, count(*) filter (where empty is not true)::int as conflicts,
       coalesce((select array_agg(label) from (select label from judged where empty is not true limit 20) c), '{}') as labels, ${blockedOnes} from judged`

@@ -166,7 +166,7 @@ async function archivedParts(client: PoolClient, step: UndoStep, redact: readonl
             undo: removedUndo(table, name, columns, blocked.now),
             differs: archiveDiffers(table, name, columns),
           }
-        : await cutPart(client, { table, name, cut, redact, blocked })),
+        : await cutPart(client, step, { table, name, cut, redact, blocked })),
     })
   }
   return parts
@@ -174,6 +174,7 @@ async function archivedParts(client: PoolClient, step: UndoStep, redact: readonl
 
 async function cutPart(
   client: PoolClient,
+  step: UndoStep,
   {
     table,
     name,
@@ -197,11 +198,25 @@ async function cutPart(
   // A default that calls something, as a sequence, is no value to compare with.
   const emptied: Cut = rows.map((row) => ({ ...row, instead: /\w\s*\(/.test(row.instead ?? "") ? null : row.instead }))
   return {
-    summary: cutSummary(table, name, emptied, { redact, blocked: blocked.now }),
-    ahead: cutSummary(table, name, emptied, { redact, blocked: blocked.ahead }),
+    summary: cutSummary(table, name, emptied, { redact, blocked: blocked.now, returning: false }),
+    ahead: cutSummary(table, name, emptied, {
+      redact,
+      blocked: blocked.ahead,
+      returning: await removedBesides(client, step, table),
+    }),
     undo: cutUndo(table, name, emptied, blocked.now),
     differs: null,
   }
+}
+
+/** Whether other steps of that rollback removed rows of the table, which an undo of it brings first. */
+async function removedBesides(client: PoolClient, step: UndoStep, { relation }: TableFacts): Promise<boolean> {
+  const { rowCount } = await client.query(
+    `select from stepback_ledger.before_images where rollback_id = $1 and step_id <> $2 and relation = $3 and operation = 'delete'
+     union all select from stepback_ledger.archives where rollback_id = $1 and step_id <> $2 and relation = $3 and cut is null limit 1`,
+    [step.ofRollback, step.ofStep, relation],
+  )
+  return rowCount === 1
 }
 
 /** What was kept has no place any more where a column is gone; a new one gets its default, which is told. */

@@ -115,6 +115,29 @@ it("a row whose parent is gone since stays away, and a foreign key that was empt
   expect(await run()).toMatchObject({ outcome: "succeeded", rows: 0 })
 })
 
+it("a row that lost its parent and is gone since is named, and the others have their parent again", async () => {
+  const of = await ran(
+    `- { id: p, purge: { table: teams, where: "id = 1", cascade: [people], at_most: 9, max_share: 100% }, expect: { rows: 1 } }`,
+  )
+  await sql("delete from people where id = 4")
+  const { card, run } = await undo(of, "p")
+  const said = "1 changed since and left as they are: people.4"
+  expect(card.warnings).toEqual([said])
+  expect(await run()).toMatchObject({ outcome: "succeeded", rows: 1 + 2, issues: [said] })
+  expect(await list("select id as v from people where team_id = 1 order by 1")).toEqual([2, 6])
+})
+
+it("a row that lost its parent and was removed by a later step of the same run is back when it is its turn", async () => {
+  const of = await ran(
+    `- { id: p, purge: { table: teams, where: "id = 1", cascade: [people], at_most: 9, max_share: 100% }, expect: { rows: 1 } }`,
+    `- { id: d, sql: "delete from people where id = 4", expect: { rows: 1 } }`,
+  )
+  const { card, run } = await undo(of, "p")
+  expect(card).toMatchObject({ rows: 1 + 3, warnings: [] })
+  expect(await (await undo(of, "d")).run()).toMatchObject({ outcome: "succeeded", rows: 1, issues: [] })
+  expect(await run()).toMatchObject({ outcome: "succeeded", rows: 1 + 3, issues: [] })
+})
+
 it("a value that a later step of the same run gave to another row is no obstacle on the card, nor at its turn", async () => {
   const of = await ran(
     `- { id: d, sql: "delete from answers where id = 8", expect: { rows: 1 } }`,
