@@ -3,7 +3,7 @@ import type { TableFacts } from "./catalog.ts"
 import { statement } from "./target.ts"
 
 /** Demands of a table by which a row may have no place any more, though nobody touched it. */
-export type Demands = { uniques: Unique[]; parents: Parent[] }
+export type Demands = { uniques: Unique[]; parents: Parent[]; checks: Check[] }
 
 /**
  * `parts`: what must be unique, as SQL with bare names, and what the server compares it by: a type's own `=` may be in a
@@ -14,6 +14,7 @@ type Unique = {
   parts: { expression: string; equals: string }[]
   where: string | null
   atOnce: boolean
+  excludes: boolean
 }
 /** `root`: the table that it is a partition of, or itself. `equals`: as of a unique, of each column. */
 type Parent = {
@@ -24,6 +25,9 @@ type Parent = {
   parentColumns: string[]
   equals: string[]
 }
+
+/** A rule for each row by itself, which may have come since, or not hold for older rows. `breaks`: SQL with bare names. */
+type Check = { columns: string[]; breaks: string; says: string }
 
 /** A row that may come back, as SQL. `star`: its columns; `column`: one of them; `has`: their names. */
 export type Coming = { star: string; column: (name: string) => string; has: readonly string[] }
@@ -51,9 +55,15 @@ const uniquesQuery = `select
         and d.refobjid = i.indrelid and d.refobjsubid = a.attnum))) as columns,
     (select jsonb_agg(jsonb_build_object('expression', pg_get_indexdef(i.indexrelid, k, true), 'equals', ${operatorOf(comparing)}) order by k)
       from generate_series(1, i.indnkeyatts) k) as parts,
-    pg_get_expr(i.indpred, i.indrelid, true) as where, i.indimmediate as "atOnce"
+    pg_get_expr(i.indpred, i.indrelid, true) as where, i.indimmediate as "atOnce", i.indisexclusion as excludes
   from pg_index i where i.indrelid = to_regclass($1) and (i.indisunique or i.indisexclusion) and i.indisvalid
-    and not (i.indisprimary and $2)`
+    and not (i.indisprimary and not i.indisexclusion and $2)`
+
+const checksQuery = `select ${columnsOf("c.conrelid", "c.conkey")} as columns, 'not (' || pg_get_expr(c.conbin, c.conrelid, true) || ')' as breaks,
+    c.conname || ' forbids it now' as says
+  from pg_constraint c where c.conrelid = to_regclass($1) and c.contype = 'c' and to_jsonb(c) ->> 'conenforced' is distinct from 'false'
+  union all select jsonb_build_array(a.attname), format('%I is null', a.attname), a.attname || ' may not be empty now'
+  from pg_attribute a where a.attrelid = to_regclass($1) and a.attnotnull and a.attnum > 0 and not a.attisdropped`
 
 const rootOf = (oid: string) => `coalesce(pg_partition_root(${oid}), ${oid})::oid`
 
@@ -81,6 +91,7 @@ export async function demandsOf(
   return {
     uniques: (await statement(client, uniquesQuery, [table.relation, byKey])).rows as Unique[],
     parents: (await statement(client, parentsQuery, [table.relation])).rows as Parent[],
+    checks: (await statement(client, checksQuery, [table.relation])).rows as Check[],
   }
 }
 
@@ -99,9 +110,13 @@ export function blockedBy(
 ): string {
   const known = ({ columns }: { columns: string[] }) => columns.every((name) => row.has.includes(name))
   const reasons = [
+    ...demands.checks.filter(known).map(({ breaks, says }) => ({
+      when: `(select ${breaks} from (select ${row.star}) stepback_y)`,
+      says,
+    })),
     ...demands.uniques.filter(known).map((unique) => ({
       when: taken(table, unique, row, unique.atOnce ? atOnce : spare),
-      says: `another row has its ${unique.columns.join(", ")}`,
+      says: `another row ${unique.excludes ? "is in the way of" : "has"} its ${unique.columns.join(", ")}`,
     })),
     ...demands.parents.filter(known).map((parent) => ({
       when: orphaned(parent, row),

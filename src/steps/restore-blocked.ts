@@ -46,7 +46,7 @@ export async function nextTurn(
   { uniques }: Demands,
 ): Promise<Going[]> {
   const found = await findBlocked(client, reading, rows, {
-    demands: { uniques: uniques.filter(({ atOnce }) => atOnce), parents: [] },
+    demands: { uniques: uniques.filter(({ atOnce }) => atOnce), parents: [], checks: [] },
     spare: "itself",
   })
   return found.size === rows.length ? [...rows] : rows.filter((_row, at) => !found.has(at))
@@ -59,8 +59,8 @@ async function findBlocked(
   rows: readonly Going[],
   { demands, spare }: { demands: Demands; spare: "goes too" | "itself" },
 ): Promise<Map<number, string>> {
-  const { uniques, parents } = demands
-  if (uniques.length + parents.length === 0 || rows.every(({ base }) => base === null)) return new Map()
+  if (Object.values(demands).every((some) => some.length === 0) || rows.every(({ base }) => base === null))
+    return new Map()
   const coming = (has: readonly string[]): Coming => ({
     star: "(o.base).*",
     column: (name) => `(o.base).${id(name)}`,

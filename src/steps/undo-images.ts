@@ -48,7 +48,7 @@ export function inSet({ primaryKey, relation }: TableFacts): string {
 
 /** Its own value is in nobody's way. */
 export function itself(table: TableFacts): string {
-  return table.primaryKey.map((name) => `(o.r).${id(name)} = stepback_x.${id(name)}`).join(" and ")
+  return `(${table.primaryKey.map((name) => `(o.r).${id(name)} = stepback_x.${id(name)}`).join(" and ")})`
 }
 
 /** What a row's state says: `wanted` can be taken back, `already` is as it was, anything else is a conflict. */
@@ -79,7 +79,7 @@ export function imageSummary(
   const [wanted, already] = ahead
     ? [`(l.last is not null or ${verdict.wanted})`, `(l.last is null and ${verdict.already})`]
     : [verdict.wanted, verdict.already]
-  return `with o as (${images(table, operation)}),
+  return `with o as materialized (${images(table, operation)}),
     judged as (select ${label(table, "(o.r)", redact)} as label, ${wanted} as wanted, ${already} as already,
         case when ${wanted} then ${blocked} end as blocked
       from o ${ahead ? later : ""}
@@ -100,7 +100,7 @@ export function imageUndo(table: TableFacts, operation: ImageOperation, blocked:
   ) => `insert into stepback_ledger.before_images (rollback_id, step_id, relation, operation, row_text, after_text)
     select $4::uuid, $5::text, $3, '${kept}', ${from} from done`
   if (operation === "update")
-    return `with o as (${images(table, "update")}),
+    return `with o as materialized (${images(table, "update")}),
       held as materialized (select o.r, (t.*)::text as old_text from o join ${table.relation} t on ${keys(table)}
         where (t.*)::text = o.after_text and (t.*)::text is distinct from o.row_text and ${blocked} is null for update of t),
       done as (update ${table.relation} t set ${columns
@@ -112,12 +112,12 @@ export function imageUndo(table: TableFacts, operation: ImageOperation, blocked:
         .join(", ")} from held o where ${keys(table)} returning o.old_text, (t.*)::text as new_text)
       ${keep("update", "old_text, new_text")}`
   if (operation === "delete")
-    return `with o as (${images(table, "delete")}),
+    return `with o as materialized (${images(table, "delete")}),
       done as (insert into ${table.relation} as t (${names}) overriding system value
         select ${columns.map((name) => `(o.r).${id(name)}`).join(", ")} from o
         where not exists (select 1 from ${table.relation} t where ${keys(table)}) and ${blocked} is null returning (t.*)::text as new_text)
       ${keep("insert", "new_text, null")}`
-  return `with o as (${images(table, "insert")}),
+  return `with o as materialized (${images(table, "insert")}),
     done as (delete from ${table.relation} t using o where ${keys(table)} and (t.*)::text = o.row_text returning (t.*)::text as old_text)
     ${keep("delete", "old_text, null")}`
 }
@@ -144,7 +144,7 @@ export async function rereadImages(client: PoolClient, table: TableFacts, rollba
 
 /** Locks the inserted rows that would be deleted: who wants to refer to one of them waits. Params 1 to 3. */
 export function imageLock(table: TableFacts): string {
-  return `with o as (${images(table, "insert")}) select 1 from ${table.relation} t join o on ${keys(table)}
+  return `with o as materialized (${images(table, "insert")}) select 1 from ${table.relation} t join o on ${keys(table)}
     where (t.*)::text = o.row_text for update of t`
 }
 
@@ -152,7 +152,7 @@ export function imageLock(table: TableFacts): string {
 export function imageChildren(table: TableFacts, child: TableFacts["children"][number]): string {
   const theirs = child.columns.map((name) => `c.${id(name)}`).join(", ")
   const ours = child.parentColumns.map((name) => `(o.r).${id(name)}`).join(", ")
-  return `with o as (${images(table, "insert")}) select count(*)::int as rows from ${child.relation} c where (${theirs}) in (select ${ours} from o)`
+  return `with o as materialized (${images(table, "insert")}) select count(*)::int as rows from ${child.relation} c where (${theirs}) in (select ${ours} from o)`
 }
 
 /**
@@ -165,7 +165,7 @@ export function imageSamples(
   { redact, blocked }: { redact: readonly string[]; blocked: string },
 ): string {
   const name = label(table, "(o.r)", redact)
-  const of = `with o as (${images(table, operation)})`
+  const of = `with o as materialized (${images(table, operation)})`
   if (operation === "delete")
     return `${of} select ${name} as label, '' as column, null as now, (to_jsonb(o.r) - $4::text[])::text as back from o
       where not exists (select 1 from ${table.relation} t where ${keys(table)}) and ${blocked} is null limit ${sampled}`

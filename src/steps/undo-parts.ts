@@ -113,7 +113,11 @@ async function blockedOf(
   const demands =
     cut === undefined
       ? all
-      : { uniques: [], parents: all.parents.filter(({ columns }) => columns.some((name) => cut.includes(name))) }
+      : {
+          uniques: [],
+          checks: [],
+          parents: all.parents.filter(({ columns }) => columns.some((name) => cut.includes(name))),
+        }
   const later = await withoutKept(client, demands, step.ofRollback)
   // Itself first: that is most of what has a row's value, and costs no look at the others.
   const spare = (others: string) => (changed ? `${itself(table)} or ${others}` : others)

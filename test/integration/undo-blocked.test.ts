@@ -221,6 +221,7 @@ it.each([
   expect(left.issues).toEqual([expect.stringContaining(`places.4 (${why})`)])
   expect(left).toMatchObject({ outcome: "succeeded", rows: card.rows })
   expect(await list("select id as v from places where id = 2")).toEqual([2])
+})
 
 it("many rows that keep their unique values, or gave them to each other, are looked at and given back as a whole", async () => {
   await sql(`drop table if exists slots;
@@ -273,7 +274,7 @@ it("a time that another row takes by now is no place to come back to", async () 
   const of = await ran(`- { id: d, sql: "delete from bookings where id > 0", expect: { rows: 3 } }`)
   await sql("insert into bookings values (4, 1, '[2026-01-04,2026-01-09)'), (5, 2, '[2026-01-05,2026-01-09)')")
   const { card, run } = await undo(of, "d")
-  const said = "1 cannot come back: bookings.1 (another row has its room, span)"
+  const said = "1 cannot come back: bookings.1 (another row is in the way of its room, span)"
   expect(card).toMatchObject({ rows: 2, warnings: [said] })
   expect(await run()).toMatchObject({ outcome: "succeeded", rows: 2, issues: [said] })
 })
