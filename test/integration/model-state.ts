@@ -29,7 +29,9 @@ const rowsOf = `select r.id, r.number, r.environment, r.state, r.requester_id, r
     r.state in ('preparing', 'approved', 'running') and coalesce(r.lease_until < now(), true) as claimable,
     exists (select from (select distinct on (s.step_id) s.outcome from stepback.step_runs s where s.rollback_id = r.id
       order by s.step_id, s.attempt desc) newest where newest.outcome in ('failed', 'unknown')) as failed_step,
-    exists (select from stepback.step_runs s where s.rollback_id = r.id and s.outcome in ('succeeded', 'unknown')) as did
+    -- A request that was answered with 500 may have done its work.
+    exists (select from stepback.step_runs s where s.rollback_id = r.id
+      and (s.outcome in ('succeeded', 'unknown') or s.result -> 'failure' ->> 'code' = 'http_500')) as did
   from stepback.rollbacks r where r.id = any($1) order by r.number`
 
 /**
