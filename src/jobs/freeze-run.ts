@@ -7,7 +7,7 @@ import type { CommandStep, Plan, PlanComponent, WorkflowStep } from "../plans/pl
 import { namesIn, type Values } from "../plans/values.ts"
 import { GitHubProblem, openGitHub } from "../steps/github.ts"
 import { actionsOf } from "../steps/github-actions.ts"
-import { runProgram } from "../steps/program.ts"
+import { runProgram, type Ended } from "../steps/program.ts"
 import type { Secrets } from "../steps/secrets.ts"
 
 type ByStep = Record<string, Record<string, string>>
@@ -81,17 +81,23 @@ async function commitAtGitHub(ref: string, step: WorkflowStep, secrets: Secrets)
 async function commitInFolder(ref: string, step: CommandStep, secrets: Secrets, parameters: Values): Promise<string> {
   // Not `--quiet`, by which it would not tell of a name that is more than one thing.
   const options = ["--verify", "--end-of-options"]
-  const ended = await runProgram({
-    command: ["git", "-c", "core.warnAmbiguousRefs=true", "rev-parse", ...options, `${ref}^{commit}`],
-    cwd: folderOf(step, secrets, parameters),
-    env: { ...secrets.programBase, LC_ALL: "C" },
-    key: null,
-    timeoutMs: 10_000,
-    signal: new AbortController().signal,
-  })
-  const commit = ended.kind === "exited" && ended.code === 0 ? ended.stdout.trim() : ""
-  // Git takes the tag, and whoever asked may have meant the branch.
-  if (ended.kind === "exited" && /refname .* is ambiguous/.test(ended.stderr))
+  const ask = (name: string) =>
+    runProgram({
+      command: ["git", "-c", "core.warnAmbiguousRefs=true", "rev-parse", ...options, `${name}^{commit}`],
+      cwd: folderOf(step, secrets, parameters),
+      env: { ...secrets.programBase, LC_ALL: "C" },
+      key: null,
+      timeoutMs: 10_000,
+      signal: new AbortController().signal,
+    })
+  const ended = await ask(ref)
+  const commit = commitIn(ended)
+  const isAmbiguous = ended.kind === "exited" && /refname .* is ambiguous/.test(ended.stderr)
+  // Git takes the tag, and whoever asked may have meant the branch: that is nothing to ask about where they are one commit.
+  if (
+    isAmbiguous &&
+    !(await Promise.all([ask(`refs/tags/${ref}`), ask(`refs/heads/${ref}`)])).every((each) => commitIn(each) === commit)
+  )
     throw new StepbackError(
       "unknown_ref",
       `${ref} is more than one thing in the repository that the step works in: name refs/tags/${ref} or refs/heads/${ref}`,
@@ -105,6 +111,10 @@ async function commitInFolder(ref: string, step: CommandStep, secrets: Secrets, 
     )
   }
   return commit
+}
+
+function commitIn(ended: Ended): string {
+  return ended.kind === "exited" && ended.code === 0 ? ended.stdout.trim() : ""
 }
 
 /** What git says beyond that there is none, as that the folder is no repository. */

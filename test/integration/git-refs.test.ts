@@ -34,6 +34,8 @@ beforeAll(async () => {
   const first = git("rev-parse", "HEAD")
   git("branch", "both")
   git("branch", "side")
+  git("branch", "alike")
+  git("tag", "-a", "alike", "-m", "alike")
   git("commit", "-q", "--allow-empty", "-m", "two")
   git("tag", "both")
   git("tag", "-a", "marked", "-m", "marked", first)
@@ -61,6 +63,7 @@ test("a name that a tag and a branch share is not chosen between: people say whi
   await expect(resolve("both")).rejects.toThrow(
     "both is more than one thing in the repository that the step works in: name refs/tags/both or refs/heads/both",
   )
+  expect(await resolve("alike")).toBe(commits.first)
   expect(await resolve("refs/tags/both")).toBe(commits.second)
   expect(await resolve("refs/heads/both")).toBe(commits.first)
 })
