@@ -7,7 +7,7 @@ export type Typed =
   | { kind: "request" | "rehearse"; environment: string; selection: Selection; reason: string }
   | { kind: "status" | "history"; environment: string | null }
   | { kind: "plan"; environment: string }
-  | { kind: "cancel" | "stop" | "analysis"; rollback: string }
+  | { kind: "cancel" | "stop" | "analysis" | "standing"; rollback: string }
   | { kind: "undo"; rollback: string; reason: string }
   | { kind: "note"; rollback: string; text: string }
   | { kind: "baseline"; environment: string; what: "capture" | "diff" | null; name: string }
@@ -44,6 +44,9 @@ export function parseCommand(text: string, parametersOf: (environment: string) =
     case "help":
       return { kind: "help" }
     case "status":
+      // Of one rollback, as well as of an environment.
+      if (/^r-?\d+$/i.test(rest[0] ?? "")) return { kind: "standing", rollback: rest[0] as string }
+      return { kind: verb, environment: rest[0]?.toLowerCase() ?? null }
     case "history":
       return { kind: verb, environment: rest[0]?.toLowerCase() ?? null }
     case "plan":

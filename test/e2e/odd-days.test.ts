@@ -71,6 +71,23 @@ async function stopped(scene: Play, card: Message): Promise<void> {
   await expect.poll(() => stateOf(card), { timeout: 20_000 }).toBe("stopped")
 }
 
+test("status tells of one rollback too, and what is a button is said to be one", async () => {
+  const scene = play()
+  await scene.types("alice", "shop one more look")
+  const card = await scene.waitingCard()
+  const name = nameOf(card)
+  await scene.types("carol", `status ${name.toLowerCase()}`)
+  expect((await scene.isTold("carol", name)).text).toMatch(/shop · waiting|0 of 1 approvals/)
+  await scene.types("carol", `approve ${name}`)
+  await scene.isTold("carol", "a button on the rollback's card")
+  await scene.types("carol", "status R-999")
+  await scene.isTold("carol", "R-999")
+  await scene.types("alice", `cancel ${name}`)
+  await scene.isTold("alice", `${name} is cancelled`)
+  await scene.types("carol", `status ${name}`)
+  await scene.isTold("carol", "cancelled")
+})
+
 test("an approval whose answer is lost with the link is not said to have changed nothing", async () => {
   const scene = play()
   const card = await asked(scene)

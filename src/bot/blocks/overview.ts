@@ -14,7 +14,7 @@ const commands: [usage: string, does: string][] = [
   ["/rollback ENVIRONMENT [--only a,b] [--with c] [name=value] [reason]", "asks to go back; a second person approves"],
   ["/rollback rehearse ENVIRONMENT", "only looks at what would change"],
   ["/rollback plan ENVIRONMENT", "shows the plan, its components and parameters"],
-  ["/rollback status [ENVIRONMENT]", "what is going on now"],
+  ["/rollback status [ENVIRONMENT or R-7]", "what is going on now"],
   ["/rollback history [ENVIRONMENT]", "what was done before"],
   ["/rollback cancel R-7", "takes back a request that nobody has approved yet"],
   ["/rollback stop R-7", "ends a run: no further step begins"],

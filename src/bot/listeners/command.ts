@@ -102,6 +102,8 @@ async function ask(
   )
   if (outcome.kind !== "refuse") return null
   const { refusal } = outcome
+  if (refusal.reason === "unknown_environment" && onTheCard.has(refusal.given.toLowerCase()))
+    return `That is a button on the rollback's card, where everybody sees it. \`/rollback status\` links the card.`
   // A mistyped verb looks like an unknown environment.
   if (refusal.reason === "unknown_environment" && refusal.nearest === null) {
     const verb = nearest(refusal.given, verbs)
@@ -110,21 +112,33 @@ async function ask(
   return outcome
 }
 
-type LookAt = Extract<Typed, { kind: "status" | "history" | "plan" | "cancel" | "stop" | "analysis" | "undo" | "note" }>
+/** Decided where the facts are. */
+const onTheCard = new Set(["approve", "deny", "retry", "skip", "leave"])
+
+type LookAt = Extract<
+  Typed,
+  { kind: "status" | "history" | "plan" | "cancel" | "stop" | "analysis" | "standing" | "undo" | "note" }
+>
 
 async function look(typed: LookAt, actor: Actor, channelId: string, context: BotContext): Promise<Answer> {
   const { deps } = context
-  if (typed.kind === "status" || typed.kind === "history" || typed.kind === "plan" || typed.kind === "analysis") {
+  if (["status", "history", "plan", "analysis", "standing"].includes(typed.kind)) {
     // What these show is for members: values of the target are among it.
     const notMember = await mayAct(deps.people, actor.userId, "anyone")
     if (notMember) return refuse(null, notMember)
   }
   if ("environment" in typed && typed.kind !== "plan") return overview(typed, context)
   if (typed.kind === "plan") return showPlan(typed.environment, context)
-  const rollback = await findRollback(typed.kind === "analysis" ? null : typed.kind, typed.rollback, deps.store)
+  const rollback = await findRollback(
+    typed.kind === "analysis" || typed.kind === "standing" ? null : typed.kind,
+    typed.rollback,
+    deps.store,
+  )
   if ("refusal" in rollback) return rollback
   const name = `R-${rollback.number}`
   switch (typed.kind) {
+    case "standing":
+      return statusText([await loadView(deps.store, rollback)], null)
     case "cancel": {
       const outcome = await cancel(rollback, actor, deps)
       return outcome.kind === "refuse" ? outcome : `${name} is cancelled.`
