@@ -102,7 +102,7 @@ export function imageUndo(table: TableFacts, operation: ImageOperation, blocked:
   if (operation === "update")
     return `with o as materialized (${images(table, "update")}),
       held as materialized (select o.r, (t.*)::text as old_text from o join ${table.relation} t on ${keys(table)}
-        where (t.*)::text = o.after_text and (t.*)::text is distinct from o.row_text and ${blocked} is null for update of t),
+        where (t.*)::text = o.after_text and (t.*)::text is distinct from o.row_text and ${blocked} is null order by o.n desc for update of t),
       done as (update ${table.relation} t set ${columns
         .filter(
           (name) =>

@@ -278,3 +278,14 @@ it("a time that another row takes by now is no place to come back to", async () 
   expect(card).toMatchObject({ rows: 2, warnings: [said] })
   expect(await run()).toMatchObject({ outcome: "succeeded", rows: 2, issues: [said] })
 })
+
+it("of many rows that each took the next one's value all come back, however they lie", async () => {
+  await sql(`drop table if exists slots; create table slots (id integer primary key, place integer unique);
+    insert into slots select n, n from generate_series(1, 5000) n order by n desc; analyze slots`)
+  const of = await ran(`- { id: u, sql: "update slots set place = place + 1 where id > 0", expect: { rows: 5000 } }`)
+  await sql("analyze slots; analyze stepback_ledger.before_images")
+  const { card, run } = await undo(of, "u")
+  expect(card).toMatchObject({ rows: 5_000, warnings: [] })
+  expect(await run()).toMatchObject({ outcome: "succeeded", rows: 5_000, issues: [] })
+  expect(await list("select count(*)::int as v from slots where place = id")).toEqual([5_000])
+})
