@@ -37,8 +37,9 @@ export async function reportLeftovers(state: RunState, deps: WorkDeps): Promise<
   const started = performance.now()
   for (;;)
     try {
-      // Whatever an earlier worker has on its way is over behind the fence.
-      if (!(await hasFence(pool, state.key.rollbackId))) return null
+      // Whatever an earlier worker has on its way is over behind the fence. One that was frozen before it came as far as its
+      // target finds the fence when it wakes: without one it would do there what is stopped here.
+      if (isFirst(state) && !(await hasFence(pool, state.key.rollbackId))) return null
       await raiseFence(pool, state.key)
       const done = await listEntries(pool, state.key.rollbackId)
       for (const step of open) if (done.has(step.id)) await report(step, pool, state, deps)
@@ -80,7 +81,7 @@ async function reportBegun(step: PlanStep, state: RunState, deps: WorkDeps): Pro
 }
 
 /** There is no table, or no schema: nobody ever did anything there. */
-const noLedger = new Set(["42P01", "3F000"])
+const noLedger = new Set(["42P01", "3F000", "ledger_missing"])
 
 /** A step with a transaction in the target that did not come to a good end, and of which this generation has not heard. */
 function mayBeLeft(step: PlanStep, { latest, rollback }: RunState): boolean {

@@ -8,6 +8,9 @@ import { approve } from "../../src/commands/approve.ts"
 import { requestUndo } from "../../src/commands/undo.ts"
 import { forgetOverdue } from "../../src/jobs/forget.ts"
 import { watchOnce } from "../../src/jobs/watch.ts"
+import { LostLeaseError } from "../../src/errors.ts"
+import { raiseFence } from "../../src/steps/ledger.ts"
+import { createTargetPools } from "../../src/steps/target.ts"
 import type { StoredRollback } from "../../src/store/rows.ts"
 import { as, plan, startTown, type Town } from "./two-people-town.ts"
 
@@ -44,6 +47,23 @@ it("what a run keeps stays while an undo of it is on its way, and is removed aft
   expect(await removed(run)).toEqual([
     expect.stringMatching(/^What this run kept \(1 rows\) was removed after 6 hours:/),
   ])
+})
+
+it("a worker that was frozen before it came to its target does nothing there when it wakes after a Stop", async () => {
+  const card = await town.card()
+  await town.press(card)
+  const frozen = await town.store.runs.claim(card.id, "frozen", 60_000)
+  await town.state.query(
+    "update stepback.rollbacks set started_at = now() - interval '10 s', lease_until = now() - interval '1 s' where id = $1",
+    [card.id],
+  )
+  expect(await town.store.rollbacks.requestStop(card.id, "U0ALICE", null)).toMatchObject({ kind: "moved" })
+  await town.work(card.id)
+  expect(await town.get(card)).toMatchObject({ state: "stopped" })
+  const pool = createTargetPools(town.workDeps.log).get(town.environment["SHOP_DATABASE_URL"] ?? "")
+  const key = { rollbackId: card.id, epoch: frozen?.epoch ?? 0, digest: frozen?.digest ?? "" }
+  await expect(raiseFence(pool, key)).rejects.toThrow(LostLeaseError)
+  await pool.end()
 })
 
 it("what a run keeps after Retry is removed too", async () => {
