@@ -1,13 +1,14 @@
 import { escapeIdentifier, escapeLiteral, type PoolClient } from "pg"
-import type { TableFacts } from "./catalog.ts"
+import { columnsBy, type TableFacts } from "./catalog.ts"
 import { statement } from "./target.ts"
 
 /** Demands of a table by which a row may have no place any more, though nobody touched it. */
 export type Demands = { uniques: Unique[]; parents: Parent[]; checks: Check[] }
 
 /**
- * `parts`: what must be unique, as SQL with bare names, and what the server compares it by: a type's own `=` may be in a
- * schema that is not searched, and an exclusion has others. `columns`: what they and `where` read. `atOnce`: looked at row by row, not in the end.
+ * Unique and exclusion constraints. `parts`: what no two rows may have, as SQL with bare names, and the operator that says
+ * that they do: a type's own `=` may be in a schema that is not searched. `columns`: what they and `where` read. `atOnce`:
+ * looked at row by row, not in the end.
  */
 type Unique = {
   columns: string[]
@@ -34,10 +35,6 @@ export type Coming = { star: string; column: (name: string) => string; has: read
 
 const id = escapeIdentifier
 
-const columnsOf = (oid: string, numbers: string) =>
-  `(select jsonb_agg(a.attname order by k.n) from unnest(${numbers}) with ordinality as k (attnum, n)
-    join pg_attribute a on a.attrelid = ${oid} and a.attnum = k.attnum)`
-
 const operatorOf = (oid: string) =>
   `(select format('operator(%I.%s)', n.nspname, op.oprname) from pg_operator op join pg_namespace n on n.oid = op.oprnamespace where op.oid = ${oid})`
 
@@ -59,7 +56,7 @@ const uniquesQuery = `select
   from pg_index i where i.indrelid = to_regclass($1) and (i.indisunique or i.indisexclusion) and i.indisvalid
     and not (i.indisprimary and not i.indisexclusion and $2)`
 
-const checksQuery = `select ${columnsOf("c.conrelid", "c.conkey")} as columns, 'not (' || pg_get_expr(c.conbin, c.conrelid, true) || ')' as breaks,
+const checksQuery = `select ${columnsBy("c.conrelid", "c.conkey")} as columns, 'not (' || pg_get_expr(c.conbin, c.conrelid, true) || ')' as breaks,
     c.conname || ' forbids it now' as says
   from pg_constraint c where c.conrelid = to_regclass($1) and c.contype = 'c' and to_jsonb(c) ->> 'conenforced' is distinct from 'false'
   union all select jsonb_build_array(a.attname), format('%I is null', a.attname), a.attname || ' may not be empty now'
@@ -73,7 +70,7 @@ const rootOf = (oid: string) => `coalesce(pg_partition_root(${oid}), ${oid})::oi
  * (PERIOD) need not have all of that one's.
  */
 const parentsQuery = `select format('%I.%I', n.nspname, p.relname) as relation, p.relname as name, ${rootOf("p.oid")}::text as root,
-    ${columnsOf("f.conrelid", "f.conkey")} as columns, ${columnsOf("f.confrelid", "f.confkey")} as "parentColumns",
+    ${columnsBy("f.conrelid", "f.conkey")} as columns, ${columnsBy("f.confrelid", "f.confkey")} as "parentColumns",
     (select jsonb_agg(${operatorOf("k.oid")} order by k.n) from unnest(f.conpfeqop) with ordinality as k (oid, n)) as equals
   from pg_constraint f join pg_class p on p.oid = f.confrelid join pg_namespace n on n.oid = p.relnamespace
   where f.conrelid = to_regclass($1) and f.contype = 'f' and f.convalidated and ${rootOf("f.confrelid")} <> ${rootOf("f.conrelid")}

@@ -52,8 +52,12 @@ export const referringTo = (oid: string) => `f.contype = 'f' and (
 /** Those by which a DELETE of this table acts on others. */
 const actingOn = (oid: string, on = "f.confdeltype in ('c', 'n', 'd')") => `${referringTo(oid)} and ${on}`
 
-const parentColumns = `(select jsonb_agg(a.attname order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
-  join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum)`
+/** Names of a table's columns by their numbers, in order. */
+export const columnsBy = (oid: string, numbers: string) =>
+  `(select jsonb_agg(a.attname order by k.n) from unnest(${numbers}) with ordinality as k (attnum, n)
+    join pg_attribute a on a.attrelid = ${oid} and a.attnum = k.attnum)`
+
+const parentColumns = columnsBy("f.confrelid", "f.confkey")
 
 /**
  * Triggers that fire where rows of a table are written, each with its function: for rows also those of partitions and heirs.
@@ -82,8 +86,7 @@ select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as i
     from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as columns,
   coalesce((select jsonb_agg(jsonb_build_object('table', f.conrelid::regclass::text, 'action', f.confdeltype, 'self', f.conrelid = c.oid,
       'relation', (select format('%I.%I', fn.nspname, fc.relname) from pg_class fc join pg_namespace fn on fn.oid = fc.relnamespace where fc.oid = f.conrelid),
-      'columns', (select jsonb_agg(a.attname order by k.n) from unnest(f.conkey) with ordinality as k (attnum, n)
-        join pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.attnum),
+      'columns', ${columnsBy("f.conrelid", "f.conkey")},
       'parentColumns', ${parentColumns}))
     from pg_constraint f where ${actingOn("c.oid")}), '[]') as children,
   coalesce((select jsonb_agg(jsonb_build_object('table', f.conrelid::regclass::text,

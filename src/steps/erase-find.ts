@@ -1,6 +1,7 @@
 import { escapeIdentifier, type PoolClient } from "pg"
 import { errorCode, StepbackError } from "../errors.ts"
 import { archiveName } from "./archive.ts"
+import { columnsBy } from "./catalog.ts"
 
 /** Kept rows by where they lie: `places` are ctids, good for as long as the transaction. */
 export type Kept = {
@@ -177,10 +178,7 @@ type ForeignKey = { child: string; columns: string[]; parentColumns: string[] }
 async function foreignKeysTo(client: PoolClient, relation: string): Promise<ForeignKey[]> {
   const { rows } = await client.query<ForeignKey>(
     `select f.conrelid::regclass::text as child,
-       (select jsonb_agg(a.attname order by k.n) from unnest(f.conkey) with ordinality as k (attnum, n)
-         join pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.attnum) as columns,
-       (select jsonb_agg(a.attname order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
-         join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum) as "parentColumns"
+       ${columnsBy("f.conrelid", "f.conkey")} as columns, ${columnsBy("f.confrelid", "f.confkey")} as "parentColumns"
      from pg_constraint f where f.confrelid = to_regclass($1) and f.contype = 'f'`,
     [relation],
   )

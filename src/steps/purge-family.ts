@@ -1,5 +1,5 @@
 import { escapeIdentifier, type PoolClient } from "pg"
-import { computedKey, findTable, qualified, type TableFacts } from "./catalog.ts"
+import { columnsBy, computedKey, findTable, qualified, type TableFacts } from "./catalog.ts"
 
 /** A table whose rows go along with a parent's, and how its rows are found from the parent's. */
 export type Kin = {
@@ -38,12 +38,9 @@ type ForeignKey = {
 
 const foreignKeys = `
 select f.conrelid::regclass::text as relation, n.nspname as schema, c.relname as name, f.confdeltype as action,
-  -- Younger than Postgres 17.
+  -- The column is younger than Postgres 17.
   coalesce((to_jsonb(f) ->> 'conperiod')::boolean, false) as period,
-  (select array_agg(a.attname::text order by k.n) from unnest(f.conkey) with ordinality as k (attnum, n)
-    join pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.attnum) as columns,
-  (select array_agg(a.attname::text order by k.n) from unnest(f.confkey) with ordinality as k (attnum, n)
-    join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.attnum) as "parentColumns",
+  ${columnsBy("f.conrelid", "f.conkey")} as columns, ${columnsBy("f.confrelid", "f.confkey")} as "parentColumns",
   -- The column is younger than Postgres 14.
   (select array_agg(a.attname::text) from jsonb_array_elements_text(nullif(to_jsonb(f) -> 'confdelsetcols', 'null')) n
     join pg_attribute a on a.attrelid = f.conrelid and a.attnum = n::int) as cut

@@ -1,9 +1,10 @@
 import { escapeIdentifier, type PoolClient } from "pg"
-import { blockedBy, demandsOf, oneOf, type Coming, type Demands } from "./blocked.ts"
+import { blockedBy, oneOf, type Coming, type Demands } from "./blocked.ts"
 import { splitName } from "./purge-counts.ts"
 import { labelOf, type Going } from "./restore-plan.ts"
 import type { Key, Reading } from "./restore-rows.ts"
 import { showingOf, type OpenTable } from "./restore-table.ts"
+import { some } from "./shown.ts"
 import type { BaselineContext, StepContext } from "./step.ts"
 import { statement } from "./target.ts"
 
@@ -17,11 +18,8 @@ export async function splitBlocked(
   client: PoolClient,
   opened: OpenTable,
   going: readonly Going[],
-  /** Tables that other steps write: a parent that is not there yet may come with them. Empty when it is this step's turn. */
-  writtenBesides: readonly string[] = [],
+  demands: Demands,
 ): Promise<{ going: Going[]; blocked: Blocked[] }> {
-  const all = await demandsOf(client, opened.table, { byKey: false })
-  const demands = { ...all, parents: all.parents.filter(({ name }) => !writtenBesides.includes(name)) }
   const blocked: Blocked[] = []
   for (let left = [...going]; ;) {
     const found = await findBlocked(client, opened, left, { demands, spare: "goes too" })
@@ -85,12 +83,13 @@ async function findBlocked(
   return new Map((found as { at: number; why: string }[]).map(({ at, why }) => [at, why]))
 }
 
-/** Tables that other steps of the run write rows to. */
-export function writtenByOthers({ others }: BaselineContext): string[] {
-  return others.flatMap(({ step }) => {
+/** For a card: a parent that is not there yet may come with another step of the run, which writes to its table. */
+export function withoutOthers(parents: Demands["parents"], { others }: BaselineContext): Demands["parents"] {
+  const written = others.flatMap(({ step }) => {
     if (step.kind === "restore") return [splitName(step.table).name]
     return step.kind === "sql" && step.facts.table ? [step.facts.table.name] : []
   })
+  return parents.filter(({ name }) => !written.includes(name))
 }
 
 const mostNamed = 20
@@ -100,6 +99,5 @@ export function blockedLines(blocked: readonly Blocked[], opened: OpenTable, con
   if (blocked.length === 0) return []
   const showing = showingOf(opened, context)
   const named = blocked.slice(0, mostNamed).map(({ key, why }) => `${labelOf(key, showing)} (${why})`)
-  const more = blocked.length > named.length ? ` and ${blocked.length - named.length} more` : ""
-  return [`${blocked.length} cannot go back: ${named.join(", ")}${more}`]
+  return [`${blocked.length} cannot go back: ${some(named, blocked.length)}`]
 }

@@ -1,6 +1,6 @@
 import { escapeIdentifier, type PoolClient } from "pg"
 import type { TableFacts } from "./catalog.ts"
-import { demandsOf } from "./blocked.ts"
+import type { Demands } from "./blocked.ts"
 import { nextTurn } from "./restore-blocked.ts"
 import type { Going } from "./restore-plan.ts"
 import { statement } from "./target.ts"
@@ -11,6 +11,7 @@ export type Applying = {
   table: TableFacts
   key: readonly string[]
   compared: readonly string[]
+  demands: Demands
   rollbackId: string
   stepId: string
 }
@@ -21,7 +22,7 @@ export type Applied = { updated: number; removed: number; inserted: number }
  * way. A row that is no longer as it was read is not touched: the counts then say so.
  */
 export async function applyGoing(client: PoolClient, going: readonly Going[], applying: Applying): Promise<Applied> {
-  const { table, rollbackId, stepId } = applying
+  const { table, demands, rollbackId, stepId } = applying
   const run = async (sql: string, lists: string[][]) =>
     lists[0]?.length === 0
       ? 0
@@ -34,7 +35,6 @@ export async function applyGoing(client: PoolClient, going: readonly Going[], ap
     going.filter((row) => row.now === null),
   ]
   const removed = await run(removal(applying), [nowTexts(gone)])
-  const demands = await demandsOf(client, table, { byKey: false })
   let updated = 0
   for (let rest = changed; rest.length > 0;) {
     const turn = new Set(await nextTurn(client, applying, rest, demands))

@@ -4,7 +4,7 @@ import { findNamed, readSnapshot, schemaDifference, type KeptSnapshot, type Snap
 import type { TableFacts } from "./catalog.ts"
 import type { Showing } from "./restore-plan.ts"
 import { comparedColumns, readRows, type Reading, type Row } from "./restore-rows.ts"
-import { rulesOf } from "./sql-keeping.ts"
+import { ruleProblem } from "./sql-keeping.ts"
 import type { StepContext } from "./step.ts"
 
 /** A table beside its snapshots, all read back by the server. */
@@ -34,7 +34,7 @@ export async function openTable(
   if (table.isView) return { problem: `${table.name} is not a plain table: nothing can be put back into it` }
   if (table.primaryKey.length === 0 && step.irreversible === null)
     return { problem: `${table.name} has no primary key: its rows cannot be kept; say irreversible and why` }
-  const rules = rulesOf("update", table) ?? rulesOf("insert", table)
+  const rules = ruleProblem("update", table) ?? ruleProblem("insert", table)
   if (rules !== null && step.irreversible === null) return { problem: `${rules}: its rows cannot be put back` }
   const base = findPart(sources.kept, step.table, table, sources.key)
   if (typeof base === "string") return { problem: base }

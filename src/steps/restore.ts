@@ -4,15 +4,17 @@ import type { RestoreStep } from "../plans/plan.ts"
 import type { RehearsedRestore } from "../rollback/baseline-facts.ts"
 import type { Change, RehearsedStep, StepResult } from "../rollback/facts.ts"
 import { keyId, type KeptSnapshot } from "./baseline.ts"
+import { demandsOf } from "./blocked.ts"
 import { callingOut, type TableFacts } from "./catalog.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { findOwned } from "./restore-owned.ts"
-import { blockedLines, splitBlocked, writtenByOthers, type Blocked } from "./restore-blocked.ts"
+import { blockedLines, splitBlocked, withoutOthers, type Blocked } from "./restore-blocked.ts"
 import { changesOf, isKeyless, judge, labelOf, type Going, type Judged } from "./restore-plan.ts"
 import type { Key } from "./restore-rows.ts"
 import { applyGoing, childrenProblem } from "./restore-sql.ts"
 import { openTable, readNow, showingOf, type OpenTable } from "./restore-table.ts"
 import { settleStep } from "./settle.ts"
+import { some } from "./shown.ts"
 import { fireDeferred } from "./sql-keeping.ts"
 import {
   elapsed,
@@ -81,7 +83,11 @@ async function look(client: PoolClient, step: RestoreStep, context: StepContext)
     keys: step.keys,
     left: new Set(owned.keys.keys()),
   })
-  const { going, blocked } = await splitBlocked(client, opened, judged.going, writtenByOthers(baseline))
+  const demands = await demandsOf(client, opened.table, { byKey: false })
+  const { going, blocked } = await splitBlocked(client, opened, judged.going, {
+    ...demands,
+    parents: withoutOthers(demands.parents, baseline),
+  })
   const showing = showingOf(opened, context)
   const listed = step.after === null ? shareOfCard(baseline) : mostListed
   const changes = going.slice(0, listed).flatMap((row) => changesOf(row, showing))
@@ -175,8 +181,14 @@ function conflictLines({ conflicts }: Pick<Judged, "conflicts">, opened: OpenTab
   if (conflicts.length === 0) return []
   const showing = showingOf(opened, context)
   const named = conflicts.slice(0, mostListed).map((key) => labelOf(key, showing))
-  const more = conflicts.length > named.length ? ` and ${conflicts.length - named.length} more` : ""
-  return [`${conflicts.length} changed again since and left as they are: ${named.join(", ")}${more}`]
+  return [`${conflicts.length} changed again since and left as they are: ${some(named, conflicts.length)}`]
+}
+
+function unseenLines(unseen: readonly Key[], opened: OpenTable, context: StepContext): string[] {
+  if (unseen.length === 0) return []
+  const showing = showingOf(opened, context)
+  const named = unseen.slice(0, mostListed).map((key) => labelOf(key, showing))
+  return [`${unseen.length} differ that were not shown, and are left: ${named.join(", ")}`]
 }
 
 async function act(
@@ -203,10 +215,11 @@ async function act(
   kept.push(opened.table)
   const judged = judge({ ...opened.snapshots, now: await readNow(client, opened), keys: step.keys, left: new Set() })
   const { conflicts, unseen, blockedThen, ...still } = compareWithShown(judged, shown)
-  const { going, blocked } = await splitBlocked(client, opened, still.going)
+  const demands = await demandsOf(client, opened.table, { byKey: false })
+  const { going, blocked } = await splitBlocked(client, opened, still.going, demands)
   const problem = await childrenProblem(client, opened.table, going, opened.key)
   if (problem) return refuse("children", problem)
-  const done = await applyGoing(client, going, { ...opened, rollbackId: context.rollbackId, stepId: step.id })
+  const done = await applyGoing(client, going, { ...opened, demands, rollbackId: context.rollbackId, stepId: step.id })
   const rows = done.updated + done.removed + done.inserted
   if (rows !== going.length)
     return refuse("40001", `rows changed while they were being put back: ${rows} of ${going.length}`)
@@ -216,14 +229,7 @@ async function act(
   const issues = [
     ...conflictLines({ conflicts }, opened, context),
     ...blockedLines([...blockedThen, ...blocked], opened, context),
-    ...(unseen.length === 0
-      ? []
-      : [
-          `${unseen.length} differ that were not shown, and are left: ${unseen
-            .slice(0, mostListed)
-            .map((key) => labelOf(key, showing))
-            .join(", ")}`,
-        ]),
+    ...unseenLines(unseen, opened, context),
     ...(await alteredBy(client, opened, step, going)),
   ]
   return stepResult({

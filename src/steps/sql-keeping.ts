@@ -14,7 +14,7 @@ export function keepingProblem(step: SqlStep, table: TableFacts): string | null 
     return `${table.name} has no primary key: its rows cannot be kept; say irreversible and why`
   if (step.facts.verb === "delete" && table.heirs.length > 0)
     return `${table.heirs.join(", ")} inherits from ${table.name}, and rows of it would go with columns that cannot be kept: say irreversible and why`
-  const rules = rulesOf(step.facts.verb, table)
+  const rules = ruleProblem(step.facts.verb, table)
   if (rules !== null) return `${rules}, which nothing keeps: say irreversible and why`
   const moved = step.facts.set.find((item) => table.primaryKey.includes(item.column))
   if (moved)
@@ -33,7 +33,7 @@ export function keepingProblem(step: SqlStep, table: TableFacts): string | null 
 }
 
 /** Rules that say what a write does, or the one that takes it back; null when there are none. */
-export function rulesOf(verb: string, { name, rules }: TableFacts): string | null {
+export function ruleProblem(verb: string, { name, rules }: TableFacts): string | null {
   const meant = rules.filter(({ on }) => (verb === "update" ? on === "update" : on !== "update"))
   return meant.length === 0
     ? null

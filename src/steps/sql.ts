@@ -5,7 +5,7 @@ import { callingOut, findTable, findTableOfRun, shapeOf, type TableFacts } from 
 import { besides, calledFunctions } from "./functions.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { hidden, shorten } from "./shown.ts"
-import { bound, countChildren, fireDeferred, keepingProblem, keptProblem, rulesOf } from "./sql-keeping.ts"
+import { bound, countChildren, fireDeferred, keepingProblem, keptProblem, ruleProblem } from "./sql-keeping.ts"
 import * as sqlText from "./sql-text.ts"
 import { settleStep } from "./settle.ts"
 import {
@@ -80,7 +80,7 @@ async function look(client: PoolClient, step: SqlStep, context: StepContext): Pr
   const warnings = [
     ...called.warnings,
     ...table.triggers.map((name) => `trigger ${name} on ${table.name} fires`),
-    ...[rulesOf(step.facts.verb, table)].filter((rules) => rules !== null),
+    ...[ruleProblem(step.facts.verb, table)].filter((rules) => rules !== null),
     ...(await zonelessColumns(step.sql, table)),
   ]
   const unkept = keepingProblem(step, table)

@@ -6,6 +6,7 @@ import { errorCode, StepbackError } from "../errors.ts"
 import { erasedLines } from "./erase.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { settleStep } from "./settle.ts"
+import { some } from "./shown.ts"
 import { fireDeferred } from "./sql-keeping.ts"
 import {
   elapsed,
@@ -126,8 +127,7 @@ function leftOf(judged: readonly { part: Part; summary: Summary }[]): string[] {
   const say = (of: "conflicts" | "blocked", labels: "labels" | "blockedLabels", what: string) => {
     const named = judged.flatMap(({ part, summary }) => summary[labels].map((label) => `${part.table.name}.${label}`))
     const all = sum(judged, of)
-    const more = all > named.length ? ` and ${all - named.length} more` : ""
-    return all === 0 ? [] : [`${all} ${what}: ${named.join(", ")}${more}`]
+    return all === 0 ? [] : [`${all} ${what}: ${some(named, all)}`]
   }
   return [
     ...say("conflicts", "labels", "changed since and left as they are"),

@@ -194,36 +194,14 @@ wait`)
   })
 
   it("is ended too when it is blind: it is in doubt, and a Retry has none beside it", async () => {
-    await script(`echo $$ >> blind; exec sleep 60`)
-    const { id, plan } = await approved('{ id: go, command: [./go.sh], cwd: "${DOUBT_FOLDER}", effect: blind }')
-    const first = createIncarnation()
-    void first.live(async () => {
-      await workshopOf(createStore(createPool(state.url, { log })), plan).work(id)
-    })
-    const pid = await until("the program", async () => Number(await read("blind")) || null)
-    await until("the record", () => state.store.runs.findProcess(id, "go", 1).then((process) => process !== null))
-    first.end()
-    await state.pool.query("update stepback.rollbacks set lease_until = now() - interval '1 second' where id = $1", [
-      id,
-    ])
+    const { id, plan, pid } = await leftRunning("blind")
     await workshopOf(state.store, plan).work(id)
     expect(await outcomes(id)).toEqual(["1 unknown"])
     await until("its end", () => Promise.resolve(!isAlive(pid)), 10_000)
   })
 
   it("is ended and told also where the run cannot go on, since what it would run is another program by now", async () => {
-    await script(`echo $$ >> cut; exec sleep 60`)
-    const { id, plan } = await approved('{ id: go, command: [./go.sh], cwd: "${DOUBT_FOLDER}", effect: blind }')
-    const first = createIncarnation()
-    void first.live(async () => {
-      await workshopOf(createStore(createPool(state.url, { log })), plan).work(id)
-    })
-    const pid = await until("the program", async () => Number(await read("cut")) || null)
-    await until("the record", () => state.store.runs.findProcess(id, "go", 1).then((process) => process !== null))
-    first.end()
-    await state.pool.query("update stepback.rollbacks set lease_until = now() - interval '1 second' where id = $1", [
-      id,
-    ])
+    const { id, plan, pid } = await leftRunning("cut")
     await script("exit 0")
     await workshopOf(state.store, plan).work(id)
     expect(await state.store.rollbacks.get(id)).toMatchObject({
@@ -259,6 +237,23 @@ wait`)
     await chmod(file, 0o755)
   }
   const read = (name: string) => readFile(join(folder, name), "utf8").catch(() => "")
+
+  /** A blind program that lasts, tells its number in a file, and was left running by a worker that died. */
+  async function leftRunning(file: string): Promise<{ id: string; plan: LoadedPlan; pid: number }> {
+    await script(`echo $$ >> ${file}; exec sleep 60`)
+    const { id, plan } = await approved('{ id: go, command: [./go.sh], cwd: "${DOUBT_FOLDER}", effect: blind }')
+    const first = createIncarnation()
+    void first.live(async () => {
+      await workshopOf(createStore(createPool(state.url, { log })), plan).work(id)
+    })
+    const pid = await until("the program", async () => Number(await read(file)) || null)
+    await until("the record", () => state.store.runs.findProcess(id, "go", 1).then((process) => process !== null))
+    first.end()
+    await state.pool.query("update stepback.rollbacks set lease_until = now() - interval '1 second' where id = $1", [
+      id,
+    ])
+    return { id, plan, pid }
+  }
 })
 
 function isAlive(pid: number): boolean {
