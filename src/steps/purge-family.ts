@@ -84,7 +84,8 @@ export async function findFamily(
   await follow(client, root, family, new Set(cascade))
   const { rows } = await client.query<{ schema: string; name: string }>(leavesOf, [table.relation])
   for (const leaf of rows) {
-    const facts = await findTable(client, leaf.schema, leaf.name)
+    const whole = leaf.schema === table.schema && leaf.name === table.name
+    const facts = whole ? table : await findTable(client, leaf.schema, leaf.name)
     if (facts) family.leaves.push(facts)
   }
   if (family.leaves.length === 0) family.leaves.push(table)

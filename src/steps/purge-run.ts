@@ -1,4 +1,4 @@
-import { escapeIdentifier, type PoolClient } from "pg"
+import { escapeIdentifier, type Pool, type PoolClient } from "pg"
 import { errorCode, isPassing, LostLeaseError, StepbackError } from "../errors.ts"
 import type { PurgeStep } from "../plans/plan.ts"
 import type { StepResult } from "../rollback/facts.ts"
@@ -34,6 +34,10 @@ import { deadlineOf, looking, prologue, statement, withClient } from "./target.t
 const batchAimMs = 45
 /** Transactions at once, over different pages: one waits for its commit while the other works. */
 const lanes = 2
+/** 8 MB: the last look at fewer is over before a connection is open for it. */
+const fewPages = 1_000
+/** Of a pool of eight: purges side by side must not hold what their lanes wait for. */
+const connectionsLeft = 4
 /** Ranges between a commit and the look that cleans up after it: by then no lane's snapshot sees its rows any more. */
 const cleanedAfter = lanes + 1
 /** 128 MB: a purge is mostly through fewer before the next checkpoint, and the look cost 25 ms of 580 for 500,000 rows. */
@@ -92,7 +96,31 @@ export async function runPurge(step: PurgeStep, context: RunContext): Promise<St
   if (!kept.beginning) await patiently(context, () => begin(purge, beginning))
   // Rows that take others along take longer: as many in all.
   const first = step.whole ? Infinity : firstPages(total, beginning.pages, step.batch / listedKin(family).length)
-  return goThrough(purge, first, allPages(beginning.pages) > smallPages)
+  const pages = allPages(beginning.pages)
+  const go = () => goThrough(purge, first, pages > smallPages)
+  return pages > fewPages && pages <= smallPages ? untidied(pool, step.timeoutMs, go) : go()
+}
+
+/**
+ * While a snapshot from before is held, the last look does not take the rows that are gone out of their pages: it leaves that
+ * to the next reader or vacuum, as a DELETE by hand does (35 ms instead of 70 of 450 for 500,000 rows). The server ends what
+ * is held for longer than 15 s, and it is done without where others need the connections.
+ */
+async function untidied<T>(pool: Pool, timeoutMs: number, work: () => Promise<T>): Promise<T> {
+  if (pool.totalCount - pool.idleCount + pool.waitingCount >= connectionsLeft) return work()
+  const [begun, over] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const held = withClient(pool, async (client) => {
+    await client.query(prologue({ timeoutMs, readOnly: true }))
+    begun.resolve()
+    await over.promise
+    await client.query("rollback")
+  }).catch(() => undefined)
+  await Promise.race([begun.promise, held])
+  try {
+    return await work()
+  } finally {
+    over.resolve()
+  }
 }
 
 const nothing: Awaited<ReturnType<typeof countFamily>> = { rows: 0, children: [], unlisted: null }
