@@ -1,5 +1,5 @@
 import pg, { type QueryResult } from "pg"
-import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from "vitest"
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
 import { forgetRun } from "../../src/steps/forget.ts"
 import { fill, startOrders, type Options } from "./purge-fixture.ts"
@@ -84,6 +84,54 @@ it("a purge of a large table reads each range once more behind its lanes", async
     asked.mockRestore()
     await admin.query("drop table large")
   }
+})
+
+describe("a purge of many pages holds a snapshot meanwhile", () => {
+  const holders =
+    "pg_stat_activity where datname = current_database() and state = 'idle in transaction' and query like 'begin isolation level repeatable read read only%'"
+  beforeEach(() =>
+    // A row for each page, and a trigger that looks around when a batch begins.
+    orders.target.admin
+      .query(`create table wide (id integer primary key, kind text not null, pad text) with (fillfactor = 10);
+      insert into wide select n, case when n % 10 = 0 then 'bad' else 'good' end, repeat('x', 700) from generate_series(1, 2000) n;
+      create table seen (holders bigint);
+      create function look_around() returns trigger language plpgsql as $$ begin
+        insert into seen select count(*) from ${holders};
+        perform pg_terminate_backend(pid) from ${holders} and tg_argv[0] = 'end'; return null; end $$`),
+  )
+  afterEach(() => orders.target.admin.query("drop table wide, seen; drop function look_around"))
+  const watch = (how: string) =>
+    orders.target.admin.query(
+      `create trigger look before delete on wide for each statement execute function look_around('${how}')`,
+    )
+
+  it("and lets go of it at the end", async () => {
+    await watch("leave")
+    const { run } = await rehearse({ table: "wide", cascade: "" })
+    expect(await run()).toMatchObject({ outcome: "succeeded", rows: 200 })
+    expect(await count("seen where holders = 1")).toBeGreaterThan(0)
+    expect(await count("seen where holders <> 1")).toBe(0)
+    await expect.poll(() => count(holders)).toBe(0)
+  })
+
+  it("and does without it when somebody ends it", async () => {
+    await watch("end")
+    const { run } = await rehearse({ table: "wide", cascade: "" })
+    expect(await run()).toMatchObject({ outcome: "succeeded", rows: 200 })
+    // What the batch wrote down that ended it was taken back with it, since a trigger stands there.
+    expect(await count("seen where holders = 0")).toBeGreaterThan(0)
+  })
+
+  it("but not where others need the connections", async () => {
+    await watch("leave")
+    const { run } = await rehearse({ table: "wide", cascade: "" })
+    const pool = orders.target.pools.get(orders.target.url)
+    const taken = await Promise.all([1, 2, 3, 4].map(() => pool.connect()))
+    expect(await run()).toMatchObject({ outcome: "succeeded", rows: 200 })
+    for (const client of taken) client.release()
+    expect(await count("seen where holders > 0")).toBe(0)
+    expect(await count("seen")).toBeGreaterThan(0)
+  })
 })
 
 describe("a purge is refused, and nothing is deleted,", () => {
