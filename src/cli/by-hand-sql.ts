@@ -21,6 +21,16 @@ const keyColumns = `(select string_agg(quote_ident(a.attname), ', ' order by k.n
 
 const referring = referringTo("source")
 
+/** Foreign keys of the table to itself by which rows go along, where the purge lists it. */
+const ownKeys = `pg_constraint f join pg_class c on c.oid = f.conrelid join pg_namespace n on n.oid = c.relnamespace
+      where f.contype = 'f' and f.conrelid = source and f.confrelid = source and f.confdeltype not in ('n', 'd')
+        and (c.relname = any(cascade) or n.nspname || '.' || c.relname = any(cascade))`
+
+/** How a row `t` is told to be one that is kept. */
+const sameRow = `select string_agg(format('t.%1$I = kept.%1$I', a.attname), ' and ') into same
+    from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+    where i.indrelid = source and i.indisprimary;`
+
 /**
  * Deletes the kept rows by their keys, since the condition may not hold any more when what refers to them is gone, and ends
  * the transaction where one of them, or of what refers to them, is spared.
@@ -33,9 +43,7 @@ declare
   same text;
   child record;
 begin
-  select string_agg(format('t.%1$I = kept.%1$I', a.attname), ' and ') into same
-    from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])
-    where i.indrelid = source and i.indisprimary;
+  ${sameRow}
   if same is null then
     raise exception '% has no primary key: its rows cannot be told apart, nothing is changed', source;
   end if;
@@ -69,7 +77,20 @@ declare
   total bigint;
   child record;
   kept_child text;
+  same text;
+  added bigint;
 begin
+  ${sameRow}
+  loop
+    added := 0;
+    for child in select ${keyColumns} from ${ownKeys} and deletes loop
+      execute format('insert into %1$s select now(), t.* from %2$s as t where (%3$s) in (select %4$s from %1$s where stepback_kept_at = now())
+        and not exists (select from %1$s as kept where kept.stepback_kept_at = now() and %5$s) for update of t', kept, source, child.columns, child.parents, same);
+      get diagnostics n = row_count;
+      added := added + n;
+    end loop;
+    exit when added = 0;
+  end loop;
   execute format('select count(*) from %s where stepback_kept_at = now()', kept) into n;
   if n not between fewest and most then
     raise exception '% rows of % match, % expected: nothing is changed', n, source, case when fewest = most then most::text else fewest || ' to ' || most end;
@@ -92,7 +113,9 @@ begin
     from pg_constraint f join pg_class c on c.oid = f.conrelid join pg_namespace n on n.oid = c.relnamespace
     where ${referring} and deletes
   loop
-    if child.listed then
+    if child.listed and child.name = source and child.action not in ('n', 'd') then
+      continue; -- Kept above, with what refers to them in turn.
+    elsif child.listed then
       kept_child := format('${byHandSchema}.%I', left(split_part(replace(kept::text, '"', ''), '.', 2), 30) || '_' || left(child.relname, 32));
       execute format('create table if not exists %s as select now() as stepback_kept_at, kept.* from %s as kept with no data', kept_child, child.name);
       execute format('insert into %s select now(), child.* from %s as child where (%s) in (select %s from %s where stepback_kept_at = now()) for update', kept_child, child.name, child.columns, child.parents, kept);

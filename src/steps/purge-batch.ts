@@ -15,6 +15,8 @@ export const tooMany = "too_many"
 /** One purge, for as long as this worker has it. */
 export type Purge = {
   step: PurgeStep
+  /** The condition as the plan has it: what people are shown. */
+  written: string
   context: RunContext
   family: Family
   values: readonly unknown[]
@@ -62,8 +64,8 @@ export async function remove(
   }
   const from: Matching = { where: at.where, values: purge.values }
   const root = { kin: family.root, leaf: at.leaf, snapshot }
-  if (family.kin.length > 1) {
-    const locked = await lockRoot(client, family, at, from)
+  if (family.kin.length > 1 || family.own.length > 0) {
+    const locked = await lockAll(client, family, at, from)
     if (locked.length === 0) return removed
     await takeChildren(client, purge, at, locked, add)
     const taken = await take(client, purge, { ...root, ...(await placesOf(client, family, at, locked)) })
@@ -97,6 +99,22 @@ type Matching = { where: string; values: readonly unknown[] }
 
 /** Rows of the root that are held: their keys as text, since a trigger for their children may move them. */
 type Locked = { place: string; key: string[] }[]
+
+/** Looks that follow while each finds rows that came to refer to those of the one before. */
+const mostLooks = 20
+
+/** Where they refer to each other, until no more come: who refers to a row that is locked by now waits, and is refused. */
+async function lockAll(client: PoolClient, family: Family, at: Removal, from: Matching): Promise<Locked> {
+  let locked = await lockRoot(client, family, at, from)
+  for (let n = 1; family.own.length > 0; n++) {
+    const seen = locked.length
+    locked = await lockRoot(client, family, at, from)
+    if (locked.length === seen) break
+    if (n === mostLooks)
+      throw new StepbackError("refused", `rows come to refer to those that go faster than they are found: ask again`)
+  }
+  return locked
+}
 
 async function lockRoot(client: PoolClient, family: Family, at: Removal, from: Matching): Promise<Locked> {
   const { table } = family.root

@@ -1,5 +1,5 @@
 import { escapeIdentifier, type PoolClient } from "pg"
-import { listedKin, unlistedKin, whereOf, type Family } from "./purge-family.ts"
+import { listedKin, unlistedKin, whereOf, type Family, type Kin } from "./purge-family.ts"
 import { allowedRows, describeRange, failure, stepResult } from "./step.ts"
 import { bindUsed } from "./sql-text.ts"
 import { statement } from "./target.ts"
@@ -13,16 +13,24 @@ export function splitName(table: string): { schema: string | null; name: string 
     : { schema: null, name: table }
 }
 
+/** Rows of a kin that go with the root's. */
+export async function countMatching(
+  client: PoolClient,
+  kin: Kin,
+  rootWhere: string,
+  values: readonly unknown[],
+): Promise<number> {
+  const { name, relation } = kin.table
+  const used = bindUsed(
+    `select count(*)::int as rows from ${relation} as ${escapeIdentifier(name)} where ${whereOf(kin, rootWhere)}`,
+    values,
+  )
+  return ((await statement(client, used.text, used.values)).rows[0] as { rows: number }).rows
+}
+
 /** Rows that match, of the table and of each that goes along; a row of a table that the plan does not list is an error. */
 export async function countFamily(client: PoolClient, family: Family, step: PurgeStep, values: readonly unknown[]) {
-  const count = async (kin: Family["root"]) => {
-    const { name, relation } = kin.table
-    const used = bindUsed(
-      `select count(*)::int as rows from ${relation} as ${escapeIdentifier(name)} where ${whereOf(kin, `(${step.where})`)}`,
-      values,
-    )
-    return ((await statement(client, used.text, used.values)).rows[0] as { rows: number }).rows
-  }
+  const count = (kin: Kin) => countMatching(client, kin, `(${step.where})`, values)
   const rows = await count(family.root)
   const children: RehearsedStep["children"] = []
   for (const kin of listedKin(family).slice(1))

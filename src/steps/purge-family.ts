@@ -1,4 +1,5 @@
 import { escapeIdentifier, type PoolClient } from "pg"
+import type { PurgeStep } from "../plans/plan.ts"
 import { columnsBy, computedKey, findTable, qualified, type TableFacts } from "./catalog.ts"
 
 /** A table whose rows go along with a parent's, and how its rows are found from the parent's. */
@@ -20,6 +21,8 @@ export type Family = {
   kin: Kin[]
   /** Leaves of a partitioned root, or the root itself. */
   leaves: TableFacts[]
+  /** Foreign keys of the root to itself that the plan lists: rows that refer to such as go, go too. */
+  own: { columns: string[]; parentColumns: string[] }[]
   problems: string[]
 }
 
@@ -79,7 +82,7 @@ export async function findFamily(
   const table = await findTable(client, schema, name)
   if (!table) return null
   const root: Kin = { table, parent: null, columns: [], parentColumns: [], action: "delete", cut: [], depth: 0 }
-  const family: Family = { root, kin: [root], leaves: [], problems: [] }
+  const family: Family = { root, kin: [root], leaves: [], own: [], problems: [] }
   keyProblem(family, table)
   await follow(client, root, family, new Set(cascade))
   const { rows } = await client.query<{ schema: string; name: string }>(leavesOf, [table.relation])
@@ -143,10 +146,14 @@ async function follow(client: PoolClient, parent: Kin, family: Family, listed: R
       family.kin.push({ ...kin, depth: -1 })
       continue
     }
+    if (table.relation === family.root.table.relation && parent === family.root && !cutLoose) {
+      family.own.push({ columns: key.columns, parentColumns: key.parentColumns })
+      continue
+    }
     if (family.kin.some((known) => known.table.relation === table.relation) || kin.depth > deepest) {
       family.problems.push(
         table.relation === parent.table.relation
-          ? `${table.name} refers to itself, which a purge cannot follow: remove such rows by hand, and write it down with /rollback record`
+          ? `${table.name} refers to itself${cutLoose ? " and its rows are only cut loose" : ""}, which a purge cannot follow: remove such rows by hand, and write it down with /rollback record`
           : `${table.name} refers to these rows in more than one way: purge it by a step of its own first`,
       )
       continue
@@ -157,6 +164,25 @@ async function follow(client: PoolClient, parent: Kin, family: Family, listed: R
     family.problems.push(...strange.map((row) => row.problem))
     if (!cutLoose) await follow(client, kin, family, listed)
   }
+}
+
+/**
+ * The step where the root's rows refer to each other: it means those too that refer to such as match, over however many
+ * others, and finds all of them at once, since one batch would remove what the next one needs to find its own.
+ */
+export function withOwn(step: PurgeStep, { root, own }: Family): PurgeStep {
+  const { relation, name, primaryKey } = root.table
+  if (own.length === 0 || primaryKey.length === 0) return step
+  const of = (table: string, columns: readonly string[]) =>
+    columns.map((column) => `${table}.${escapeIdentifier(column)}`).join(", ")
+  const needed = [...new Set([...primaryKey, ...own.flatMap((key) => key.parentColumns)])]
+  const rows = escapeIdentifier(name)
+  const links = own.map((key) => `(${of(rows, key.columns)}) = (${of("stepback_linked", key.parentColumns)})`)
+  const where = `(${of(rows, primaryKey)}) in (
+    with recursive stepback_linked as (select ${of(rows, needed)} from ${relation} as ${rows} where (${step.where})
+      union select ${of(rows, needed)} from ${relation} as ${rows} join stepback_linked on ${links.join(" or ")})
+    select ${of("stepback_linked", primaryKey)} from stepback_linked)`
+  return { ...step, where, whole: true }
 }
 
 /** Kin that the plan lists, parents first. */

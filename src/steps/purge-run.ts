@@ -15,7 +15,7 @@ import {
   wholeProblem,
 } from "./purge-counts.ts"
 import { archiveFor, tooMany, type Purge } from "./purge-batch.ts"
-import { findFamily, listedKin, type Family } from "./purge-family.ts"
+import { findFamily, listedKin, withOwn, type Family } from "./purge-family.ts"
 import { breathing, patiently, settleBatch, sweep } from "./purge-lane.ts"
 import {
   beginningEntry,
@@ -49,31 +49,32 @@ const cleanUpMs = 1_000
  * Goes over the table's pages in ranges: each range is one transaction with its ledger entry, so that a run is resumed
  * where it was broken off, and others wait for one batch at the most.
  */
-export async function runPurge(step: PurgeStep, context: RunContext): Promise<StepResult> {
+export async function runPurge(asked: PurgeStep, context: RunContext): Promise<StepResult> {
   const { pool } = context.target
   if (!pool) return refused("no_database", "the plan's target has no database")
-  const values = step.params.map((name) => context.values[name] ?? "")
-  const { schema, name } = splitName(step.table)
+  const values = asked.params.map((name) => context.values[name] ?? "")
+  const { schema, name } = splitName(asked.table)
   const found = await patiently(context, () =>
     looking(
       pool,
-      step.timeoutMs,
+      asked.timeoutMs,
       async (client) => {
-        const family = await findFamily(client, schema, name, step.cascade)
+        const family = await findFamily(client, schema, name, asked.cascade)
         if (!family) return null
+        const step = withOwn(asked, family)
         const kept = await readKept(client, context.key, step.id)
         // Asked after its only batch, such a condition would mean other rows.
         const over = step.whole === true && kept.batches.length > 0
         const counts = over ? nothing : await countFamily(client, family, step, values)
         // The rehearsal counted the table; counting it again would be one scan more.
         const total = context.rehearsed?.total ?? (await countTable(client, family)) + gone(kept, family)
-        return { family, kept, counts, total, now: await newBeginning(client, family, kept) }
+        return { step, family, kept, counts, total, now: await newBeginning(client, family, kept) }
       },
       { helped: true },
     ),
   )
-  if (!found) return refused("no_table", `there is no table ${step.table}`)
-  const { family, kept, counts, total } = found
+  if (!found) return refused("no_table", `there is no table ${asked.table}`)
+  const { step, family, kept, counts, total } = found
   const beginning = kept.beginning ?? found.now
   const most = Math.min(step.atMost, allowedRowsMax(step, context.rehearsed?.rows ?? null))
   const progress = createProgress(family.root.table.name, beginning, kept.batches, most)
@@ -89,10 +90,19 @@ export async function runPurge(step: PurgeStep, context: RunContext): Promise<St
     const cap = capProblem(step, matched, total + Math.max(0, matched - (counted ?? matched)))
     return cap === null ? null : refused("refused", cap)
   }
-  const trouble = problem === null ? (countProblem(step, counted, matched) ?? beyond()) : refused("refused", problem)
+  const trouble = problem === null ? (countProblem(asked, counted, matched) ?? beyond()) : refused("refused", problem)
   if (trouble?.failure) return brokenOff(step, progress, trouble.failure)
   const breathe = breathing(context, () => ({ rows: progress.rows(), of: matched }))
-  const purge: Purge = { step, context, family, values, progress, races: { spared: 0, next: 8 }, breathe }
+  const purge: Purge = {
+    step,
+    written: asked.where,
+    context,
+    family,
+    values,
+    progress,
+    races: { spared: 0, next: 8 },
+    breathe,
+  }
   if (!kept.beginning) await patiently(context, () => begin(purge, beginning))
   // Rows that take others along take longer: as many in all.
   const first = step.whole ? Infinity : firstPages(total, beginning.pages, step.batch / listedKin(family).length)
@@ -188,7 +198,7 @@ async function goThrough(purge: Purge, pages: number, large: boolean): Promise<S
     if (error instanceof LostLeaseError) throw error
     // What earlier batches removed is told, so that it can be undone.
     const seen =
-      error instanceof StepbackError ? failure(error.code, error.message) : sqlFailure(error, step.where, context)
+      error instanceof StepbackError ? failure(error.code, error.message) : sqlFailure(error, purge.written, context)
     if (errorCode(error) === "55P03") seen.detail = await lockHolders(context)
     return { ...brokenOff(step, progress, seen), outcome: isPassing(error) ? "unknown" : "failed" }
   }

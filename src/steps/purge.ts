@@ -1,5 +1,5 @@
 import type { PoolClient } from "pg"
-import { findFamily, listedKin } from "./purge-family.ts"
+import { findFamily, listedKin, withOwn, type Family } from "./purge-family.ts"
 import { elapsed, rehearsed, sqlFailure, stepResult, type StepContext, type StepType } from "./step.ts"
 import { looking } from "./target.ts"
 import { callingOut, shapeOf } from "./catalog.ts"
@@ -7,7 +7,7 @@ import { zonelessColumns } from "./zoneless.ts"
 import type { PurgeStep } from "../plans/plan.ts"
 import type { RehearsedStep } from "../rollback/facts.ts"
 import { isPassing, LostLeaseError } from "../errors.ts"
-import { splitName, countFamily, countTable, capProblem, wholeProblem } from "./purge-counts.ts"
+import { splitName, countFamily, countMatching, countTable, capProblem, wholeProblem } from "./purge-counts.ts"
 import { lockHolders, withHolders } from "./locks.ts"
 import { runPurge } from "./purge-run.ts"
 
@@ -48,10 +48,11 @@ export const purgeStep: StepType<PurgeStep> = {
   },
 }
 
-async function look(client: PoolClient, step: PurgeStep, context: StepContext): Promise<Partial<RehearsedStep>> {
-  const { schema, name } = splitName(step.table)
-  const family = await findFamily(client, schema, name, step.cascade)
-  if (!family) return { outcome: "unknown", note: `there is no table ${step.table} that this role can see` }
+async function look(client: PoolClient, asked: PurgeStep, context: StepContext): Promise<Partial<RehearsedStep>> {
+  const { schema, name } = splitName(asked.table)
+  const family = await findFamily(client, schema, name, asked.cascade)
+  if (!family) return { outcome: "unknown", note: `there is no table ${asked.table} that this role can see` }
+  const step = withOwn(asked, family)
   const values = step.params.map((param) => context.values[param] ?? "")
   const counts = await countFamily(client, family, step, values)
   const total = await countTable(client, family)
@@ -72,11 +73,23 @@ async function look(client: PoolClient, step: PurgeStep, context: StepContext): 
     total,
     children: counts.children,
     warnings: [
-      ...(step.whole ? [`its condition reads what it removes: all rows go in one transaction`] : []),
+      ...(asked.whole ? [`its condition reads what it removes: all rows go in one transaction`] : []),
+      ...(step === asked ? [] : [await linkedWords(client, asked, family, { rows: counts.rows, values })]),
       ...triggers,
-      ...(await zonelessColumns(`delete from x where ${step.where}`, family.root.table)),
+      ...(await zonelessColumns(`delete from x where ${asked.where}`, family.root.table)),
     ],
     note: problem ?? null,
     ...(problem ? { outcome: "unknown" as const, refused: true as const } : {}),
   }
+}
+
+/** Of rows that refer to each other: how many go that do not match. */
+async function linkedWords(
+  client: PoolClient,
+  step: PurgeStep,
+  family: Family,
+  all: { rows: number; values: readonly unknown[] },
+): Promise<string> {
+  const more = all.rows - (await countMatching(client, family.root, `(${step.where})`, all.values))
+  return `${more} of these rows do not match, but refer to such as do: all of them go in one transaction`
 }

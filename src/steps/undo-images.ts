@@ -152,7 +152,10 @@ export function imageLock(table: TableFacts): string {
 export function imageChildren(table: TableFacts, child: TableFacts["children"][number]): string {
   const theirs = child.columns.map((name) => `c.${id(name)}`).join(", ")
   const ours = child.parentColumns.map((name) => `(o.r).${id(name)}`).join(", ")
-  return `with o as materialized (${images(table, "insert")}) select count(*)::int as rows from ${child.relation} c where (${theirs}) in (select ${ours} from o)`
+  // Rows of its own that go as well are kept as well; one that was changed since stays.
+  const same = table.primaryKey.map((name) => `c.${id(name)} = (o.r).${id(name)}`).join(" and ")
+  const others = child.self ? ` and not exists (select from o where ${same} and (c.*)::text = o.row_text)` : ""
+  return `with o as materialized (${images(table, "insert")}) select count(*)::int as rows from ${child.relation} c where (${theirs}) in (select ${ours} from o)${others}`
 }
 
 /**

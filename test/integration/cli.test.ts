@@ -207,6 +207,22 @@ components:
     await database.query("drop table kids, parents")
   })
 
+  it("deletes rows of its own that refer to them, with what refers to those, and keeps all", async () => {
+    await database.query(`create table threads (id integer primary key, parent integer references threads, kind text);
+      create table hearts (id integer primary key, thread integer references threads on delete cascade);
+      insert into threads select n, case when n >= 10 then n - 10 end, case when n = 1 then 'bad' else 'good' end from generate_series(0, 99) n;
+      insert into hearts select n, n from generate_series(0, 99) n`)
+    const purge = `purge: { table: threads, where: "kind = 'bad'", cascade: [threads, hearts], at_most: 10, max_share: 50% }`
+    await writeFile(join(folder, "linked.yaml"), planOf("linked", `${purge}, expect: { rows: 10 }`))
+    const { out } = await stepback(["plan", "show", "linked", "--sql"], { STEPBACK_PLANS: folder })
+    await database.query(out.replace(/^\\.*$/gm, ""))
+    const { rows } =
+      await database.query(`select (select count(*)::int from threads) as threads, (select count(*)::int from hearts) as hearts,
+      (select count(*)::int from stepback_by_hand.linked_step) as kept, (select count(*)::int from stepback_by_hand.linked_step_hearts) as children`)
+    expect(rows).toEqual([{ threads: 90, hearts: 90, kept: 10, children: 10 }])
+    await database.query("drop table hearts, threads")
+  })
+
   it("means the moments that the bot means, whatever the database's zone is", async () => {
     await database.query(`create table moments (id integer primary key, at timestamptz, done boolean default false);
       insert into moments values (1, '2026-03-02T01:00:00Z'), (2, '2026-03-02T07:00:00Z'), (3, '2026-02-03T12:00:00Z')`)
