@@ -5,7 +5,7 @@ import type { PlanStep } from "../plans/plan.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { endLeftover } from "../steps/command.ts"
 import { runStep } from "../steps/definitions.ts"
-import { findEntry, hasFence, listEntries, raiseFence } from "../steps/ledger.ts"
+import { findEntry, listEntries, raiseFence, raiseStanding } from "../steps/ledger.ts"
 import { purgedSoFar } from "../steps/purge-left.ts"
 import { leaseMs } from "./lease.ts"
 import { interrupted, recordResult } from "./run-steps.ts"
@@ -29,7 +29,7 @@ export async function reportInterrupted(state: RunState, deps: WorkDeps): Promis
  * The same for what was done in the target: what its ledger has is reported, so that people hear of it and undo takes it
  * back. Gives what is in doubt, when the ledger could not be asked.
  */
-export async function reportLeftovers(state: RunState, deps: WorkDeps): Promise<string | null> {
+export async function reportLeftovers(state: RunState, trouble: string | null, deps: WorkDeps): Promise<string | null> {
   const steps = stepsOf(state.run)
   const { pool } = state.target
   const open = steps.filter((step) => mayBeLeft(step, state))
@@ -38,9 +38,10 @@ export async function reportLeftovers(state: RunState, deps: WorkDeps): Promise<
   for (;;)
     try {
       // Whatever an earlier worker has on its way is over behind the fence. One that was frozen before it came as far as its
-      // target finds the fence when it wakes: without one it would do there what is stopped here.
-      if (isFirst(state) && !(await hasFence(pool, state.key.rollbackId))) return null
-      await raiseFence(pool, state.key)
+      // target finds the fence when it wakes: without one it would do there what is stopped here. What may be another target
+      // than that of the run is not written to where no fence of it stands.
+      if (trouble === null && !isFirst(state)) await raiseFence(pool, state.key)
+      else if (!(await raiseStanding(pool, state.key))) return null
       const done = await listEntries(pool, state.key.rollbackId)
       for (const step of open) if (done.has(step.id)) await report(step, pool, state, deps)
       return null

@@ -4,7 +4,7 @@ import { canonicalJson, stepsOf, thaw, type FrozenRun } from "../plans/frozen.ts
 import { latestRuns } from "../rollback/analysis.ts"
 import { callingOf } from "../rollback/escalation.ts"
 import type { StepRun } from "../rollback/facts.ts"
-import { raiseFence } from "../steps/ledger.ts"
+import { raiseFence, raiseStanding } from "../steps/ledger.ts"
 import { hideCaptured, hideKnown } from "../steps/hidden-captures.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import { identify } from "../steps/target.ts"
@@ -69,7 +69,7 @@ export async function runRollback(
   if (lease.lost()) throw new LostLeaseError(rollback.id)
   if (closing() && !isOver(state)) return
   await reportInterrupted(state, deps)
-  const doubt = trouble === null ? await reportLeftovers(state, deps) : null
+  const doubt = await reportLeftovers(state, trouble, deps)
   if (await askForSkips(state, deps)) return
   await conclude(state, trouble ?? doubt, deps)
 }
@@ -200,6 +200,7 @@ async function compareAndFence(state: RunState, begun: boolean, deps: WorkDeps):
   const moved = await whatMoved(state, begun, deps)
   if (moved.length > 0) {
     if (begun) return `the target is not the one that was approved: ${moved.join("; ")}`
+    await shutOut(state, deps)
     await deps.store.rollbacks.prepareAgain(rollback.id, ["running"], moved, rollback.epoch)
     deps.log.warn({ moved }, "run sent back to its approvers")
     deps.ring("rehearse", rollback.id)
@@ -208,6 +209,16 @@ async function compareAndFence(state: RunState, begun: boolean, deps: WorkDeps):
   }
   if (state.target.pool) await raiseFence(state.target.pool, state.key, state.lease.signal)
   return null
+}
+
+/** Before others decide anew: a worker that was frozen on its way to its first step would do it when it wakes. */
+async function shutOut({ target: { pool }, key }: RunState, { log }: WorkDeps): Promise<void> {
+  if (pool === null) return
+  await raiseStanding(pool, key).catch((error: unknown) => {
+    if (error instanceof LostLeaseError) throw error
+    // As where there is no ledger, or nothing can be written: then nobody else can do so either.
+    log.warn({ err: error }, "fence not raised")
+  })
 }
 
 async function whatMoved(state: RunState, begun: boolean, deps: WorkDeps): Promise<string[]> {

@@ -163,11 +163,13 @@ export async function keptShapes(client: PoolClient, rollbackId: string, stepId:
   return rows[0]?.kept ?? null
 }
 
-/** Whether any worker of this run came as far as its target. */
-export async function hasFence(pool: Pool, rollbackId: string): Promise<boolean> {
+/** Raises the fence where one stands, and nowhere else: false where no worker of this run came as far as this target. */
+export async function raiseStanding(pool: Pool, key: RunKey): Promise<boolean> {
   const text = "select 1 from stepback_ledger.fence where rollback_id = $1"
-  const { rowCount } = await withClient(pool, (client) => client.query(text, [rollbackId]), 20_000)
-  return rowCount === 1
+  const { rowCount } = await withClient(pool, (client) => client.query(text, [key.rollbackId]), 20_000)
+  if (rowCount === 0) return false
+  await raiseFence(pool, key)
+  return true
 }
 
 /** The steps of a run that the ledger has. */

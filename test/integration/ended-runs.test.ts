@@ -1,7 +1,9 @@
 import { randomUUID } from "node:crypto"
 import { once } from "node:events"
+import { writeFile } from "node:fs/promises"
 import { createServer, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
+import { join } from "node:path"
 import { afterAll, beforeAll, beforeEach, expect, inject, it } from "vitest"
 
 import { approve } from "../../src/commands/approve.ts"
@@ -9,8 +11,9 @@ import { requestUndo } from "../../src/commands/undo.ts"
 import { forgetOverdue } from "../../src/jobs/forget.ts"
 import { watchOnce } from "../../src/jobs/watch.ts"
 import { LostLeaseError } from "../../src/errors.ts"
-import { raiseFence } from "../../src/steps/ledger.ts"
-import { createTargetPools } from "../../src/steps/target.ts"
+import { closeStep, openStep, raiseFence } from "../../src/steps/ledger.ts"
+import { stepResult } from "../../src/steps/step.ts"
+import { createTargetPools, withClient } from "../../src/steps/target.ts"
 import type { StoredRollback } from "../../src/store/rows.ts"
 import { as, plan, startTown, type Town } from "./two-people-town.ts"
 
@@ -64,6 +67,60 @@ it("a worker that was frozen before it came to its target does nothing there whe
   const key = { rollbackId: card.id, epoch: frozen?.epoch ?? 0, digest: frozen?.digest ?? "" }
   await expect(raiseFence(pool, key)).rejects.toThrow(LostLeaseError)
   await pool.end()
+})
+
+/** A run of which a worker was frozen behind its fence, before its first step in the target; what it begins is begun. */
+async function frozenBehindItsFence(begun: string | null) {
+  const card = await town.card({ with: ["service"] })
+  await town.press(card)
+  const frozen = await town.store.runs.claim(card.id, "frozen", 60_000)
+  const pool = createTargetPools(town.workDeps.log).get(town.environment["SHOP_DATABASE_URL"] ?? "")
+  const key = { rollbackId: card.id, epoch: frozen?.epoch ?? 0, digest: frozen?.digest ?? "" }
+  await raiseFence(pool, key)
+  if (begun !== null) await town.store.runs.recordIntent(card.id, key.epoch, begun, 1)
+  await town.state.query("update stepback.rollbacks set lease_until = now() - interval '1 s' where id = $1", [card.id])
+  return { card, pool, key }
+}
+
+it.each([
+  ["ends, since it cannot go on", "deploy", "failed"],
+  ["goes back to its approvers", null, "preparing"],
+])("a worker that was frozen behind its fence does nothing when it wakes after its run %s", async (_, begun, state) => {
+  const { card, pool, key } = await frozenBehindItsFence(begun)
+  await writeFile(join(town.repo, "deploy.sh"), "#!/bin/sh\nexit 0\n")
+  await town.work(card.id)
+  expect(await town.get(card)).toMatchObject({ state })
+  await expect(raiseFence(pool, key)).rejects.toThrow(LostLeaseError)
+  await pool.end()
+})
+
+it("what a worker that died did in the target is told where its heir cannot go on", async () => {
+  const { card, pool, key } = await frozenBehindItsFence("deploy")
+  await withClient(pool, async (client) => {
+    await openStep(client, key, "set", { timeoutMs: 5_000 })
+    const affected = [{ table: "config", did: "changed", rows: 1 } as const]
+    await closeStep(client, key, "set", stepResult({ rows: 1, affected }))
+  })
+  await writeFile(join(town.repo, "deploy.sh"), "#!/bin/sh\nexit 0\n")
+  await town.work(card.id)
+  expect(await town.get(card)).toMatchObject({ state: "failed", end_reason: expect.stringContaining("a file that") })
+  const steps = (await town.store.runs.listSteps(card.id)).map(({ stepId, result }) => [stepId, result?.outcome])
+  expect(Object.fromEntries(steps)).toEqual({ deploy: "unknown", set: "succeeded" })
+  await pool.end()
+})
+
+it("what is another target by now is not written to at the end", async () => {
+  const { card, pool } = await frozenBehindItsFence("deploy")
+  town.environment["SHOP_DATABASE_URL"] = town.otherUrl
+  await town.work(card.id)
+  expect(await town.get(card)).toMatchObject({
+    state: "failed",
+    end_reason: expect.stringContaining("another database"),
+  })
+  const other = createTargetPools(town.workDeps.log).get(town.otherUrl)
+  const { rows } = await other.query("select to_regnamespace('stepback_ledger') as ledger")
+  expect(rows).toEqual([{ ledger: null }])
+  await Promise.all([pool.end(), other.end()])
 })
 
 it("what a run keeps after Retry is removed too", async () => {
