@@ -69,6 +69,7 @@ async function begin({ url, table }: PurgeCommand) {
       fingerprint: null,
       recordProcess: () => undefined,
       checkpoint: () => Promise.resolve(),
+      stillOurs: () => Promise.resolve(),
     })
   return { rollbackId: key.rollbackId, rehearsed, run }
 }

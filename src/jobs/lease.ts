@@ -1,3 +1,4 @@
+import { LostLeaseError } from "../errors.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import type { Store } from "../store/store.ts"
 
@@ -7,6 +8,8 @@ import type { Store } from "../store/store.ts"
  */
 export const leaseMs = 6_000
 const renewEveryMs = 1_500
+/** What is begun in time comes to its effect before another may have the run. */
+const marginMs = 2_000
 /** How often the clock and the steps on a running card move by themselves; edits are limited to some 50 a minute. */
 const redrawEveryMs = 10_000
 /** A run that takes long, as one that waits for people, is drawn less often. */
@@ -24,50 +27,65 @@ export type Lease = {
   underway(stepId: string): () => void
   /** Asks the database now. */
   check(): Promise<void>
+  /** The same where nothing was heard for so long that another may have it: this process stood still. Throws when it is lost. */
+  stillOurs(): Promise<void>
   abandon(): void
   end(): void
 }
 
-/** Keeps a claimed rollback ours while it is worked on. */
+/** Whether it is time to draw the card again, asked with each sign of life. */
+function redrawing(): () => boolean {
+  const began = performance.now()
+  let drawn = began
+  return () => {
+    const at = performance.now()
+    if (at - drawn < (at - began > longMs ? redrawLongEveryMs : redrawEveryMs)) return false
+    drawn = at
+    return true
+  }
+}
+
+/** Keeps a claimed rollback ours while it is worked on. `asked`: when it was claimed, by this process's clock. */
 export function holdLease(
   claimed: Pick<StoredRollback, "id" | "epoch" | "state" | "stop_requested_at">,
   store: Store,
   watch: (runningMs: number | null) => void,
+  asked = performance.now(),
 ): Lease {
   const controller = new AbortController()
   let lost = false
   let stop = claimed.stop_requested_at !== null
-  let checking = false
-  const began = performance.now()
-  let drawn = began
+  let until = asked + leaseMs
+  let checks = 0
+  let checked = Promise.resolve()
   const now: Record<string, string> = {}
+  const isDue = redrawing()
 
-  /** What the card is to show, when it is time. */
-  function toDraw(): Record<string, string> | null {
-    const at = performance.now()
-    const every = at - began > longMs ? redrawLongEveryMs : redrawEveryMs
-    if (claimed.state !== "running" || at - drawn < every) return null
-    drawn = at
-    return now
-  }
-
-  async function check(): Promise<void> {
-    if (checking) return
-    checking = true
+  async function ask(): Promise<void> {
+    checks++
+    const sent = performance.now()
+    const toDraw = claimed.state === "running" && isDue() ? now : null
     try {
-      const state = await store.runs.renew(claimed.id, claimed.epoch, leaseMs, toDraw())
+      const state = await store.runs.renew(claimed.id, claimed.epoch, leaseMs, toDraw)
       lost ||= !state.held
+      if (state.held) until = sent + leaseMs
       if (state.stop) stop = true
       if (lost || stop) controller.abort()
       else watch(state.runningMs)
     } catch {
       // The state database is away. The fence decides who may commit; the next renewal tells whether we still may try.
     } finally {
-      checking = false
+      checks--
     }
   }
 
-  const timer = setInterval(() => void check(), renewEveryMs)
+  /** After what is on its way: that may have been answered before this process stood still. */
+  function check(): Promise<void> {
+    checked = checked.then(ask)
+    return checked
+  }
+
+  const timer = setInterval(() => checks > 0 || void check(), renewEveryMs)
   return {
     signal: controller.signal,
     lost: () => lost,
@@ -82,6 +100,10 @@ export function holdLease(
       }
     },
     check,
+    stillOurs: async () => {
+      if (performance.now() > until - marginMs) await check()
+      if (lost) throw new LostLeaseError(claimed.id)
+    },
     abandon: () => {
       lost = true
       controller.abort()

@@ -249,6 +249,7 @@ async function tryStep(
     }
     if (outside || step.kind === "command")
       await patiently(state, () => deps.store.runs.recordIntent(rollback.id, rollback.epoch, step.id, attempt))
+    await state.lease.stillOurs()
     const over = state.lease.underway(step.id)
     try {
       return await runStep(step, { ...contextOf(step, attempt, state, deps), interrupted: before !== undefined })

@@ -62,6 +62,7 @@ export function contextOf(step: PlanStep, attempt: number, state: RunState, deps
       await lease.check()
       if (lease.lost()) throw new LostLeaseError(rollback.id)
     },
+    stillOurs: lease.stillOurs,
     tell: (progress) =>
       void deps.store.runs
         .tellProgress(rollback.id, rollback.epoch, { id: step.id, attempt, progress })

@@ -50,6 +50,7 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
   }
 
   async function take(rollbackId: string): Promise<void> {
+    const asked = performance.now()
     const claimed = await deps.store.runs.claim(rollbackId, workerId, leaseMs)
     if (!claimed) return
     const log = deps.log.child({ rollbackId, environment: claimed.environment, epoch: claimed.epoch })
@@ -58,6 +59,7 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
       deps.store,
       (runningMs) =>
         void watchRto(claimed, runningMs, deps).catch((err: unknown) => log.warn({ err }, "RTO check failed")),
+      asked,
     )
     let settle: () => void = () => undefined
     inHand.set(rollbackId, { lease, done: new Promise((resolve) => (settle = resolve)) })

@@ -45,6 +45,7 @@ export const commandStep: StepType<CommandStep> = {
 
   async run(step, context) {
     const deployedBefore = step.deployed === null ? null : await findDeployedBefore(step, context)
+    await context.stillOurs()
     const result = await runOnce(step, step, context, context)
     if (step.deployed === null || result.failure?.code === "not_started") return { ...result, deployedBefore }
     // After a failure too: whether the version before still runs is what people ask first.

@@ -16,7 +16,7 @@ export const httpStep: StepType<HttpStep> = {
       return rehearsed(step.id, { outcome: "not_tried", note: `${step.method} ${step.path} has an effect` })
     const hasty = { ...step, attempts: 1, timeoutMs: Math.min(step.timeoutMs, probeTimeoutMs) }
     const probe = context.patient === true ? step : hasty
-    const result = await attemptAll(probe, context, null)
+    const result = await attemptAll(probe, context, null, () => Promise.resolve())
     if (result.failure?.code === "timeout" && probe.timeoutMs < step.timeoutMs)
       return rehearsed(step.id, { outcome: "unknown", note: tooSlowToLook(step, probe), ms: result.ms })
     return rehearsed(step.id, {
@@ -30,7 +30,7 @@ export const httpStep: StepType<HttpStep> = {
     // Reused after an unknown outcome only: a conforming server replays what it answered, a 500 too.
     const first = context.keyNumber ?? context.attempt
     const keyOf = (spent: number) => idempotencyKey(context.rollbackId, step.id, first + spent)
-    return attemptAll(step, context, step.effect === "keyed" ? keyOf : null)
+    return attemptAll(step, context, step.effect === "keyed" ? keyOf : null, context.stillOurs)
   },
 }
 
@@ -46,11 +46,12 @@ function idempotencyKey(rollbackId: string, stepId: string, number: number): str
 /** `cut`: there was more of it than is read. */
 type Answer = { status: number; body: string; cut: boolean; ms: number }
 
-/** `keyOf`: the key after so many that were answered for good. */
+/** `keyOf`: the key after so many that were answered for good. `stillOurs`: asked before what is sent again. */
 async function attemptAll(
   step: HttpStep,
   context: StepContext,
   keyOf: ((spent: number) => string) | null,
+  stillOurs: () => Promise<void>,
 ): Promise<StepResult> {
   const started = performance.now()
   let last: StepResult = stepResult({ outcome: "failed", failure: failure("not_tried", "no attempt was made") })
@@ -61,6 +62,7 @@ async function attemptAll(
   for (let attempt = 1; attempt <= step.attempts; attempt++) {
     if (attempt > 1) await pause(step.everyMs, undefined, { signal: context.signal }).catch(() => undefined)
     if (context.signal.aborted && attempt > 1) break
+    if (attempt > 1) await stillOurs()
     // What never came to be done has no stored answer: under another key it could be done beside this one.
     if (attempt > 1 && last.outcome === "failed" && !saysNothing.has(last.failure?.code ?? "")) spent++
     touched ||= last.outcome === "failed" && tookEffect(step, last)

@@ -53,6 +53,11 @@ export type RunContext = StepContext & {
   recordProcess(process: { pid: number; host: string; birth: string | null }): void
   /** A sign of life between batches; throws when the lease is lost or Stop was pressed. */
   checkpoint(): Promise<void>
+  /**
+   * Just before an effect that no fence guards, after anything that took time: throws when this process stood still
+   * meanwhile and the run is another worker's by now, which has told of this step already.
+   */
+  stillOurs(): Promise<void>
   /** The process is about to end: who waits for the world outside leaves the rollback to the next worker. */
   closing?(): boolean
   /** Tells the thread how far it has come; waits for nothing. */

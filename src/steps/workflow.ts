@@ -112,6 +112,7 @@ async function begin(call: Call, step: WorkflowStep, context: RunContext): Promi
     }
     const moved = await movedFrom(call, context)
     if (moved !== null) return stepResult({ outcome: "failed", failure: failure("moved", moved) })
+    await context.stillOurs()
     try {
       const runId = await call.actions.dispatch(call.ref, inputs)
       if (runId !== null) return { runId, issues: [], nameChecked: false }

@@ -124,6 +124,7 @@ export async function contextOf({
     fingerprint: null,
     recordProcess: () => undefined,
     checkpoint: () => Promise.resolve(),
+    stillOurs: () => Promise.resolve(),
     ...facts,
     key,
   }

@@ -2,6 +2,7 @@ import { once } from "node:events"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest"
+import { LostLeaseError } from "../../src/errors.ts"
 import { namesSpent } from "../../src/jobs/run-steps.ts"
 import type { FrozenRun } from "../../src/plans/frozen.ts"
 import { stepView } from "../../src/plans/step-view.ts"
@@ -99,6 +100,13 @@ describe("a request", () => {
     })
     const other = await run(`- { id: a, http: { path: / }, expect: { json: { /id: "9007199254740992" } } }`)
     expect(other.failure?.message).toBe("/id is 9007199254740993, expected 9007199254740992")
+  })
+
+  it("is not sent again by a worker that stood still meanwhile and has lost the run", async () => {
+    answers = [say(500)]
+    const stillOurs = () => Promise.reject(new LostLeaseError("lost"))
+    await expect(run(`- ${keyed}`, { stillOurs })).rejects.toThrow(LostLeaseError)
+    expect(seen).toHaveLength(1)
   })
 
   it("is tried again as often as the plan says, and tells how often", async () => {

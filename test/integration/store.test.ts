@@ -141,6 +141,26 @@ describe("claims", () => {
     expect(await store.runs.claim(old.id, "third", 60_000)).toBeNull()
   })
 
+  it("ask anew when they have stood still, though an answer of before is on its way", async () => {
+    const claimed = await running(store)
+    const { promise: before, resolve: hear } = Promise.withResolvers<void>()
+    const answers = [before.then(() => true), Promise.resolve(false)]
+    const renew = async () => ({ held: (await answers.shift()) ?? false, stop: false, runningMs: null })
+    vi.useFakeTimers({ toFake: ["performance"] })
+    const lease = holdLease(claimed, { ...store, runs: { ...store.runs, renew } }, () => undefined)
+    try {
+      await lease.stillOurs()
+      void lease.check()
+      vi.advanceTimersByTime(10_000)
+      const asked = lease.stillOurs()
+      hear()
+      await expect(asked).rejects.toBeInstanceOf(LostLeaseError)
+    } finally {
+      lease.end()
+      vi.useRealTimers()
+    }
+  })
+
   it("tell the card what goes on now and then, until it has ended", async () => {
     const claimed = await running(store)
     const { id, epoch } = claimed

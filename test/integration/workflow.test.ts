@@ -186,6 +186,14 @@ describe("dispatched once", () => {
     expect(dispatches()).toBe(1)
   })
 
+  test("when a worker stood still before it would start one: another has started it since", async () => {
+    const rollbackId = crypto.randomUUID()
+    const stillOurs = () => Promise.reject(new LostLeaseError(rollbackId))
+    const rehearsed = await rehearseStep(step, await context())
+    await expect(runStep(step, await context({ rollbackId, rehearsed, stillOurs }))).rejects.toThrow(LostLeaseError)
+    expect(dispatches()).toBe(0)
+  })
+
   test("and a run that could not be found again is never repeated: a person decides", async () => {
     const result = await runStep(await stepFor({ file: "nameless.yml" }), await context({ interrupted: true }))
     expect(result).toMatchObject({ outcome: "unknown", failure: { code: "interrupted" } })

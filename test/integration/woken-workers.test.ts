@@ -1,0 +1,135 @@
+import { access, readFile, rm, writeFile } from "node:fs/promises"
+import { join } from "node:path"
+import { afterAll, afterEach, beforeAll, beforeEach, expect, inject, it, vi } from "vitest"
+
+import { until } from "../../playground/faults/until.ts"
+import { createWorkshop } from "../../src/jobs/work.ts"
+import { createTargetPools } from "../../src/steps/target.ts"
+import type { StoredRollback } from "../../src/store/rows.ts"
+import type { Store } from "../../src/store/store.ts"
+import { plan, startTown, type Town } from "./two-people-town.ts"
+
+let town: Town
+
+beforeAll(async () => {
+  town = await startTown(inject("postgresUrl"))
+})
+beforeEach(() => town.reset())
+afterEach(() => vi.restoreAllMocks())
+afterAll(() => town.stop())
+
+/** A worker that stands still where it is told to, and says and hears nothing from then on until it wakes. */
+function startSleeper() {
+  const [asleep, awake] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  let still = false
+  const { runs } = town.store
+  const targets = createTargetPools(town.workDeps.log)
+  const heardLate =
+    <Given extends unknown[], Answer>(ask: (...given: Given) => Promise<Answer>) =>
+    async (...given: Given): Promise<Answer> => {
+      const answer = await ask(...given)
+      still = true
+      asleep.resolve()
+      await awake.promise
+      return answer
+    }
+  const renew: Store["runs"]["renew"] = async (...given) => {
+    if (still) await awake.promise
+    return runs.renew(...given)
+  }
+  return {
+    work(card: StoredRollback, late: Partial<Store["runs"]>): Promise<void> {
+      const store = { ...town.store, runs: { ...runs, renew, ...late } }
+      return createWorkshop({ ...town.workDeps, store, targets }, "sleeper").work(card.id)
+    },
+    heardLate,
+    asleep: asleep.promise,
+    /** Another may take what it had. */
+    sleep: async (card: StoredRollback) => {
+      still = true
+      await town.state.query("update stepback.rollbacks set lease_until = now() - interval '1 s' where id = $1", [
+        card.id,
+      ])
+    },
+    wake() {
+      const now = performance.now.bind(performance)
+      vi.spyOn(performance, "now").mockImplementation(() => now() + 10_000)
+      awake.resolve()
+    },
+    stop: () => targets.close(),
+  }
+}
+
+const outcomes = async ({ id }: StoredRollback) =>
+  (await town.store.runs.listSteps(id)).map(({ stepId, result }) => `${stepId} ${result?.outcome ?? "none"}`)
+
+async function approved(component: string): Promise<StoredRollback> {
+  town.written.source = `${plan}  more:\n    risk: low\n    optional: true\n    steps: [${component}]\n`
+  const card = await town.card({ with: ["more"] })
+  await town.press(card)
+  return card
+}
+
+it("a request whose intent was written before its worker stood still is not sent when it wakes after the end", async () => {
+  const card = await approved(
+    "{ id: post, http: { method: POST, path: /post }, effect: blind, expect: { status: 200 } }",
+  )
+  const sleeper = startSleeper()
+  const working = sleeper.work(card, { recordIntent: sleeper.heardLate(town.store.runs.recordIntent) })
+  await sleeper.asleep
+  await sleeper.sleep(card)
+  await town.work(card.id)
+  expect(await town.get(card)).toMatchObject({ state: "failed" })
+  sleeper.wake()
+  await working
+  expect(await outcomes(card)).toEqual(["set succeeded", "post unknown"])
+  expect(town.site.seen).toEqual([])
+  await sleeper.stop()
+})
+
+it("a program is not begun by a worker that stood still while it looked at what is deployed", async () => {
+  const file = (name: string) => join(town.repo, name)
+  await writeFile(file("look.sh"), "#!/bin/sh\ntouch looked\nwhile [ ! -e go ]; do sleep 0.05; done\necho v1\n", {
+    mode: 0o755,
+  })
+  await writeFile(file("go"), "")
+  const card = await approved(
+    '{ id: go, command: [./deploy.sh, v2], deployed: [./look.sh], undo: [./deploy.sh, $deployed], cwd: "${SHOP_REPO}", effect: blind }',
+  )
+  await Promise.all([rm(file("go")), rm(file("looked"))])
+  const sleeper = startSleeper()
+  const working = sleeper.work(card, {})
+  await until("the look", () =>
+    access(file("looked")).then(
+      () => true,
+      () => false,
+    ),
+  )
+  await sleeper.sleep(card)
+  await town.work(card.id)
+  expect(await town.get(card)).toMatchObject({ state: "failed" })
+  sleeper.wake()
+  await writeFile(file("go"), "")
+  await working
+  expect(await outcomes(card)).toEqual(["set succeeded", "go unknown"])
+  await expect(readFile(file("deployed.txt"), "utf8")).rejects.toThrow("ENOENT")
+  await sleeper.stop()
+})
+
+it("a worker that stood still before it came to its target does nothing there once its run is asked again", async () => {
+  const card = await town.card({ with: ["service"] })
+  await town.press(card)
+  const sleeper = startSleeper()
+  const working = sleeper.work(card, { listSteps: sleeper.heardLate(town.store.runs.listSteps) })
+  await sleeper.asleep
+  await sleeper.sleep(card)
+  const script = await readFile(join(town.repo, "deploy.sh"))
+  await writeFile(join(town.repo, "deploy.sh"), "#!/bin/sh\nexit 0\n")
+  await town.work(card.id)
+  expect(await town.get(card)).toMatchObject({ state: "preparing" })
+  await writeFile(join(town.repo, "deploy.sh"), script)
+  sleeper.wake()
+  await working
+  expect(await town.version()).toBe("2")
+  await sleeper.stop()
+})
