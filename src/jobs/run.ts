@@ -32,6 +32,8 @@ export async function runRollback(
   const { store } = deps
   const [run, stepRuns] = await Promise.all([thawOrFail(rollback, deps), store.runs.listSteps(rollback.id)])
   if (run === null) return
+  const asked = stepRuns.some(({ result }) => result?.outcome === "failed" || result?.outcome === "unknown")
+  const endsHere = asked && (await store.confirmations.endsHere(rollback.id))
   const secrets = createSecrets(deps.environment)
   const begun = stepRuns.length > 0
   deps.log.info({ number: rollback.number, begun }, "run taken")
@@ -47,8 +49,8 @@ export async function runRollback(
     latest: latestRuns({ stepRuns }),
     lease,
     closing,
-    failed: false,
-    endsHere: false,
+    failed: endsHere,
+    endsHere,
     skips: {},
     heldComponents: new Set(),
     knownAttempts: knownAttempts(stepRuns),

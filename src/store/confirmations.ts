@@ -92,6 +92,17 @@ export function confirmationStore(pool: Pool) {
       return rows[0] === undefined ? null : parse(rows[0])
     },
 
+    /** Whether somebody has pressed "Stop here" since the run was begun or reopened. */
+    async endsHere(rollbackId: string): Promise<boolean> {
+      const { rowCount } = await pool.query(
+        `select from stepback.confirmations c join stepback.rollbacks r on r.id = c.rollback_id
+         join stepback.step_runs s using (rollback_id, step_id, attempt)
+         where rollback_id = $1 and c.answer = 'leave' and s.generation = r.generation limit 1`,
+        [rollbackId],
+      )
+      return rowCount === 1
+    },
+
     /** What a person says; null when somebody was first, or nobody waits for it any more. */
     answer: (id: string, userId: string, answer: "done" | "not_done" | FailureAnswer, reason: string | null = null) =>
       inTransaction(pool, async (client) => {

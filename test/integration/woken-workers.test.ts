@@ -22,7 +22,7 @@ afterAll(() => town.stop())
 function startSleeper() {
   const [asleep, awake] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
   let still = false
-  const { runs } = town.store
+  const { runs, confirmations } = town.store
   const targets = createTargetPools(town.workDeps.log)
   const heardLate =
     <Given extends unknown[], Answer>(ask: (...given: Given) => Promise<Answer>) =>
@@ -37,9 +37,17 @@ function startSleeper() {
     if (still) await awake.promise
     return runs.renew(...given)
   }
+  const find: Store["confirmations"]["find"] = async (id) => {
+    if (still) await awake.promise
+    return confirmations.find(id)
+  }
   return {
     work(card: StoredRollback, late: Partial<Store["runs"]>): Promise<void> {
-      const store = { ...town.store, runs: { ...runs, renew, ...late } }
+      const store = {
+        ...town.store,
+        runs: { ...runs, renew, ...late },
+        confirmations: { ...confirmations, find },
+      }
       return createWorkshop({ ...town.workDeps, store, targets }, "sleeper").work(card.id)
     },
     heardLate,
@@ -113,6 +121,37 @@ it("a program is not begun by a worker that stood still while it looked at what 
   await working
   expect(await outcomes(card)).toEqual(["set succeeded", "go unknown"])
   await expect(readFile(file("deployed.txt"), "utf8")).rejects.toThrow("ENOENT")
+  await sleeper.stop()
+})
+
+it("nothing is tried again by the heir of a worker whose people had said Retry of one step and Stop here of another", async () => {
+  const failing = (id: string) =>
+    `{ id: ${id}, sql: "update config set value = '3' where key = '${id}'", expect: { rows: 1 }, on_failure: ask }`
+  town.written.source = `${plan}  more:
+    risk: low
+    optional: true
+    parallel: true
+    steps: [${failing("one")}, ${failing("two")}]
+`
+  const card = await town.card({ with: ["more"] })
+  await town.press(card)
+  const sleeper = startSleeper()
+  const working = sleeper.work(card, {})
+  const questions = await until("the questions", async () => {
+    const { rows } = await town.state.query<{ id: string; step_id: string }>(
+      "select id, step_id from stepback.confirmations where rollback_id = $1 order by step_id",
+      [card.id],
+    )
+    return rows.length === 2 ? rows : null
+  })
+  await sleeper.sleep(card)
+  for (const { id, step_id: step } of questions)
+    expect(await town.store.confirmations.answer(id, "U0ALICE", step === "one" ? "retry" : "leave")).not.toBeNull()
+  await town.work(card.id)
+  expect(await town.get(card)).toMatchObject({ state: "failed" })
+  expect((await outcomes(card)).filter((line) => line.startsWith("one"))).toEqual(["one failed"])
+  sleeper.wake()
+  await working
   await sleeper.stop()
 })
 
