@@ -84,11 +84,14 @@ async function reportBegun(step: PlanStep, state: RunState, deps: WorkDeps): Pro
 /** There is no table, or no schema: nobody ever did anything there. */
 const noLedger = new Set(["42P01", "3F000", "ledger_missing"])
 
-/** A step with a transaction in the target that did not come to a good end, and of which this generation has not heard. */
+/**
+ * A step with a transaction in the target that did not come to a good end, and of which this generation has not heard, or
+ * may not have heard all: one that asks what now is tried again within it.
+ */
 function mayBeLeft(step: PlanStep, { latest, rollback }: RunState): boolean {
   const before = latest.get(step.id)
   if (step.effect !== "transactional" || before?.result?.outcome === "succeeded") return false
-  return before?.result == null || before.generation < rollback.generation
+  return before?.result == null || before.generation < rollback.generation || step.onFailure === "ask"
 }
 
 async function report(step: PlanStep, pool: Pool, state: RunState, deps: WorkDeps): Promise<void> {

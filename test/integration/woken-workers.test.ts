@@ -155,6 +155,38 @@ it("nothing is tried again by the heir of a worker whose people had said Retry o
   await sleeper.stop()
 })
 
+it("what was done after a Retry in the thread is told by the heir that ends the run, though it had failed before", async () => {
+  const card = await approved(
+    "{ id: one, sql: \"update config set value = '3' where key = 'one'\", expect: { rows: 1 }, on_failure: ask }, { id: last, check: select 1 as one }",
+  )
+  const sleeper = startSleeper()
+  const { runs, confirmations } = town.store
+  const unheard = sleeper.heardLate(() => Promise.resolve())
+  const recordStep: Store["runs"]["recordStep"] = async (id, epoch, step) => {
+    if (step.attempt > 1) await unheard()
+    return runs.recordStep(id, epoch, step)
+  }
+  const working = sleeper.work(card, { recordStep })
+  const asked = await until("the question", async () => {
+    const { rows } = await town.state.query<{ id: string }>(
+      "select id from stepback.confirmations where rollback_id = $1",
+      [card.id],
+    )
+    return rows[0]?.id ?? null
+  })
+  await town.target.query("insert into config values ('one', '2')")
+  await confirmations.answer(asked, "U0ALICE", "retry")
+  await sleeper.asleep
+  await sleeper.sleep(card)
+  await town.store.rollbacks.requestStop(card.id, "U0ALICE", null)
+  await town.work(card.id)
+  expect(await town.get(card)).toMatchObject({ state: "stopped", ended_by: "U0ALICE" })
+  expect(await outcomes(card)).toEqual(["set succeeded", "one failed", "one succeeded"])
+  sleeper.wake()
+  await working
+  await sleeper.stop()
+})
+
 it("a worker that stood still before it came to its target does nothing there once its run is asked again", async () => {
   const card = await town.card({ with: ["service"] })
   await town.press(card)
