@@ -7,6 +7,7 @@ import { endLeftover } from "../steps/command.ts"
 import { runStep } from "../steps/definitions.ts"
 import { findEntry, listEntries, raiseFence, raiseStanding } from "../steps/ledger.ts"
 import { purgedSoFar } from "../steps/purge-left.ts"
+import { failure, stepResult } from "../steps/step.ts"
 import { leaseMs } from "./lease.ts"
 import { interrupted, recordResult } from "./run-steps.ts"
 import { contextOf, type RunState } from "./step-context.ts"
@@ -78,7 +79,13 @@ async function reportBegun(step: PlanStep, state: RunState, deps: WorkDeps): Pro
     return write(step, attempt, result, state, deps)
   }
   endLeftover(await deps.store.runs.findProcess(state.rollback.id, step.id, attempt))
-  return write(step, attempt, interrupted(), state, deps)
+  return write(step, attempt, step.effect === "none" ? endedWithRun() : interrupted(), state, deps)
+}
+
+/** What only looks is in doubt for nobody. */
+function endedWithRun(): StepResult {
+  const message = "its worker was interrupted while this ran, and the run ended before it was begun again"
+  return stepResult({ outcome: "failed", failure: failure("stopped", message) })
 }
 
 /** There is no table, or no schema: nobody ever did anything there. */

@@ -95,6 +95,21 @@ it("a request whose intent was written before its worker stood still is not sent
   await sleeper.stop()
 })
 
+it("a program without effect that was interrupted leaves nothing in doubt when its run is stopped", async () => {
+  const card = await approved('{ id: look, command: [./deploy.sh], cwd: "${SHOP_REPO}", effect: none }')
+  const sleeper = startSleeper()
+  const working = sleeper.work(card, { recordIntent: sleeper.heardLate(town.store.runs.recordIntent) })
+  await sleeper.asleep
+  await sleeper.sleep(card)
+  await town.store.rollbacks.requestStop(card.id, "U0ALICE", null)
+  await town.work(card.id)
+  expect(await town.get(card)).toMatchObject({ state: "stopped", ended_by: "U0ALICE" })
+  expect(await outcomes(card)).toEqual(["set succeeded", "look failed"])
+  sleeper.wake()
+  await working
+  await sleeper.stop()
+})
+
 it("a program is not begun by a worker that stood still while it looked at what is deployed", async () => {
   const file = (name: string) => join(town.repo, name)
   await writeFile(file("look.sh"), "#!/bin/sh\ntouch looked\nwhile [ ! -e go ]; do sleep 0.05; done\necho v1\n", {
@@ -104,7 +119,7 @@ it("a program is not begun by a worker that stood still while it looked at what 
   const card = await approved(
     '{ id: go, command: [./deploy.sh, v2], deployed: [./look.sh], undo: [./deploy.sh, $deployed], cwd: "${SHOP_REPO}", effect: blind }',
   )
-  await Promise.all([rm(file("go")), rm(file("looked"))])
+  await Promise.all(["go", "looked", "deployed.txt"].map((name) => rm(file(name), { force: true })))
   const sleeper = startSleeper()
   const working = sleeper.work(card, {})
   await until("the look", () =>
