@@ -33,7 +33,8 @@ export async function conclude(state: RunState, trouble: string | null, deps: Wo
   await watchAtEnd(state, deps)
   // A good end needs no look back.
   const fresh = end === "succeeded" ? rollback : await deps.store.rollbacks.get(rollback.id)
-  if (end !== "succeeded") await escalate(fresh, run, { state: end, reason, trouble: alarm }, deps)
+  if (end !== "succeeded")
+    await escalate({ ...fresh, epoch: rollback.epoch }, run, { state: end, reason, trouble: alarm }, deps)
   const numbers = trouble === null && lost.length === 0 && !state.lease.stopRequested() ? newNumbers(state) : []
   // Nothing of that step was done: the approvers see the new numbers and decide again. Not after a Stop: it ends.
   const again =

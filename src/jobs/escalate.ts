@@ -6,7 +6,10 @@ import type { WorkDeps } from "./work.ts"
 
 type Trouble = Parameters<typeof escalationsOf>[2]["trouble"]
 
-/** Tells the people on call what went wrong, each thing once, however often it is looked at. */
+/**
+ * Tells the people on call what went wrong, each thing once, however often it is looked at. Only while the run is ours: a
+ * worker that was frozen would call for what another has brought to a good end since.
+ */
 export async function escalate(
   rollback: StoredRollback,
   run: FrozenRun,
@@ -16,5 +19,11 @@ export async function escalate(
   const seen = await loadView(deps.store, rollback, { forecast: false })
   const view = { ...seen, state: at.state, endReason: at.reason }
   for (const { key, facts } of escalationsOf(view, run, { trouble: at.trouble }))
-    await deps.store.records.raise(rollback.id, `${rollback.id}/${key}/${rollback.generation}`, deps.newId(), facts)
+    await deps.store.records.raise(
+      rollback.id,
+      `${rollback.id}/${key}/${rollback.generation}`,
+      deps.newId(),
+      facts,
+      rollback.epoch,
+    )
 }

@@ -2,6 +2,7 @@ import { loadView } from "../commands/view.ts"
 import type { FrozenRun } from "../plans/frozen.ts"
 import type { PlanComponent } from "../plans/plan.ts"
 import { callingOf, wholeStanding } from "../rollback/escalation.ts"
+import type { EscalationFacts } from "../store/records.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import type { RunState } from "./step-context.ts"
 import type { WorkDeps } from "./work.ts"
@@ -45,7 +46,7 @@ export function watchComponentRto(component: PlanComponent, state: RunState, dep
   const alreadyMs = ranBefore(component, state)
   const at = (share: number, tell: () => Promise<void>) =>
     setTimeout(
-      () => void tell().catch((err: unknown) => deps.log.warn({ err }, "RTO check failed")),
+      () => void whileOurs(tell, state).catch((err: unknown) => deps.log.warn({ err }, "RTO check failed")),
       Math.max(0, rtoMs * share - alreadyMs),
     )
   const early = `of the RTO of "${title}" is used: ${seconds(rtoMs * warnedShare)} of ${seconds(rtoMs)}`
@@ -68,6 +69,12 @@ export function watchComponentRto(component: PlanComponent, state: RunState, dep
       .resolve(`${rollback.id}/${key}`)
       .catch((err: unknown) => deps.log.warn({ err }, "call not ended"))
   }
+}
+
+/** A timer of a process that stood still goes off when it wakes: then others know better. */
+async function whileOurs(tell: () => Promise<void>, { lease }: RunState): Promise<void> {
+  await lease.check()
+  if (!lease.lost()) await tell()
 }
 
 /** How long an earlier worker has been at it. */
@@ -97,13 +104,14 @@ async function breach(
 ): Promise<void> {
   const { id } = about.rollback
   const standing = wholeStanding(await loadView(deps.store, about.rollback, { forecast: false }))
-  const raised = await deps.store.records.raise(id, `${id}/${about.key}`, deps.newId(), {
+  const facts: EscalationFacts = {
     trigger: "rto_breached",
     stepId: null,
     headline,
     evidence: [evidence, ...standing.evidence],
     byHand: standing.byHand,
     ...callingOf(about.run.escalate),
-  })
+  }
+  const raised = await deps.store.records.raise(id, `${id}/${about.key}`, deps.newId(), facts, about.rollback.epoch)
   if (raised) deps.wakeOutbox()
 }

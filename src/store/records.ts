@@ -1,6 +1,7 @@
 import type { Pool } from "pg"
 import type { Escalation, Message } from "../rollback/facts.ts"
 import type { Hook } from "../rollback/hook.ts"
+import { errorCode, LostLeaseError } from "../errors.ts"
 import { inTransaction, type Query } from "./database.ts"
 import { isUuid, storable } from "./rows.ts"
 
@@ -85,9 +86,10 @@ export function parseEscalation(row: EscalationRow): Escalation & { rollbackId: 
 /** Escalations and notes. */
 export function recordStore(pool: Pool) {
   return {
-    /** Raises an escalation once per key, with its message; a second time is nothing. */
-    raise: (rollbackId: string, key: string, id: string, facts: EscalationFacts) =>
+    /** Raises an escalation once per key, with its message; a second time is nothing. `epoch`: of a worker that has the run. */
+    raise: (rollbackId: string, key: string, id: string, facts: EscalationFacts, epoch: number | null = null) =>
       inTransaction(pool, async (client) => {
+        if (epoch !== null) await client.query("select stepback.guard_epoch($1, $2)", [rollbackId, epoch])
         const inserted = await client.query(
           `insert into stepback.escalations (id, rollback_id, key, facts, next_telling_at)
            values ($1, $2, $3, $4, now() + $5 * interval '1 millisecond') on conflict (key) do nothing`,
@@ -104,6 +106,8 @@ export function recordStore(pool: Pool) {
           storable({ kind: "escalation", escalationId: id } satisfies Message),
         ])
         return true
+      }).catch((error: unknown) => {
+        throw errorCode(error) === "SB001" ? new LostLeaseError(rollbackId) : error
       }),
 
     async findEscalation(id: string): Promise<(Escalation & { rollbackId: string }) | null> {

@@ -1,9 +1,11 @@
 import { access, readFile, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
+import { setTimeout as pause } from "node:timers/promises"
 import { afterAll, afterEach, beforeAll, beforeEach, expect, inject, it, vi } from "vitest"
 
 import { until } from "../../playground/faults/until.ts"
 import { createWorkshop } from "../../src/jobs/work.ts"
+import { stepResult } from "../../src/steps/step.ts"
 import { createTargetPools } from "../../src/steps/target.ts"
 import type { StoredRollback } from "../../src/store/rows.ts"
 import type { Store } from "../../src/store/store.ts"
@@ -92,6 +94,60 @@ it("a request whose intent was written before its worker stood still is not sent
   await working
   expect(await outcomes(card)).toEqual(["set succeeded", "post unknown"])
   expect(town.site.seen).toEqual([])
+  await sleeper.stop()
+})
+
+const outside = `
+version: 1
+environment: shop
+title: Outside
+target: { http: "\${SHOP_URL}" }
+approve: { low: { count: 1, from: anyone }, medium: { count: 1, from: anyone }, high: { count: 1, from: anyone } }
+components:
+  all:
+    risk: low
+    steps:
+      - { id: look, http: { path: / } }
+      - { id: go, command: [./deploy.sh, v2], cwd: "\${SHOP_REPO}", effect: keyed, irreversible: a test }
+`
+
+it("nobody is called by a worker that stood still before the trouble that it finds when another has done all", async () => {
+  town.written.source = outside
+  const card = await town.card()
+  await town.press(card)
+  const first = await town.store.runs.claim(card.id, "first", 0)
+  await town.store.runs.recordStep(card.id, first?.epoch ?? 0, { id: "look", attempt: 1, result: stepResult({}) })
+  const sleeper = startSleeper()
+  const working = sleeper.work(card, { listSteps: sleeper.heardLate(town.store.runs.listSteps) })
+  await sleeper.asleep
+  await sleeper.sleep(card)
+  await town.work(card.id)
+  expect(await town.get(card)).toMatchObject({ state: "succeeded" })
+  await writeFile(join(town.repo, "deploy.sh"), "#!/bin/sh\nexit 0\n")
+  sleeper.wake()
+  await working
+  expect(await town.store.records.listEscalations(card.id)).toEqual([])
+  await sleeper.stop()
+})
+
+it("nobody is called for the time of a component by a worker that stood still in it", async () => {
+  town.written.source = plan.replace("  prices:\n    risk: low\n", "  prices:\n    risk: low\n    rto: 1s\n")
+  const card = await town.card()
+  await town.press(card)
+  const sleeper = startSleeper()
+  const working = sleeper.work(card, { recordStep: sleeper.heardLate(town.store.runs.recordStep) })
+  await sleeper.asleep
+  await sleeper.sleep(card)
+  await town.work(card.id)
+  expect(await town.get(card)).toMatchObject({ state: "succeeded" })
+  const { rows } = await town.state.query("select count(*) from stepback.outbox where rollback_id = $1", [card.id])
+  await pause(1_200)
+  sleeper.wake()
+  await working
+  expect(await town.store.records.listEscalations(card.id)).toEqual([])
+  expect(rows).toEqual(
+    (await town.state.query("select count(*) from stepback.outbox where rollback_id = $1", [card.id])).rows,
+  )
   await sleeper.stop()
 })
 
