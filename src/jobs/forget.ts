@@ -20,7 +20,8 @@ export async function forgetOverdue(deps: WorkDeps): Promise<void> {
     if (!run) continue
     try {
       const { pool } = openTarget(run.target, createSecrets(deps.environment), deps.targets)
-      const rows = pool === null ? 0 : await forgetRun(pool, id)
+      const rows = pool === null ? 0 : await forgetRun(pool, id, () => deps.store.archives.isOverdue(id))
+      if (rows === null) continue
       await deps.store.archives.markRemoved(
         id,
         `What this run kept (${rows} rows) was removed after ${keptFor(run.keepMs)}: it cannot be taken back any more`,

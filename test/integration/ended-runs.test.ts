@@ -52,6 +52,34 @@ it("what a run keeps stays while an undo of it is on its way, and is removed aft
   ])
 })
 
+it.each(["undo", "Retry"])("what a run keeps stays where its %s comes at the moment of the removal", async (wish) => {
+  town.written.source = `${plan}  last: { risk: low, steps: [{ id: last, check: "select 1 as n where false", expect: { rows: 1 } }] }\n`
+  const run = await town.ran()
+  expect(run.state).toBe("failed")
+  await age(run, "31 days")
+  const kept = async () => {
+    const { rows } = await town.target.query<{ n: number }>(
+      "select count(*)::int as n from stepback_ledger.before_images where rollback_id = $1",
+      [run.id],
+    )
+    return rows[0]?.n
+  }
+  expect(await kept()).toBe(1)
+  const listOverdue = async (limit: number) => {
+    const listed = await town.store.archives.listOverdue(limit)
+    const asked = { actor: as("U0ALICE"), channelId: "C0SHOP" }
+    if (wish === "undo") expect(await requestUndo(run, asked, town.deps)).toMatchObject({ kind: "requested" })
+    else {
+      const again = { actor: "U0ALICE", requestKey: null, skips: null }
+      expect(await town.store.rollbacks.reopen(run.id, again)).toMatchObject({ kind: "moved" })
+    }
+    return listed
+  }
+  const store = { ...town.store, archives: { ...town.store.archives, listOverdue } }
+  await forgetOverdue({ ...town.workDeps, store })
+  expect(await kept()).toBe(1)
+})
+
 it("a worker that was frozen before it came to its target does nothing there when it wakes after a Stop", async () => {
   const card = await town.card()
   await town.press(card)
