@@ -64,6 +64,7 @@ function rehearsalView(run: FrozenRun): RollbackView {
   const at = run.rehearsal.lookedAt
   return {
     id: run.rollbackId,
+    generation: 0,
     number: null,
     kind: "rehearsal",
     environment: run.environment,

@@ -33,6 +33,7 @@ async function settled(
     requestKey: actor.requestKey,
     skips,
     epoch: skips === null ? null : rollback.epoch,
+    generation: rollback.generation,
   })
   if (moved.kind === "busy") {
     const holder = await deps.store.rollbacks.findHolder(rollback.id)
@@ -46,6 +47,7 @@ async function settled(
       return refuse(verb, { reason: "left", number: now.number, by: now.left_by, at: now.left_at })
     if (skips !== null && (now.state === "failed" || now.state === "stopped") && now.epoch !== rollback.epoch)
       return refuse(verb, { reason: "other_failure", number: now.number, wrote: null })
+    if (isTriedSince(now, rollback.generation)) return refuse(verb, { reason: "tried_since", number: now.number })
     const later = await deps.store.rollbacks.findLater(rollback.id)
     const { number, environment } = rollback
     if (later !== null) return refuse(verb, { reason: "overtaken", number, environment, by: later.number })
@@ -56,9 +58,24 @@ async function settled(
   return { kind: "reopened" }
 }
 
-/** Goes on with what was approved, unchanged, from the step that failed: one person is enough. */
-export async function retry(rollback: StoredRollback, actor: Actor, deps: Deps): Promise<Reopened> {
-  return (await mayReopen("retry", rollback, actor, deps)) ?? settled("retry", rollback, actor, null, deps)
+function isTriedSince({ state, generation }: StoredRollback, shown: number): boolean {
+  return (state === "failed" || state === "stopped") && generation !== shown
+}
+
+/**
+ * Goes on with what was approved, unchanged, from the step that failed: one person is enough. `shown`: the generation at whose
+ * failure it was offered. Two who press it for one failure want it once; at the next one somebody has to look first.
+ */
+export async function retry(
+  rollback: StoredRollback,
+  actor: Actor,
+  deps: Deps,
+  shown = rollback.generation,
+): Promise<Reopened> {
+  const refused = await mayReopen("retry", rollback, actor, deps)
+  if (refused) return refused
+  if (isTriedSince(rollback, shown)) return refuse("retry", { reason: "tried_since", number: rollback.number })
+  return settled("retry", rollback, actor, null, deps)
 }
 
 /** The step that a Skip would leave out: the first that failed. */

@@ -25,8 +25,10 @@ export async function loadView(
   const run = readRun(rollback)
   const isForecast = options.forecast && (forecastStates.has(rollback.state) || rollback.kind === "rehearsal")
   const forecast = run === null || !isForecast ? null : await findForecast(store, rollback.environment, run)
+  const { id, generation, left_by: leftBy, left_at: leftAt } = rollback
   return {
-    id: rollback.id,
+    id,
+    generation,
     number: rollback.number,
     kind: rollback.kind,
     environment: rollback.environment,
@@ -47,8 +49,7 @@ export async function loadView(
     endedBy: rollback.ended_by,
     endReason: rollback.end_reason,
     stopRequestedBy: rollback.stop_requested_by,
-    left:
-      rollback.left_by === null || rollback.left_at === null ? null : { by: rollback.left_by, at: rollback.left_at },
+    left: leftBy === null || leftAt === null ? null : { by: leftBy, at: leftAt },
     takenBack: undo === null ? null : { number: undo.number, at: undo.ended_at ?? undo.created_at },
     risk: rollback.risk,
     riskReasons: run?.policy.riskReasons ?? [],

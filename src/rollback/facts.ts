@@ -154,6 +154,8 @@ export type CriterionResult = { text: string; outcome: "holds" | "fails" | "not_
 /** All that the card, the thread and the analysis are made of. */
 export type RollbackView = {
   id: string
+  /** Which approval or Retry it stands at. */
+  generation: number
   /** null for a rehearsal, which takes no number. */
   number: number | null
   kind: "rollback" | "undo" | "rehearsal" | "record"

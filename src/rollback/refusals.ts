@@ -39,6 +39,8 @@ export type Refusal =
   | { reason: "no_failed_step"; number: number | null }
   /** Not the failure that the form was opened for. `wrote`: the reason that was typed into it. */
   | { reason: "other_failure"; number: number | null; wrote: string | null }
+  /** Not the failure at which Retry was offered: another has pressed it since, and it failed again. */
+  | { reason: "tried_since"; number: number | null }
   | { reason: "missing_reason" }
   /** A later rollback has been at work since. */
   | { reason: "overtaken"; number: number | null; environment: string; by: number | null }

@@ -60,18 +60,19 @@ export async function takeRequest(client: PoolClient, requestKey: string | null)
   return rowCount !== 0
 }
 
-/** `epoch`: at which it was looked at, where it must not have run since. */
+/** `epoch`, `generation`: at which it was looked at, where it must not have run, or not been reopened, since. */
 export type ReopenRequest = {
   actor: string
   requestKey: string | null
   skips: StoredRollback["skips"] | null
   epoch?: number | null
+  generation?: number
 }
 
 export async function reopen(
   client: PoolClient,
   id: string,
-  { actor, requestKey, skips, epoch }: ReopenRequest,
+  { actor, requestKey, skips, epoch, generation }: ReopenRequest,
 ): Promise<Moved> {
   const refused = async (): Promise<Moved> => ({ kind: "not_moved", rollback: await one(client, "id = $1", [id]) })
   // The same request delivered again reopens nothing a second time.
@@ -92,8 +93,9 @@ export async function reopen(
     `update stepback.rollbacks set state = 'running', generation = generation + 1, lease_until = null, worker = null, due_at = now(),
        resumed_at = now(), ended_at = null, ended_by = null, end_reason = null, stop_requested_at = null,
        stop_requested_by = null, archive_removed_at = null
-     where id = $1 and state in ('failed', 'stopped') and approved_at is not null returning ${rollbackColumns}`,
-    [id],
+     where id = $1 and state in ('failed', 'stopped') and approved_at is not null
+       and ($2::integer is null or generation = $2) returning ${rollbackColumns}`,
+    [id, generation ?? null],
   )
   if (rows[0] === undefined) return refused()
   await client.query("select stepback.append_audit($1, 'retried', $2, '{}')", [id, actor])

@@ -121,6 +121,19 @@ describe("bypass: Skip", () => {
 })
 
 describe("bypass: Retry", () => {
+  it("pressed by two for one failure is one: the next failure is for somebody to look at", async () => {
+    const rollback = await failed()
+    expect(await retry(rollback, as("U0ALICE"), town.deps)).toEqual({ kind: "reopened" })
+    await town.breakTarget()
+    await town.work(rollback.id)
+    const now = await get(rollback)
+    expect(now.state).toBe("failed")
+    expect(refusalOf(await retry(rollback, as("U0BOB"), town.deps))).toBe("tried_since")
+    expect(refusalOf(await retry(now, as("U0BOB"), town.deps, rollback.generation))).toBe("tried_since")
+    expect(await get(rollback)).toMatchObject({ state: "failed", generation: now.generation })
+    expect(await retry(now, as("U0BOB"), town.deps, now.generation)).toEqual({ kind: "reopened" })
+  })
+
   it.each(outsiders)("by %s is refused", async (_who, userId, reason) => {
     const rollback = await failed()
     expect(refusalOf(await retry(rollback, as(userId), town.deps))).toBe(reason)

@@ -216,7 +216,7 @@ function actionButton(view: RollbackView, action: EndAction): ButtonPart {
   return {
     id: action,
     label: undoPart ? "Undo what was done" : labels[action],
-    value: view.id,
+    value: action === "retry" ? `${view.id}/${view.generation}` : view.id,
     ...(action === "leave" ? { confirm: leaveConfirm } : {}),
   }
 }

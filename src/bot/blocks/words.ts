@@ -95,6 +95,7 @@ type InputRefusal = Extract<
       | "done_by_hand"
       | "no_failed_step"
       | "other_failure"
+      | "tried_since"
       | "missing_reason"
       | "overtaken"
       | "unknown_parameter"
@@ -132,6 +133,8 @@ function inputWords(refusal: InputRefusal): string {
       return `${capital(rollbackText(refusal.number))} has no failed step to leave out. Press Retry, or ask anew.`
     case "other_failure":
       return otherFailureWords(refusal)
+    case "tried_since":
+      return `${capital(rollbackText(refusal.number))} was tried again since this button was drawn, and failed anew. Nothing was done now: see on its card at what, then press Retry there.`
     case "missing_reason":
       return "Say why the step may be left out: whoever has to agree reads it. Press Skip again."
     case "overtaken":

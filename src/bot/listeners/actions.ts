@@ -71,11 +71,14 @@ const presses: Record<string, Press> = {
       return outcome.kind === "refuse" ? outcome : null
     }),
 
-  retry: (click, context) =>
-    onRollback(click, context, async (rollback) => {
-      const outcome = await retry(rollback, click.actor, context.deps)
+  retry: (click, context) => {
+    // Cards that were drawn by an older version do not say at which failure.
+    const [value = "", shown] = click.value.split("/")
+    return onRollback({ ...click, value }, context, async (rollback) => {
+      const outcome = await retry(rollback, click.actor, context.deps, shown === undefined ? undefined : Number(shown))
       return outcome.kind === "refuse" ? outcome : null
-    }),
+    })
+  },
 
   skip: (click, context) =>
     onRollback(click, context, async (rollback) => {

@@ -339,10 +339,12 @@ describe("while and after it runs", () => {
   })
 
   it("offers what it is told to offer", () => {
-    const drawn = drawCard(failed, now, ["retry", "skip", "undo", "analysis"])
-    expect(buttonsOf(drawn.blocks).map(({ action_id, value }) => [action_id, value])).toEqual(
-      ["retry", "skip", "undo", "analysis"].map((action) => [action, failed.id]),
-    )
+    const drawn = drawCard({ ...failed, generation: 2 }, now, ["retry", "skip", "undo", "analysis"])
+    expect(buttonsOf(drawn.blocks).map(({ action_id, value }) => [action_id, value])).toEqual([
+      // At which failure: two who press it want it tried once.
+      ["retry", `${failed.id}/2`],
+      ...["skip", "undo", "analysis"].map((action) => [action, failed.id]),
+    ])
   })
 
   it("says who ended it before it began, and that nothing was changed", () => {

@@ -105,6 +105,7 @@ export const waiting: RollbackView = {
   title: "Version alignment v1.2.1 back to v1.2.0",
   state: "awaiting_approval",
   requesterId: "UALICE",
+  generation: 0,
   channelId: "C0DEPLOY",
   reason: "scoring is broken since the alignment",
   planNotes: "going back may not mend what was broken before.",
