@@ -72,6 +72,9 @@ async function ask(step: CheckStep, context: StepContext, patient: boolean): Pro
 
 /** Integers, numbers and moments that JavaScript would round, and bytes: what is captured goes into later statements as it was. */
 const textual = new Set([17, 20, 700, 701, 1082, 1083, 1114, 1184, 1186, 1266, 1700])
+/** Lists of these. */
+const textualLists = new Set([1001, 1016, 1021, 1022, 1115, 1182, 1183, 1185, 1187, 1231, 1270])
+const textList = 1009
 const json = new Set([114, 3802])
 // pg's types name the oids that it knows; the server has more.
 const defaultParser = pg.types.getTypeParser as (oid: number, format?: "text") => (text: string) => unknown
@@ -82,7 +85,7 @@ const written = new WeakMap<object, string>()
 function parserOf(oid: number, format?: "text"): (text: string) => unknown {
   if (textual.has(oid)) return String
   if (json.has(oid)) return parseExactly
-  const parse = defaultParser(oid, format)
+  const parse = defaultParser(textualLists.has(oid) ? textList : oid, format)
   return (text) => {
     const value = parse(text)
     if (typeof value === "object" && value !== null) written.set(value, text)
@@ -136,8 +139,9 @@ async function read(client: PoolClient, step: CheckStep, context: StepContext): 
   const captures: Record<string, string> = {}
   for (const [name, column] of Object.entries(step.capture)) {
     // A later step would be given the word "null".
-    if (first && column in first && first[column] === null) wrong.push(`${column} is null: there is nothing to capture`)
-    else if (first && column in first) {
+    const has = first !== undefined && Object.hasOwn(first, column)
+    if (has && first[column] === null) wrong.push(`${column} is null: there is nothing to capture`)
+    else if (has) {
       captures[name] = asWritten(first[column])
       // What later steps do may quote it.
       if (isHidden(column, outputs)) context.secrets.hide(captures[name])
@@ -180,7 +184,7 @@ function complaints(step: CheckStep, { rows, count }: Found, context: StepContex
   for (const [column, expected] of Object.entries(expect.values)) {
     const first = rows[0]
     if (!first) wrong.push(`no row, so ${column} is nothing`)
-    else if (!(column in first)) wrong.push(`the query has no column ${column}`)
+    else if (!Object.hasOwn(first, column)) wrong.push(`the query has no column ${column}`)
     else if (expected.kind !== "ref" || context.values[expected.name] !== asWritten(first[column])) {
       const complaint = mismatch(column, first[column], expected, context.values, context.secrets.redact)
       if (complaint) wrong.push(isHidden(column, outputs) ? `${column} is not as expected` : complaint)

@@ -19,13 +19,34 @@ export function mismatch(
   redact: (text: string) => string,
 ): string | null {
   const seen = textOf(value)
-  const shown = shorten(redact(seen))
+  const shown = value === "null" ? theWord : shorten(redact(seen))
   if (expected.kind === "pattern")
-    return new RegExp(expected.source).test(seen) ? null : `${name} is ${shown}, expected to match /${expected.source}/`
+    return !isNothing(value) && new RegExp(expected.source).test(seen)
+      ? null
+      : `${name} is ${shown}, expected to match /${expected.source}/`
   const wanted = expected.kind === "ref" ? values[expected.name] : expected.value
-  if (wanted !== undefined && (textOf(wanted) === seen || sameJson(wanted, value) || sameMeaning(wanted, value)))
-    return null
-  return `${name} is ${shown}, expected ${shorten(redact(textOf(wanted)))}`
+  if (wanted !== undefined && isSame(wanted, value)) return null
+  return `${name} is ${shown}, expected ${wanted === "null" ? theWord : shorten(redact(textOf(wanted)))}`
+}
+
+const theWord = 'the word "null"'
+
+/** Null and what is not there are no text: no pattern fits them, and the word "null" is something else. */
+function isNothing(value: unknown): boolean {
+  return value === null || value === undefined
+}
+
+function isSame(wanted: unknown, value: unknown): boolean {
+  if (isNothing(wanted) || isNothing(value)) return isNothing(wanted) && isNothing(value)
+  return (
+    textOf(wanted) === textOf(value) || sameList(wanted, value) || sameJson(wanted, value) || sameMeaning(wanted, value)
+  )
+}
+
+/** Postgres's lists have the same items as its columns: numbers and moments as its own text. */
+function sameList(wanted: unknown, value: unknown): boolean {
+  if (!Array.isArray(wanted) || !Array.isArray(value)) return false
+  return wanted.length === value.length && wanted.every((item, index) => isSame(item, value[index]))
 }
 
 /** Whatever the order of their keys: jsonb keeps none. */

@@ -80,6 +80,40 @@ describe("a check", () => {
     })
   })
 
+  it.each([
+    ["null::text as v", "/./", "v is null, expected to match /./"],
+    ["null::text as v", "/^(?!v1.2.1)/", "v is null, expected to match /^(?!v1.2.1)/"],
+    ["null::text as v", '"null"', 'v is null, expected the word "null"'],
+    ["'null'::text as v", "null", 'v is the word "null", expected null'],
+    ["array[null]::text[] as v", '["null"]', 'v is [null], expected ["null"]'],
+    ["1 as other", "1", "the query has no column v"],
+  ])("takes %s for nothing that is like %s", async (columns, expected, message) => {
+    const step = await stepOf(`- { id: a, check: "select ${columns}", expect: { values: { v: ${expected} } } }`)
+    expect((await runStep(step, await context())).failure?.message).toBe(message)
+  })
+
+  it("has no columns but those of its query", async () => {
+    const step = await stepOf(
+      '- { id: a, check: "select 1 as one", capture: { seen: constructor }, expect: { values: { constructor: 1 } } }',
+    )
+    expect((await runStep(step, await context())).failure?.message).toBe(
+      "the query has no column constructor; there is no constructor to capture",
+    )
+  })
+
+  it.each([
+    ["array[1, 9223372036854775807]::bigint[]", '[1, "9223372036854775807"]'],
+    ["array[timestamptz '2026-11-22 20:46:34.209303+00']", "[2026-11-22T20:46:34.209303Z]"],
+    ["array[date '2026-10-01', null]", "[2026-10-01, null]"],
+    ["array[[1.50, 2]]::numeric[]", "[[1.5, 2]]"],
+  ])("compares the items of %s as it compares columns", async (value, expected) => {
+    const check = JSON.stringify(`select ${value} as v`)
+    const step = await stepOf(`- { id: a, check: ${check}, expect: { values: { v: ${expected} } } }`)
+    expect(await runStep(step, await context())).toMatchObject({ outcome: "succeeded", failure: null })
+    const other = await stepOf(`- { id: a, check: ${check}, expect: { values: { v: [1, 3] } } }`)
+    expect(await runStep(other, await context())).toMatchObject({ outcome: "failed" })
+  })
+
   it("counts every row and reads the first ones only", async () => {
     const rows = "select n, repeat('x', 1000) as pad from generate_series($1::int, 20000) n"
     const step = await stepOf(

@@ -132,6 +132,10 @@ describe("a request", () => {
     expect(await ask("{ /: mine, /constructor: x }")).toMatchObject({
       failure: { message: "/constructor is null, expected x" },
     })
+    // What is not there is like nothing.
+    expect(await ask("{ /constructor: /./ }")).toMatchObject({
+      failure: { message: "/constructor is null, expected to match /./" },
+    })
     answers = [say(200, "ok")]
     expect(await ask('{ "": ok }')).toMatchObject({ outcome: "succeeded" })
     expect(await ask('{ "": other }')).toMatchObject({ failure: { message: "the answer is ok, expected other" } })
