@@ -71,7 +71,8 @@ function wayBack(step: PlanStep, rollbackId: string): PlanStep | null {
     case "command":
       return step.undo === null
         ? null
-        : { ...step, ...common, command: step.undo, capture: {}, expect: { exit: step.expect.exit, stdout: null } }
+        : // Another program: the exit code that the step's own should end with says nothing of it.
+          { ...step, ...common, command: step.undo, capture: {}, expect: { exit: 0, stdout: null } }
     case "http":
       return step.undo === null
         ? null

@@ -6,6 +6,7 @@ import { promisify } from "node:util"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { until } from "../../playground/faults/until.ts"
 import type { FrozenRun } from "../../src/plans/frozen.ts"
+import type { PlanStep } from "../../src/plans/plan.ts"
 import { draftUndo } from "../../src/plans/undo-run.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
 import { endLeftover } from "../../src/steps/command.ts"
@@ -239,6 +240,18 @@ describe("what was deployed before", () => {
     expect(draft(null)).toEqual(none)
     // Nor is there one to what an undo was itself given to go back to.
     expect(draft(null, { deployed: "older" })).toEqual(none)
+  })
+})
+
+describe("the undo of a command", () => {
+  it("is to end well, whatever exit code the command was to end with", async () => {
+    const step = await stepOf(
+      `- { id: a, command: [sh, -c, "exit 3"], effect: keyed, expect: { exit: 3 }, undo: [sh, -c, "echo back"] }`,
+    )
+    const component = { id: "all", title: "All", risk: "low", rtoMs: null, steps: [step] }
+    const run = { rollbackId: "r", parameters: {}, commits: {}, components: [component] } as unknown as FrozenRun
+    const [undo] = draftUndo(run, [stepRun("a", await runStep(step, await context()))]).components[0]?.steps ?? []
+    expect(await runStep(undo as PlanStep, await context())).toMatchObject({ outcome: "succeeded", evidence: ["back"] })
   })
 })
 
