@@ -3,6 +3,8 @@ import { orderComponents } from "./order.ts"
 import type {
   BaselineRules,
   EscalationRules,
+  Expected,
+  HttpStep,
   Plan,
   PlanComponent,
   PlanParam,
@@ -77,9 +79,25 @@ function normaliseComponent(
   ]
 }
 
-/** In JSON a number is none in quotes. */
+/** In JSON a number is none in quotes, and 7.30 of a column is the parameter 7.3. */
 function withTypes(step: PlanStep, params: WrittenPlan["params"]): PlanStep {
+  if (step.kind === "check")
+    return { ...step, expect: { ...step.expect, values: withNumbers(step.expect.values, params) } }
   if (step.kind !== "http") return step
+  return withJsonTypes({ ...step, expect: { ...step.expect, json: withNumbers(step.expect.json, params) } }, params)
+}
+
+function withNumbers(expected: Record<string, Expected>, params: WrittenPlan["params"]): Record<string, Expected> {
+  const isNumber = (name: string) => params?.[name]?.type === "integer" || params?.[name]?.type === "number"
+  return Object.fromEntries(
+    Object.entries(expected).map(([key, item]) => [
+      key,
+      item.kind === "ref" && isNumber(item.name) ? { ...item, number: true } : item,
+    ]),
+  )
+}
+
+function withJsonTypes(step: HttpStep, params: WrittenPlan["params"]): PlanStep {
   const used = JSON.stringify([step.json, step.undo?.json ?? null])
   const types = Object.entries(params ?? {}).flatMap(([name, { type }]) =>
     (type === "integer" || type === "number" || type === "boolean") && used.includes(`"$${name}"`)

@@ -108,7 +108,8 @@ export type RowExpectation =
 /** A literal, `$name` (a parameter or a captured value, as `{ ref }`), or a regular expression (`/…/`). */
 export type Expected =
   | { kind: "literal"; value: unknown }
-  | { kind: "ref"; name: string }
+  /** `number`: a parameter that is one, and so is compared as one. */
+  | { kind: "ref"; name: string; number?: true }
   | { kind: "pattern"; source: string }
 
 export type SqlStep = StepCommon & {

@@ -26,6 +26,7 @@ export function mismatch(
       : `${name} is ${shown}, expected to match /${expected.source}/`
   const wanted = expected.kind === "ref" ? values[expected.name] : expected.value
   if (wanted !== undefined && isSame(wanted, value)) return null
+  if (expected.kind === "ref" && expected.number && !isNothing(value) && sameNumber(wanted, seen)) return null
   return `${name} is ${shown}, expected ${wanted === "null" ? theWord : shorten(redact(textOf(wanted)))}`
 }
 
@@ -57,13 +58,15 @@ function sameJson(a: unknown, b: unknown): boolean {
 /** Numbers and moments arrive as Postgres's own text, with all their digits: both are compared as what they mean. */
 function sameMeaning(wanted: unknown, value: unknown): boolean {
   if (typeof value !== "string" || value.trim() === "") return false
-  if (typeof wanted === "number") {
-    const [a, b] = [plain(String(wanted)), plain(value)]
-    return a !== null && b !== null ? a === b : Number(value) === wanted
-  }
+  if (typeof wanted === "number") return sameNumber(wanted, value)
   if (typeof wanted !== "string") return false
   const at = microseconds(wanted)
   return at !== null && at === microseconds(value)
+}
+
+function sameNumber(wanted: unknown, value: string): boolean {
+  const [a, b] = [plain(String(wanted)), plain(value)]
+  return a !== null && b !== null ? a === b : value.trim() !== "" && Number(value) === Number(wanted)
 }
 
 const moment = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,6}))?)?\s?(Z|[+-]\d\d(?::?\d\d)?)?$/

@@ -92,6 +92,19 @@ describe("a check", () => {
     expect((await runStep(step, await context())).failure?.message).toBe(message)
   })
 
+  it.each([
+    ["7.30::numeric(10,2)", "share", "7.3", true],
+    ["1000", "share", "1e3", true],
+    ["5.00", "many", "5", true],
+    ["9007199254740993::bigint", "many", "9007199254740992", false],
+    ["null::integer", "many", "0", false],
+    ["'7.30'", "word", "7.3", false],
+  ])("compares %s with the parameter $%s of %s by its type", async (value, name, given, holds) => {
+    const step = await stepOf(`- { id: a, check: "select ${value} as v", expect: { values: { v: $${name} } } }`)
+    const result = await runStep(step, await context({ values: { [name]: given } }))
+    expect(result.outcome).toBe(holds ? "succeeded" : "failed")
+  })
+
   it("has no columns but those of its query", async () => {
     const step = await stepOf(
       '- { id: a, check: "select 1 as one", capture: { seen: constructor }, expect: { values: { constructor: 1 } } }',
