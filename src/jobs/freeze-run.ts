@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto"
 import { readFile } from "node:fs/promises"
-import { isAbsolute, join } from "node:path"
+import { isAbsolute, resolve } from "node:path"
 import { setTimeout as pause } from "node:timers/promises"
 import { errorMessage, StepbackError } from "../errors.ts"
 import type { CommandStep, Plan, PlanComponent, WorkflowStep } from "../plans/plan.ts"
@@ -149,7 +149,7 @@ export async function hashFilesOf(
   for (const name of [...new Set([...relative, ...step.files])].sort()) {
     try {
       hashes[name] = createHash("sha256")
-        .update(await readFile(join(folderOf(step, secrets, values), name)))
+        .update(await readFile(resolve(folderOf(step, secrets, values), name)))
         .digest("hex")
     } catch (error) {
       throw new StepbackError(

@@ -5,11 +5,13 @@ import { join } from "node:path"
 import { promisify } from "node:util"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { until } from "../../playground/faults/until.ts"
+import { hashFilesOf } from "../../src/jobs/freeze-run.ts"
 import type { FrozenRun } from "../../src/plans/frozen.ts"
-import type { PlanStep } from "../../src/plans/plan.ts"
+import type { CommandStep, PlanStep } from "../../src/plans/plan.ts"
 import { draftUndo } from "../../src/plans/undo-run.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
 import { endLeftover } from "../../src/steps/command.ts"
+import { createSecrets } from "../../src/steps/secrets.ts"
 import { result, stepRun } from "../unit/bot/views.ts"
 import { contextOf, stepOf } from "./steps-fixture.ts"
 
@@ -207,6 +209,20 @@ console.log((await run()).message)`,
     )
     const { stdout } = await promisify(execFile)("sh", ["-c", 'ulimit -n 64; exec "$0" "$1"', process.execPath, file])
     expect(stdout).toContain("true could not be started: spawn true EMFILE")
+  })
+})
+
+describe("files that a command names", () => {
+  it("are found where they are: one with an absolute name is not looked for in the step's folder", async () => {
+    const elsewhere = await mkdtemp(join(tmpdir(), "stepback-files-"))
+    await writeFile(join(elsewhere, "version"), "one")
+    const name = join(elsewhere, "version")
+    const step = await stepOf(`- { id: a, command: [cat, ${name}], cwd: $folder, files: [${name}], effect: none }`)
+    const hash = async () => (await hashFilesOf(step as CommandStep, createSecrets({}), { folder }))[name]
+    const before = await hash()
+    await writeFile(name, "two")
+    expect(await hash()).not.toBe(before)
+    await rm(elsewhere, { recursive: true })
   })
 })
 
