@@ -3,14 +3,10 @@ import { isOwnVariable, listEnvironmentReferences, listTexts } from "./reference
 import { verbs } from "./verbs.ts"
 import type { Path } from "./yaml-source.ts"
 
-// Read from the end of a path: where a worker puts variables of its environment in.
-const PLACES = [
-  /^target\.(?:postgres|http)$/,
-  /\.cwd$/,
-  /\.headers\.[^.]+$/,
-  /\.workflow\.(?:token|api)$/,
-  /^escalate\.hook\.(?:url|key|secret)$/,
-]
+// Where a worker puts variables of its environment in: in a plan, and in a step. `*` is any key.
+const PLACES = ["target.postgres", "target.http", "escalate.hook.url", "escalate.hook.key", "escalate.hook.secret"]
+const STEP_PLACES = ["cwd", "http.headers.*", "undo.headers.*", "workflow.token", "workflow.api"]
+const STEP = "components.*.steps.*."
 const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/
 
 /** A word that `/rollback` takes for a command: nobody could ask for such an environment. */
@@ -23,9 +19,8 @@ export function checkName(environment: string): Finding[] {
 export function checkEnvironment(written: unknown): Finding[] {
   return listTexts(written, []).flatMap(({ text, path }) => {
     const names = listEnvironmentReferences(text)
-    if (/\.env\.\d+$/.test(path.join("."))) return findOwn([text], path)
-    const isPlace = PLACES.some((place) => place.test(path.join(".")))
-    if (!isPlace) {
+    if (isAt(path, `${STEP}env.*`)) return findOwn([text], path)
+    if (![...PLACES, ...STEP_PLACES.map((place) => STEP + place)].some((place) => isAt(path, place))) {
       const name = names.find((candidate) => NAME.test(candidate))
       if (name === undefined) return []
       return [{ path, message: `\${${name}} is not read here: only in target, cwd, headers, token, api and hook` }]
@@ -35,6 +30,11 @@ export function checkEnvironment(written: unknown): Finding[] {
       return [{ path, message: `expected \${NAME} with a name of letters, digits and underscores, found "${text}"` }]
     return findOwn(names, path)
   })
+}
+
+function isAt(path: Path, place: string): boolean {
+  const keys = place.split(".")
+  return keys.length === path.length && keys.every((key, at) => key === "*" || key === path[at])
 }
 
 function findOwn(names: readonly string[], path: Path): Finding[] {

@@ -1,4 +1,4 @@
-import { isAlias, isCollection, isMap, isPair, isScalar, isSeq, LineCounter, parseDocument, visit } from "yaml"
+import { isAlias, isCollection, isMap, isPair, isScalar, isSeq, LineCounter, parseDocument, Scalar, visit } from "yaml"
 import type { Document, Node, Pair } from "yaml"
 import { losesDigits } from "./digits.ts"
 import type { Problem } from "./plan.ts"
@@ -29,6 +29,7 @@ export function readYaml(file: string, source: string): { yaml: YamlSource } | {
     wrong.push(
       ...findOddKeys(document).map((at) => ({ file, ...findPlace(lines, at), message: "expected a key that is text" })),
     )
+    wrong.push(...findMergeKeys(document).map((at) => ({ file, ...findPlace(lines, at), message: mergeKey })))
     wrong.push(...findRounded(document).map(({ at, message }) => ({ file, ...findPlace(lines, at), message })))
     if (wrong.length > 0) return { problems: wrong }
     const value: unknown = document.toJS({ maxAliasCount: MOST_ALIASES })
@@ -59,13 +60,33 @@ function findOddKeys(document: Document): number[] {
   return places
 }
 
+const mergeKey =
+  "a plan has no merge keys (<<), which YAML 1.2 has not either: write the keys out; an alias (*name) can stand for a whole value"
+
+/** Taken for keys of that name they would lead to messages about something else. */
+function findMergeKeys(document: Document): number[] {
+  const places: number[] = []
+  visit(document, {
+    Pair(_, { key }) {
+      if (isScalar(key) && key.value === "<<" && key.type === Scalar.PLAIN) places.push(startOf(key) ?? 0)
+    },
+  })
+  return places
+}
+
 /** Numbers that would be read as others: nothing would be compared with, or sent as, what is written. */
 function findRounded(document: Document): { at: number; message: string }[] {
   const found: { at: number; message: string }[] = []
   visit(document, {
     Scalar(_, node) {
       const { source, value } = node
-      if (typeof value !== "number" || source === undefined || !losesDigits(source, value)) return
+      if (typeof value !== "number" || source === undefined) return
+      if (!Number.isFinite(value) && !/\d/.test(source))
+        return void found.push({
+          at: startOf(node) ?? 0,
+          message: `${source} is no number that a plan keeps: write "${value}" in quotes`,
+        })
+      if (!losesDigits(source, value)) return
       const message = `${source} has more digits than a number keeps (it would be ${value}): put it in quotes`
       found.push({ at: startOf(node) ?? 0, message })
     },

@@ -50,6 +50,18 @@ export const INVALID: [name: string, source: string, place: string, message: str
     "26:25",
     "9007199254740993 has more digits than a number keeps (it would be 9007199254740992): put it in quotes",
   ],
+  [
+    "a number that JSON has not",
+    change("expect: { rows: 1 }", "expect: { rows: .inf }"),
+    "26:25",
+    '.inf is no number that a plan keeps: write "Infinity" in quotes',
+  ],
+  [
+    "a merge key",
+    change("expect: { rows: 1 }", "<<: { expect: { rows: 1 } }"),
+    "26:9",
+    "a plan has no merge keys (<<)",
+  ],
   ["unknown parameter", change("params: [good]", "params: [goood]"), "25:18", 'called "goood"; did you mean "good"?'],
   ["unknown reference", change(COMMAND, "command: [./deploy.sh, $nothing]"), "36:32", 'called "nothing"'],
   [
@@ -176,6 +188,16 @@ export const INVALID: [name: string, source: string, place: string, message: str
     "38:15",
     "SLACK_BOT_TOKEN belongs to Stepback itself",
   ],
+  ...[
+    ['{ headers: { A: "${KEY}" } }', "42:67"],
+    ['{ cwd: "${KEY}" }', "42:58"],
+    ['{ env: ["${KEY}"] }', "42:59"],
+  ].map(([json = "", place = ""]): [string, string, string, string] => [
+    `variable in a body ${json}`,
+    change("json: { sku: $seen }", `json: ${json}`),
+    place,
+    "${KEY} is not read here",
+  ]),
   ["variable in an argument", change(COMMAND, 'command: [./deploy.sh, "${KEY}"]'), "36:32", "${KEY} is not read here"],
   ["path of another host", change("path: /price", "path: //evil.example/price"), "42:37", 'begins with one "/"'],
   ["POST without effect", change("        effect: none\n", ""), "41:9", "a POST says none, keyed or blind"],
