@@ -25,6 +25,8 @@ export const redacted = "•••"
 
 const pieces = /(\$\$|\$\{[A-Za-z_][A-Za-z0-9_]*\})/
 const ownVariables = /^(SLACK_.*|DATABASE_URL|REDIS_URL|STEPBACK_.*)$/
+const ownSecrets = ["SLACK_BOT_TOKEN", "SLACK_SIGNING_SECRET", "SLACK_APP_TOKEN"]
+const ownAddresses = ["DATABASE_URL", "REDIS_URL"]
 
 export function createSecrets(environment: Readonly<Record<string, string | undefined>>): Secrets {
   const known = new Set<string>()
@@ -57,6 +59,10 @@ export function createSecrets(environment: Readonly<Record<string, string | unde
     remember(decoded(url.password))
     known.add(value)
   }
+
+  // No plan names them, but a program can look at what its parent was started with.
+  for (const name of ownSecrets) remember(environment[name] ?? "")
+  for (const name of ownAddresses) rememberUrlParts(environment[name]?.trim() ?? "")
 
   const base = { PATH: "/usr/local/bin:/usr/bin:/bin", HOME: "/tmp", LANG: "C.UTF-8" }
   const programBase = Object.fromEntries(

@@ -139,6 +139,21 @@ describe("a command", () => {
     expect((await runStep(step, await context())).failure?.message).toContain("there is nothing like")
   })
 
+  it("shows none of Stepback's own secrets either, which it can find with its parent", async () => {
+    const workerEnvironment = {
+      SLACK_BOT_TOKEN: "xoxb-planted-token",
+      SLACK_SIGNING_SECRET: "planted-signing-secret",
+      SLACK_APP_TOKEN: "xapp-planted-token",
+      DATABASE_URL: "postgres://us:planted-word@127.0.0.1/state",
+      REDIS_URL: "redis://:planted-redis@127.0.0.1",
+    }
+    const script = Object.values(workerEnvironment).join("\n")
+    const step = await shell(`cat <<'END'\n${script}\nEND\necho planted-word planted-redis`)
+    const shown = JSON.stringify(await runStep(step, await context({ workerEnvironment })))
+    expect(shown).toContain("•••")
+    expect(shown).not.toContain("planted")
+  })
+
   it("shows no half of a secret where its output was cut", async () => {
     const secret = "k3y-of-deploy-0123456789"
     for (const shift of ["", "abcdefgh", "abcdefghijklmnop"]) {
