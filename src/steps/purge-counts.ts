@@ -68,13 +68,22 @@ export function wholeProblem(
   return `the condition reads what it removes from ${family.root.table.name} and cannot be evaluated once, since ${why}: use a "sql" step with a DELETE`
 }
 
+/** Two shares with as many decimals as it takes to see that the first is the larger. */
+function percents(share: number, most: number): [string, string] {
+  const texts = (digits: number) => [share, most].map((one) => String(Number((one * 100).toFixed(digits))))
+  const [seen = "", allowed = ""] =
+    [0, 1, 2, 4].map(texts).find(([a, b]) => Number(a) > Number(b) && Math.abs(Number(b) - most * 100) < 1e-9) ??
+    texts(6)
+  return [seen, allowed]
+}
+
 /** Why so many rows may not go; null when they may. */
 export function capProblem(step: PurgeStep, rows: number, total: number): string | null {
   if (rows > step.atMost) return `${rows} rows match, at most ${step.atMost} may go: raise at_most when that is right`
   const share = total === 0 ? 0 : rows / total
-  if (share > step.maxShare)
-    return `${rows} of ${total} rows are ${Math.round(share * 100)} % of the table, at most ${Math.round(step.maxShare * 100)} % may go: raise max_share when that is right`
-  return null
+  if (share <= step.maxShare) return null
+  const [seen, allowed] = percents(share, step.maxShare)
+  return `${rows} of ${total} rows are ${seen} % of the table, at most ${allowed} % may go: raise max_share when that is right`
 }
 
 /** Rows that the approval allows at the most. */

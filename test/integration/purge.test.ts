@@ -147,6 +147,8 @@ describe("a purge is refused, and nothing is deleted,", () => {
 
   it.each([
     [{ more: ", at_most: 199" }, /200 rows match, at most 199 may go/],
+    [{ more: ", max_share: 9.96%" }, /200 of 2000 rows are 10 % of the table, at most 9.96 % may go/],
+    [{ more: ", max_share: 0.4%" }, /200 of 2000 rows are 10 % of the table, at most 0.4 % may go/],
     [{ more: ", max_share: 9%" }, /200 of 2000 rows are 10 % of the table, at most 9 % may go/],
   ])("beyond its caps: %j", async ({ more }, said) => {
     const step = await stepOf(
@@ -197,7 +199,10 @@ describe("a purge is refused, and nothing is deleted,", () => {
     await orders.target.admin.query("delete from orders where id > 3005")
     // Within what was approved the caps hold all the same.
     expect(await runStep(step, { ...context, rehearsed })).toMatchObject({
-      failure: { code: "refused", message: expect.stringMatching(/^205 of 2005 rows are 10 %/) },
+      failure: {
+        code: "refused",
+        message: expect.stringMatching(/^205 of 2005 rows are 10.2 % of the table, at most 10 %/),
+      },
     })
   })
 
