@@ -101,10 +101,17 @@ function describeYamlError(code: string, message: string): string {
   return `not valid YAML: ${message}`
 }
 
-/** The braces of `${NAME}` are YAML's own inside `{ … }` and `[ … ]`. */
+/** The braces of `${NAME}` are YAML's own inside `{ … }` and `[ … ]`; a comment ends a text that goes on below it. */
 function hintAt(source: string, offset: number): string {
   const start = source.lastIndexOf("\n", offset - 1) + 1
   const line = source.slice(start).split("\n", 1)[0] ?? ""
+  const above =
+    source
+      .slice(0, Math.max(0, start - 1))
+      .split("\n")
+      .at(-1) ?? ""
+  if (/\S\s+#/.test(above))
+    return '; the line above ends at " #", where a comment begins: put a text with # in it in quotes or under |'
   return /[^"']\$\{/.test(line) ? '; inside { } and [ ] write "${NAME}" in quotes' : ""
 }
 

@@ -57,6 +57,12 @@ export const INVALID: [name: string, source: string, place: string, message: str
     '.inf is no number that a plan keeps: write "Infinity" in quotes',
   ],
   [
+    "a comment in the middle of a statement",
+    change(SQL, `sql: update config set value = $1 #>> '{a}'\n          where key = 'version'`),
+    "25:1",
+    'the line above ends at " #", where a comment begins',
+  ],
+  [
     "a merge key",
     change("expect: { rows: 1 }", "<<: { expect: { rows: 1 } }"),
     "26:9",
