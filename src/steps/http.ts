@@ -55,7 +55,7 @@ async function attemptAll(
 ): Promise<StepResult> {
   const started = performance.now()
   let last: StepResult = stepResult({ outcome: "failed", failure: failure("not_tried", "no attempt was made") })
-  // A blind request whose outcome is unknown is never repeated; a keyed one is, under the same key.
+  // A blind request that may be done is never repeated; a keyed one in doubt is, under the same key.
   let spent = 0
   let doubt = false
   let touched = false
@@ -70,7 +70,8 @@ async function attemptAll(
     // These say nothing of an earlier try whose answer was lost: it may still be at work.
     if (doubt && saysNothing.has(last.failure?.code ?? "")) last = { ...last, outcome: "unknown" }
     doubt = last.outcome === "unknown"
-    if (last.outcome === "succeeded" || (last.outcome === "unknown" && step.effect === "blind")) break
+    // Blind: what is done, or may be, would be done twice.
+    if (last.outcome === "succeeded" || (step.effect === "blind" && tookEffect(step, last))) break
   }
   const all = elapsed(started)
   const effort = last.attempts === 1 ? [] : [`${last.attempts} attempts in ${(all / 1000).toFixed(1)} s`]

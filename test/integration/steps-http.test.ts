@@ -341,6 +341,23 @@ describe("the idempotency key", () => {
     expect(new Set([first, retried, other]).size).toBe(3)
   })
 
+  it.each([
+    [say(200, { ok: false }), 1],
+    [say(302), 1],
+    [say(500, { error: "cold" }), 1],
+    [say(400), 3],
+    [say(503), 3],
+  ])(
+    "is not there for a blind request, which is not sent again after an answer by which it may be done",
+    async (answer, sent) => {
+      answers = [answer]
+      const yaml =
+        "- { id: a, http: { method: POST, path: /, attempts: 3, every: 10ms }, effect: blind, irreversible: it is a test, expect: { status: 200, json: { /ok: true } } }"
+      expect(await run(yaml)).toMatchObject({ outcome: "failed", attempts: sent })
+      expect(seen).toHaveLength(sent)
+    },
+  )
+
   it("is not there for a blind request, which is never repeated when its outcome is unknown", async () => {
     const blind = keyed.replace("effect: keyed", "effect: blind")
     answers = [cut]
