@@ -1,10 +1,12 @@
 import { listSteps } from "./finding.ts"
 import type { Finding, StepPlace } from "./finding.ts"
 import { findNear } from "./issues.ts"
+import { namesInExpected } from "./names.ts"
 import { orderComponents } from "./order.ts"
 import { listReferences, listTexts } from "./references.ts"
 import type { WrittenPlan } from "./schema.ts"
 import type { WrittenStep } from "./step-schema.ts"
+import { namesInPattern } from "./values.ts"
 import type { Path } from "./yaml-source.ts"
 
 type Capture = { name: string; from: StepPlace }
@@ -143,7 +145,21 @@ function listFields(step: WrittenStep): [Path, unknown][] {
 function listExpectedReferences(step: WrittenStep, path: Path): { name: string; path: Path }[] {
   const [field, expectations] =
     "check" in step ? ["values", step.expect?.values] : "http" in step ? ["json", step.expect?.json] : []
-  return Object.entries(expectations ?? {}).flatMap(([key, expected]) =>
-    field && expected.kind === "ref" ? [{ name: expected.name, path: [...path, "expect", field, key] }] : [],
+  const named = Object.entries(expectations ?? {}).flatMap(([key, expected]) =>
+    field ? namesInExpected(expected).map((name) => ({ name, path: [...path, "expect", field, key] })) : [],
   )
+  const inPatterns = listPatterns(step).flatMap(([at, source]) =>
+    namesInPattern(source ?? "").map((name) => ({ name, path: [...path, ...at] })),
+  )
+  return [...named, ...inPatterns]
+}
+
+function listPatterns(step: WrittenStep): [Path, string | undefined][] {
+  if ("check" in step || "http" in step) return [[["expect", "matches"], step.expect?.matches]]
+  if (!("command" in step)) return []
+  const captures = Object.entries(step.capture ?? {}).map(([name, source]): [Path, string] => [
+    ["capture", name],
+    source,
+  ])
+  return [[["expect", "stdout"], step.expect?.stdout], ...captures]
 }

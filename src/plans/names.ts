@@ -1,5 +1,5 @@
-import type { PlanStep } from "./plan.ts"
-import { namesIn } from "./values.ts"
+import type { Expected, PlanStep } from "./plan.ts"
+import { namesIn, namesInPattern } from "./values.ts"
 
 /** Parameters and captures that a step uses. */
 export function namesOf(step: PlanStep): string[] {
@@ -8,14 +8,18 @@ export function namesOf(step: PlanStep): string[] {
     case "purge":
       return step.params
     case "check":
-      return [...step.params, ...refs(Object.values(step.expect.values))]
+      return [...step.params, ...refs(Object.values(step.expect.values)), ...namesInPattern(step.expect.matches ?? "")]
     case "http":
       return [
         ...namesIn(JSON.stringify([step.path, step.headers, step.json, step.body])),
         ...refs(Object.values(step.expect.json)),
+        ...namesInPattern(step.expect.matches ?? ""),
       ]
     case "command":
-      return [...step.command, ...(step.deployed ?? []), step.cwd ?? ""].flatMap(namesIn)
+      return [
+        ...[...step.command, ...(step.deployed ?? []), step.cwd ?? ""].flatMap(namesIn),
+        ...[step.expect.stdout ?? "", ...Object.values(step.capture)].flatMap(namesInPattern),
+      ]
     case "workflow":
       return namesIn(JSON.stringify([step.ref, step.inputs]))
     case "manual":
@@ -25,6 +29,12 @@ export function namesOf(step: PlanStep): string[] {
   }
 }
 
-function refs(expected: readonly { kind: string; name?: string }[]): string[] {
-  return expected.flatMap((item) => (item.kind === "ref" && item.name !== undefined ? [item.name] : []))
+function refs(expected: readonly Expected[]): string[] {
+  return expected.flatMap(namesInExpected)
+}
+
+/** Names that an expectation refers to. */
+export function namesInExpected(expected: Expected): string[] {
+  if (expected.kind === "ref") return [expected.name]
+  return expected.kind === "pattern" ? namesInPattern(expected.source) : []
 }

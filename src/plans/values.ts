@@ -17,6 +17,22 @@ export function fill(text: string, values: Values): string {
   })
 }
 
+// There a dollar sign is the end of a text, which no name can follow. Not behind a backslash, nor in [ ].
+const patternPart = /\\[^]|\[(?:\\[^]|[^\]\\])*\]|\$([A-Za-z_][A-Za-z0-9_]*)/g
+
+/** Names that a regular expression refers to as `$name`. */
+export function namesInPattern(source: string): string[] {
+  return [...source.matchAll(patternPart)].flatMap((match) => match[1] ?? [])
+}
+
+/** A regular expression with values in it, each of which means its own characters. */
+export function patternOf(source: string, values: Values, flags = ""): RegExp {
+  const filled = source.replace(patternPart, (whole, name: string | undefined) =>
+    name === undefined ? whole : (values[name]?.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&") ?? whole),
+  )
+  return new RegExp(filled, flags)
+}
+
 /** Parameters that are no texts in JSON, by name. */
 export type JsonTypes = Readonly<Record<string, "integer" | "number" | "boolean">>
 

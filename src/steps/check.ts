@@ -3,6 +3,7 @@ import pg, { type CustomTypesConfig, type PoolClient } from "pg"
 import { isPassing } from "../errors.ts"
 import { findHiddenOutputs, isHidden, type HiddenOutputs } from "../plans/hidden-outputs.ts"
 import type { CheckStep } from "../plans/plan.ts"
+import { patternOf } from "../plans/values.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { mismatch, parseExactly, textOf } from "./expect.ts"
 import { lockHolders } from "./locks.ts"
@@ -191,7 +192,7 @@ function complaints(step: CheckStep, { rows, count }: Found, context: StepContex
     }
   }
   if (expect.matches !== null) {
-    const pattern = new RegExp(expect.matches)
+    const pattern = patternOf(expect.matches, context.values)
     const found = rows.some((row) => pattern.test(Object.values(row).map(textOf).join(" ")))
     if (!found) wrong.push(`no row matches /${expect.matches}/`)
   }

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto"
 import { hostname } from "node:os"
 import type { CommandStep } from "../plans/plan.ts"
-import { fill } from "../plans/values.ts"
+import { fill, patternOf } from "../plans/values.ts"
 import type { Change, StepResult } from "../rollback/facts.ts"
 import { endGroup, processBirth, redactOutput, wasCut, runProgram, type Ended } from "./program.ts"
 import { redacted } from "./secrets.ts"
@@ -133,11 +133,11 @@ async function runOnce(
   const wrong: string[] = []
   if (ended.code !== step.expect.exit)
     wrong.push(`exit code ${ended.code ?? ended.signal ?? "?"}, expected ${step.expect.exit}`)
-  if (step.expect.stdout !== null && !new RegExp(step.expect.stdout, "m").test(ended.stdout))
+  if (step.expect.stdout !== null && !patternOf(step.expect.stdout, context.values, "m").test(ended.stdout))
     wrong.push(`its output does not match /${step.expect.stdout}/${whereCut(ended.stdout)}`)
   const captures: Record<string, string> = {}
   for (const [name, source] of Object.entries(step.capture)) {
-    const found = new RegExp(source, "m").exec(ended.stdout)
+    const found = patternOf(source, context.values, "m").exec(ended.stdout)
     // A group that took no part has nothing, as if there were no match.
     const value = found && found.length > 1 ? found[1] : found?.[0]
     if (value !== undefined) captures[name] = value

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util"
 import type { Expected } from "../plans/plan.ts"
-import type { Values } from "../plans/values.ts"
+import { patternOf, type Values } from "../plans/values.ts"
 import { losesDigits, plain } from "../plans/digits.ts"
 import { shorten } from "./shown.ts"
 
@@ -21,7 +21,7 @@ export function mismatch(
   const seen = textOf(value)
   const shown = value === "null" ? theWord : shorten(redact(seen))
   if (expected.kind === "pattern")
-    return !isNothing(value) && new RegExp(expected.source).test(seen)
+    return !isNothing(value) && patternOf(expected.source, values).test(seen)
       ? null
       : `${name} is ${shown}, expected to match /${expected.source}/`
   const wanted = expected.kind === "ref" ? values[expected.name] : expected.value

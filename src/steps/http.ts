@@ -2,7 +2,7 @@ import { createHash } from "node:crypto"
 import { setTimeout as pause } from "node:timers/promises"
 import { errorMessage, neverSent } from "../errors.ts"
 import type { HttpStep } from "../plans/plan.ts"
-import { fill, fillDeep } from "../plans/values.ts"
+import { fill, fillDeep, patternOf } from "../plans/values.ts"
 import { tookEffect } from "../rollback/effect.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { mismatch, parseExactly, pointer, textOf } from "./expect.ts"
@@ -200,7 +200,7 @@ function judge(step: HttpStep, context: StepContext, answer: Answer): StepResult
     )
     if (complaint && statusHolds) wrong.push(complaint)
   }
-  if (expect.matches !== null && !new RegExp(expect.matches).test(answer.body))
+  if (expect.matches !== null && !patternOf(expect.matches, context.values).test(answer.body))
     wrong.push(`the answer does not match /${expect.matches}/`)
   const captures: Record<string, string> = {}
   for (const [name, path] of Object.entries(step.capture)) {

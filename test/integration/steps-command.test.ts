@@ -139,6 +139,19 @@ describe("a command", () => {
     expect((await runStep(step, await context())).failure?.message).toContain("there is nothing like")
   })
 
+  it("is looked through for values, each of which means its own characters", async () => {
+    const step = await stepOf(
+      `- { id: a, command: [echo, "now 7.3+x at $5"], effect: none, expect: { stdout: '/^now $word at [$]\\d$/' }, capture: { seen: '/now ($word)/' } }`,
+    )
+    const given = (word: string) => context({ values: { word } })
+    expect(await runStep(step, await given("7.3+x"))).toMatchObject({
+      outcome: "succeeded",
+      captures: { seen: "7.3+x" },
+    })
+    for (const word of ["7x3+x", "7.33x", ""])
+      expect(await runStep(step, await given(word))).toMatchObject({ outcome: "failed" })
+  })
+
   it("shows none of Stepback's own secrets either, which it can find with its parent", async () => {
     const workerEnvironment = {
       SLACK_BOT_TOKEN: "xoxb-planted-token",

@@ -105,6 +105,16 @@ describe("a check", () => {
     expect(result.outcome).toBe(holds ? "succeeded" : "failed")
   })
 
+  it("looks for values in its regular expressions", async () => {
+    const step = await stepOf(
+      `- { id: a, check: "select 'v1.0 is here' as v", expect: { values: { v: /^v$word is/ }, matches: /$word is here$/ } }`,
+    )
+    expect(await runStep(step, await context({ values: { word: "1.0" } }))).toMatchObject({ outcome: "succeeded" })
+    expect((await runStep(step, await context({ values: { word: "1x0" } }))).failure?.message).toBe(
+      "v is v1.0 is here, expected to match /^v$word is/; no row matches /$word is here$/",
+    )
+  })
+
   it("has no columns but those of its query", async () => {
     const step = await stepOf(
       '- { id: a, check: "select 1 as one", capture: { seen: constructor }, expect: { values: { constructor: 1 } } }',

@@ -142,6 +142,13 @@ describe("a request", () => {
     expect(await ask("{ /: ok }")).toMatchObject({ outcome: "failed" })
   })
 
+  it("looks for values in its regular expressions", async () => {
+    answers = [say(200, { version: "v1.0" })]
+    const yaml = "- { id: a, http: { path: / }, expect: { json: { /version: /^v$word$/ }, matches: '/:\"v$word\"/' } }"
+    expect(await run(yaml, { values: { word: "1.0" } })).toMatchObject({ outcome: "succeeded" })
+    expect(await run(yaml, { values: { word: "1x0" } })).toMatchObject({ outcome: "failed" })
+  })
+
   it("follows no redirect", async () => {
     answers = [say(302, {}, { location: "http://127.0.0.1:1/" })]
     expect(await run("- { id: a, http: { path: / } }")).toMatchObject({

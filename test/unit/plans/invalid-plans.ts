@@ -71,6 +71,12 @@ export const INVALID: [name: string, source: string, place: string, message: str
   ["unknown parameter", change("params: [good]", "params: [goood]"), "25:18", 'called "goood"; did you mean "good"?'],
   ["unknown reference", change(COMMAND, "command: [./deploy.sh, $nothing]"), "36:32", 'called "nothing"'],
   [
+    "unknown reference in a regular expression",
+    change("        env: [DEPLOY_KEY]", "        env: [DEPLOY_KEY]\n        expect: { stdout: /now $nothing/ }"),
+    "39:27",
+    'called "nothing"',
+  ],
+  [
     "unknown reference in an instruction",
     change(COMMAND, "manual: ask for $nothing").replace(/        effect: keyed[\s\S]*?deployed: .*\n/, ""),
     "36:17",
