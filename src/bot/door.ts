@@ -6,7 +6,7 @@ const clockToleranceS = 300
 
 /** What every request from outside goes through before Bolt has it. */
 export function atTheDoor(listener: RequestListener): RequestListener {
-  return withinTime(withBody(listener))
+  return withinTime(withType(withBody(listener)))
 }
 
 /** Bolt refuses what is too old; what claims to be from the future is refused here. */
@@ -18,6 +18,18 @@ function withinTime(listener: RequestListener): RequestListener {
       response.writeHead(401).end()
       return
     }
+    listener(request, response)
+  }
+}
+
+/**
+ * Bolt takes a form for one by these very words. HTTP allows others for the same: a charset behind them, as a proxy or a
+ * compatible server adds it, or capitals.
+ */
+function withType(listener: RequestListener): RequestListener {
+  return (request, response) => {
+    const [type] = (request.headers["content-type"] ?? "").split(";")
+    request.headers["content-type"] = type?.trim().toLowerCase()
     listener(request, response)
   }
 }

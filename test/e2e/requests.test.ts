@@ -1,3 +1,4 @@
+import { createHmac, randomUUID } from "node:crypto"
 import { once } from "node:events"
 import { cp, mkdtemp, rm, writeFile } from "node:fs/promises"
 import { Agent, request, type IncomingMessage } from "node:http"
@@ -110,6 +111,47 @@ async function post(agent: Agent, body: string): Promise<{ status: number | unde
   const [answer] = (await once(sent, "response")) as [IncomingMessage]
   await finished(answer.resume())
   return { status: answer.statusCode, reused: sent.reusedSocket }
+}
+
+describe("requests whose type is written otherwise", () => {
+  test.each([
+    "application/x-www-form-urlencoded;charset=UTF-8",
+    "application/x-www-form-urlencoded; charset=utf-8",
+    "Application/X-WWW-Form-Urlencoded",
+  ])("a command sent as %s is one", async (contentType) => {
+    const before = stage.slack.ephemerals("alice").length
+    const body = commandOf("alice", "help")
+    const at = String(Math.floor(Date.now() / 1000))
+    const answer = await fetch(`http://127.0.0.1:${running.port}/slack/events`, {
+      method: "POST",
+      headers: {
+        "content-type": contentType,
+        "x-slack-request-timestamp": at,
+        "x-slack-signature": `v0=${sign(`v0:${at}:${body}`)}`,
+      },
+      body,
+    })
+    expect(answer.status).toBe(200)
+    await expect.poll(() => stage.slack.ephemerals("alice").length).toBe(before + 1)
+  })
+})
+
+/** A form as Slack sends it, without an address for the answer. */
+function commandOf(person: string, text: string): string {
+  return new URLSearchParams({
+    command: "/rollback",
+    text,
+    user_id: `U0${person.toUpperCase()}`,
+    team_id: "T0LOCAL",
+    channel_id: "C0STAGING",
+    trigger_id: `1.1.${randomUUID()}`,
+  }).toString()
+}
+
+function sign(text: string): string {
+  return createHmac("sha256", stage.environment["SLACK_SIGNING_SECRET"] ?? "")
+    .update(text)
+    .digest("hex")
 }
 
 describe("what people type", () => {
