@@ -38,11 +38,16 @@ export function createReply(clients: SlackClients, log: Logger) {
         redirect: "error",
         signal: AbortSignal.timeout(replyTimeoutMs),
       })
-      return response.ok
+      return response.ok && !refuses(await response.text().catch(() => ""))
     } catch {
       return false
     }
   }
+}
+
+/** Slack says "ok", or in JSON why not, as to an address that is too old: that may come with the status 200. */
+function refuses(body: string): boolean {
+  return /^\s*\{.*"ok"\s*:\s*false\b/s.test(body)
 }
 
 export type SendReply = ReturnType<typeof createReply>
