@@ -7,7 +7,7 @@ import { namesOf } from "../plans/names.ts"
 import type { Plan, PlanComponent, PlanStep } from "../plans/plan.ts"
 import { resolveParameters, selectComponents } from "../plans/select.ts"
 import type { Values } from "../plans/values.ts"
-import type { RehearsedStep } from "../rollback/facts.ts"
+import type { RehearsedStep, Rehearsal, SeenBefore } from "../rollback/facts.ts"
 import { overallRisk } from "../rollback/risk.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import type { StepContext } from "../steps/step.ts"
@@ -37,6 +37,7 @@ export async function rehearseRollback(rollback: StoredRollback, signal: AbortSi
         ? await prepareUndoRun(rollback, signal, deps)
         : await prepareRun(rollback, signal, deps, past?.commits)
     if (past) refuseChangedPast(past, run)
+    if (past?.begun) run.rehearsal.before = stoodBefore(past.before.rehearsal)
     const { frozen, digest } = freeze(run)
     await store.runs.saveRehearsal(
       rollback.id,
@@ -70,14 +71,23 @@ export async function rehearseRollback(rollback: StoredRollback, signal: AbortSi
 }
 
 /** What was approved before and is done in part. `commits`: of each step that is done, at which it was. */
-type Past = { before: FrozenRun; commits: Record<string, Record<string, string>> }
+type Past = { before: FrozenRun; begun: boolean; commits: Record<string, Record<string, string>> }
 
 async function pastOf(rollback: StoredRollback, deps: WorkDeps): Promise<Past | null> {
   if (rollback.frozen === null || rollback.started_at === null) return null
   const before = JSON.parse(rollback.frozen) as FrozenRun
   const runs = await deps.store.runs.listSteps(rollback.id)
   const done = runs.filter(({ result }) => result?.outcome === "succeeded").map(({ stepId }) => stepId)
-  return { before, commits: Object.fromEntries(done.map((id) => [id, before.commits[id] ?? {}])) }
+  return {
+    before,
+    begun: runs.length > 0,
+    commits: Object.fromEntries(done.map((id) => [id, before.commits[id] ?? {}])),
+  }
+}
+
+/** A look on the way sees what the run has done, and what broke meanwhile: what stood before is kept beside it. */
+function stoodBefore({ before, steps }: Rehearsal): SeenBefore[] {
+  return before ?? steps.map(({ stepId, outcome, holds, note, ms }) => ({ stepId, outcome, holds, note, ms }))
 }
 
 /** A step that is done is not done again, so it must still be the step that was done. */

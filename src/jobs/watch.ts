@@ -2,7 +2,7 @@ import { readRun } from "../commands/view.ts"
 import { stepsOf, type FrozenRun } from "../plans/frozen.ts"
 import type { PlanStep } from "../plans/plan.ts"
 import { componentViews } from "../plans/step-view.ts"
-import { latestRuns } from "../rollback/analysis.ts"
+import { latestRuns, seenBefore } from "../rollback/analysis.ts"
 import { byHand, callingOf } from "../rollback/escalation.ts"
 import type { RehearsedStep } from "../rollback/facts.ts"
 import { describeWatch, judgeProbe, measureOf, type Measure } from "../rollback/watch.ts"
@@ -37,13 +37,7 @@ export async function watchOnce(deps: WorkDeps): Promise<boolean> {
   const latest = latestRuns({ stepRuns })
   const steps = stepsOf(run).filter((step) => run.watch?.steps.includes(step.id))
   const measures = new Map(
-    steps.map((step) => [
-      step.id,
-      measureOf(
-        run.rehearsal.steps.find((seen) => seen.stepId === step.id),
-        latest.get(step.id)?.result ?? null,
-      ),
-    ]),
+    steps.map((step) => [step.id, measureOf(seenBefore(run.rehearsal, step.id), latest.get(step.id)?.result ?? null)]),
   )
   if (due.over) {
     const titles = new Map(steps.map((step) => [step.id, step.title]))

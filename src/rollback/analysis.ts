@@ -1,4 +1,4 @@
-import type { Analysis, CriterionResult, RollbackView, StepRun } from "./facts.ts"
+import type { Analysis, CriterionResult, Rehearsal, RollbackView, SeenBefore, StepRun } from "./facts.ts"
 
 type Facts = Omit<
   Analysis,
@@ -16,6 +16,11 @@ type Facts = Omit<
 
 const between = (from: string | null, to: string | null) =>
   from === null || to === null ? null : Math.max(0, Date.parse(to) - Date.parse(from))
+
+/** What was seen of a step before anything was done: what is broken since is told apart from what was broken already. */
+export function seenBefore({ before, steps }: Rehearsal, stepId: string): SeenBefore | undefined {
+  return (before ?? steps).find((seen) => seen.stepId === stepId)
+}
 
 /** The newest run of each step. */
 export function latestRuns(view: Pick<RollbackView, "stepRuns">): Map<string, StepRun> {

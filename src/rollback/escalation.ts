@@ -1,4 +1,4 @@
-import { effectLost, latestRuns, namedCode } from "./analysis.ts"
+import { effectLost, latestRuns, namedCode, seenBefore } from "./analysis.ts"
 import type { EscalationTrigger, RollbackView, StepResult, StepView } from "./facts.ts"
 import type { Hook } from "./hook.ts"
 
@@ -111,7 +111,7 @@ function headline(step: StepView, result: StepResult): string {
 
 function evidenceOf(view: RollbackView, step: StepView, result: StepResult): string[] {
   const { failure } = result
-  const before = view.rehearsal?.steps.find((seen) => seen.stepId === step.id)
+  const before = view.rehearsal === null ? undefined : seenBefore(view.rehearsal, step.id)
   const lines = failure ? [`${namedCode(failure.code)}${failure.message}`] : []
   if (failure?.position != null) lines.push(`at position ${failure.position}`)
   if (failure?.detail) lines.push(failure.detail)

@@ -139,9 +139,13 @@ export type StepView = {
 export type ComponentView = { id: string; title: string; risk: Risk; rtoMs: number | null; steps: StepView[] }
 export type Approval = { userId: string; decidedAt: string }
 
+export type SeenBefore = Pick<RehearsedStep, "stepId" | "outcome" | "holds" | "note" | "ms">
+
 export type Rehearsal = {
   lookedAt: string
   steps: RehearsedStep[]
+  /** Of a look in the middle of a run: what stood before its first step, as a look before it had seen it. */
+  before?: SeenBefore[]
   /** What could not be looked at at all, for example the target being unreachable. */
   problems: string[]
   warnings: string[]

@@ -1,9 +1,9 @@
-import type { RehearsedStep, StepResult, WatchSeen } from "./facts.ts"
+import type { SeenBefore, StepResult, WatchSeen } from "./facts.ts"
 
 /** What a probe is measured against: itself before the run, or, when it was broken then, right after it. */
 export type Measure = { heldBefore: boolean | null; ms: number | null }
 
-export function measureOf(before: RehearsedStep | undefined, after: StepResult | null): Measure {
+export function measureOf(before: SeenBefore | undefined, after: StepResult | null): Measure {
   if (before?.holds === true) return { heldBefore: true, ms: before.ms }
   return { heldBefore: before?.holds ?? null, ms: after?.outcome === "succeeded" ? after.ms : null }
 }

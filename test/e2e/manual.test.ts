@@ -59,6 +59,14 @@ const stumbles = (file: string) => `${head("stumbles", "With two that fail")}
       - { id: second, title: The second one, effect: keyed, command: [test, "-e", ${file}/never] }
 `
 
+/** Looks for a file, goes on, and looks for it again for a while. */
+const watched = (file: string) => `${head("watched", "With a watch")}
+      - { id: before, title: Before, effect: keyed, command: [sleep, "0"] }
+      - { id: there, title: The file, effect: none, command: [test, "-e", ${file}] }
+watch: { for: 2s, every: 500ms, steps: [there], failures: 2 }
+escalate: { channel: C0ONCALL, mention: [S0ONCALL] }
+`
+
 /** Three side by side that fail, each with a question. */
 const together = `${head("together", "With three questions").replace("risk: low", "risk: low\n    parallel: true")}
       - { id: first, title: Number one, effect: keyed, command: [test, a, "=", one], on_failure: ask }
@@ -76,6 +84,7 @@ beforeAll(async () => {
   await writeFile(join(plans, "asks.yaml"), asks(join(plans, "there")))
   await writeFile(join(plans, "together.yaml"), together)
   await writeFile(join(plans, "stumbles.yaml"), stumbles(join(plans, "mended")))
+  await writeFile(join(plans, "watched.yaml"), watched(join(plans, "watched")))
   stage = await startStage({ mode: "http", queue: "redis", plans })
   await stage.start({ STEPBACK_ROLE: "bot" })
   worker = await stage.start({ STEPBACK_ROLE: "worker" })
@@ -285,6 +294,29 @@ test("Stop here ends the run for its other questions too, asked and answered", a
   expect(told.text).toContain("no longer asked")
   const replies = stepReplies(card.ts).filter(({ text }) => text.includes("Number three") && text.includes("run 2"))
   expect(replies).toEqual([])
+})
+
+test("what held before the rollback is not said to have been broken before it because it was looked at again on the way", async () => {
+  const scene = play()
+  await writeFile(join(plans, "watched"), "")
+  await scene.types("alice", "watched down")
+  const card = await scene.waitingCard()
+  expect(wordsOf(card)).toContain("Holds already: The file")
+  await rm(join(plans, "watched"))
+  await scene.presses("bob", card, "approve")
+  const failed = await scene.sees("staging", "that it failed", ({ ts, ...message }) => {
+    return ts === card.ts && hasButton({ ts, ...message }, "skip")
+  })
+  await scene.presses("bob", failed, "skip")
+  await scene.fills("bob", { reason: "go on without it" })
+  const again = await scene.sees("staging", "the card that asks again", (message) => {
+    return message.ts === card.ts && hasButton(message, "approve")
+  })
+  await scene.presses("carol", again, "approve")
+  const told = await question(card, ({ text }) => text.startsWith("Watch ended"))
+  expect(told.text).toContain("(worked before the rollback)")
+  const call = stage.slack.messages("oncall").find(({ text }) => text.includes("failing after the rollback"))
+  expect(call?.text).toContain("it worked before the rollback")
 })
 
 test("a Skip form leaves out the failure that it was opened for, and no other", async () => {
