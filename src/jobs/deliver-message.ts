@@ -51,7 +51,10 @@ export async function sendCard(rollback: StoredRollback, lane: Lane, deps: Deliv
   return sent
 }
 
-/** Somebody must be able to decide: a card that went is posted anew, and what nobody can see does not wait for anybody. */
+/**
+ * Somebody must be able to decide, and what is still to be said has its place in the card's thread: a card that went is
+ * posted anew. What nobody can see does not wait for anybody.
+ */
 async function giveUpCard(
   rollback: StoredRollback,
   { error }: Extract<Sent, { kind: "refused" }>,
@@ -60,7 +63,8 @@ async function giveUpCard(
   const { id, card_ts: ts, card_channel: channel, card_version: version, state } = rollback
   const undecided = state === "preparing" || state === "awaiting_approval"
   log.error({ rollbackId: id, slackError: error }, "Slack did not take the card")
-  if (ts !== null && error === "message_not_found" && isLive(state)) return store.outbox.markCardGone(id)
+  const needed = isLive(state) || (await store.outbox.listUnsent(id)).length > 0
+  if (ts !== null && error === "message_not_found" && needed) return store.outbox.markCardGone(id)
   // One drawing that Slack did not take: the next may do, also in a channel that the bot was taken out of for a while.
   if (ts !== null && channel !== null) return store.outbox.markCardSent(id, { version, channel, ts, permalink: null })
   await store.outbox.markCardLost(id)

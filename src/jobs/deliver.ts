@@ -134,6 +134,8 @@ export function createDelivery(deps: DeliveryDeps) {
       }
       if (row) {
         const fresh = await deps.store.rollbacks.get(rollbackId)
+        // The card went: it is posted anew first, or this would stand beside its thread.
+        if (cardDue && fresh.card_state === "none") continue
         const rest = await settle(await sendRow(fresh, row, lane, deps), rollbackId, deps)
         if (rest !== null) return rest
       } else if (cardDue && early > 0) return { waitMs: early, failed: false }

@@ -104,6 +104,23 @@ describe("what Slack refuses", () => {
     expect(await store.rollbacks.get(id)).toMatchObject({ card_state: "sent", card_ts: "2" })
   })
 
+  it.each(["running", "succeeded"])(
+    "as an edit of a card that somebody deleted is posted anew before what is said in its thread: %s",
+    async (state) => {
+      const { id } = await running(store)
+      await forget(id)
+      let gone = false
+      const { said, sender } = slackThat({ update: () => (gone ? refused("message_not_found") : null) })
+      await serve(id, sender)
+      gone = true
+      await pool.query("update stepback.rollbacks set state = $2, ended_at = now() where id = $1", [id, state])
+      await pool.query("select stepback.redraw_card($1)", [id])
+      await store.outbox.enqueue(id, `${id}/text`, { kind: "text", text: "it" })
+      await serve(id, sender)
+      expect(said).toEqual(["post card C1", "post card C1", "post text C1"])
+    },
+  )
+
   it("as one drawing of a card does not keep the next from being tried", async () => {
     const { id } = await awaiting(store)
     await forget(id)
