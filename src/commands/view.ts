@@ -25,10 +25,9 @@ export async function loadView(
   const run = readRun(rollback)
   const isForecast = options.forecast && (forecastStates.has(rollback.state) || rollback.kind === "rehearsal")
   const forecast = run === null || !isForecast ? null : await findForecast(store, rollback.environment, run)
-  const { id, generation, left_by: leftBy, left_at: leftAt } = rollback
   return {
-    id,
-    generation,
+    id: rollback.id,
+    generation: rollback.generation,
     number: rollback.number,
     kind: rollback.kind,
     environment: rollback.environment,
@@ -49,7 +48,7 @@ export async function loadView(
     endedBy: rollback.ended_by,
     endReason: rollback.end_reason,
     stopRequestedBy: rollback.stop_requested_by,
-    left: leftBy === null || leftAt === null ? null : { by: leftBy, at: leftAt },
+    left: leaving(rollback),
     takenBack: undo === null ? null : { number: undo.number, at: undo.ended_at ?? undo.created_at },
     risk: rollback.risk,
     riskReasons: run?.policy.riskReasons ?? [],
@@ -71,6 +70,10 @@ export async function loadView(
     cardChannel: rollback.card_channel,
     permalink: rollback.permalink,
   }
+}
+
+function leaving({ left_by: by, left_at: at }: StoredRollback): RollbackView["left"] {
+  return by === null || at === null ? null : { by, at }
 }
 
 /** Steps that are going on and of which nothing is on record yet: those of one transaction leave nothing before it ends. */
