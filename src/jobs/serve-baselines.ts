@@ -19,20 +19,25 @@ export type BaselineDeps = Pick<WorkDeps, "store" | "plans" | "targets" | "envir
 const holdMs = 60_000
 /** A wish that ends its workers is answered in the end. */
 const mostAttempts = 5
+/** What is posted so late in a hold may arrive when the wish is another's. */
+const holdMarginMs = 10_000
 
 /** Serves one wish for a baseline: looks, keeps, answers in the channel. False when there is none. */
 export async function serveBaseline(deps: BaselineDeps): Promise<boolean> {
+  const asked = performance.now()
+  const isOurs = () => performance.now() - asked < holdMs - holdMarginMs
   const request = await deps.store.baselines.claimRequest(holdMs)
   if (request === null) return false
   if (request.state === "waiting") {
     const { answer, baseline } = await answerTo(request, deps)
-    await deps.store.baselines.answer(request.id, answer, baseline)
+    // Another has answered while this process stood still: with what it saw, and it posts that.
+    if (!(await deps.store.baselines.answer(request.id, answer, baseline))) return true
     deps.log.info(
       { environment: request.environment, what: request.what, answer: answer.kind },
       "baseline request answered",
     )
-    await post({ ...request, answer }, deps)
-  } else await post(request, deps)
+    await post({ ...request, answer, attempts: 0 }, isOurs, deps)
+  } else await post(request, isOurs, deps)
   return true
 }
 
@@ -120,7 +125,11 @@ function openBaseline(plan: Plan, secrets: Secrets, targets: BaselineDeps["targe
 }
 
 /** Posts the answer once: after an unknown outcome it is looked for before it is posted again. */
-async function post(request: BaselineRequest, { store, sender, drawBaseline, log }: BaselineDeps): Promise<void> {
+async function post(
+  request: BaselineRequest,
+  isOurs: () => boolean,
+  { store, sender, drawBaseline, log }: BaselineDeps,
+): Promise<void> {
   const { id, channel_id: channel, answer } = request
   if (answer === null) return
   const key = `baseline/${id}`
@@ -130,7 +139,7 @@ async function post(request: BaselineRequest, { store, sender, drawBaseline, log
     if (known.kind === "unknown") return again()
     if (known.kind === "found") return store.baselines.markPosted(id, "posted")
   }
-  await store.baselines.markPosting(id)
+  if (!(await store.baselines.markPosting(id, request.attempts)) || !isOurs()) return
   const drawn = drawBaseline(answer, request)
   let sent = await sender.post({ channel, threadTs: null, key, drawn })
   if (sent.kind === "refused" && !sent.hopeless)

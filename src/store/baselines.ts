@@ -171,9 +171,17 @@ export function baselineStore(pool: Pool) {
         return rowCount === 1
       }),
 
-    /** Before the answer goes out: from here on its fate is unknown until it is marked. */
-    async markPosting(id: string): Promise<void> {
-      await pool.query("update stepback.baseline_requests set state = 'posting' where id = $1", [id])
+    /**
+     * Before the answer goes out: from here on its fate is unknown until it is marked. False when somebody else has taken the
+     * wish since, which counts as an attempt.
+     */
+    async markPosting(id: string, attempts: number): Promise<boolean> {
+      const { rowCount } = await pool.query(
+        `update stepback.baseline_requests set state = 'posting'
+         where id = $1 and attempts = $2 and state in ('answered', 'posting')`,
+        [id, attempts],
+      )
+      return rowCount === 1
     },
 
     async markPosted(id: string, state: "posted" | "refused"): Promise<void> {

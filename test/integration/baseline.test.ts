@@ -198,6 +198,31 @@ describe("from Slack, by a worker", () => {
     expect(posted).toHaveLength(1)
   })
 
+  it.each(["before", "after"])("posts one answer though a worker stood still %s it had answered", async (when) => {
+    const { posted, sender } = fakeSlack()
+    const [asleep, awake] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const stand = async () => {
+      asleep.resolve()
+      await awake.promise
+    }
+    const answer: Store["baselines"]["answer"] = async (...given) => {
+      if (when === "before") await stand()
+      const answered = await state.store.baselines.answer(...given)
+      if (when === "after") await stand()
+      return answered
+    }
+    const store = { ...state.store, baselines: { ...state.store.baselines, answer } }
+    await wish("capture")
+    const sleeper = serveBaseline({ ...deps(sender), store })
+    await asleep.promise
+    await state.pool.query("update stepback.baseline_requests set due_at = now()")
+    expect(await serveBaseline(deps(sender))).toBe(true)
+    awake.resolve()
+    await sleeper
+    expect(posted).toHaveLength(1)
+    expect(await serveBaseline(deps(sender))).toBe(false)
+  })
+
   it("quotes no value of a redacted column when it cannot read the snapshot any more", async () => {
     const pool = targets.get(world.databaseUrl)
     await pool.query("create type mood as enum ('hush'); alter table scoring_config add column secret mood")
