@@ -28,7 +28,7 @@ export async function approve(click: { token: string; actor: Actor }, deps: Deps
   if (notAllowed) return refuse("approve", notAllowed)
   if ("unsure" in left) return refuse("approve", left.unsure)
   if (moved.length > 0) {
-    await deps.store.rollbacks.prepareAgain(rollback.id, ["awaiting_approval"], moved, null)
+    await deps.store.rollbacks.prepareAgain(rollback.id, ["awaiting_approval"], moved, { round: card.round })
     deps.ring("rehearse", rollback.id)
     deps.wakeOutbox()
     return refuse("approve", { reason: "changed", moved })

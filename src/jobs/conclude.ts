@@ -39,7 +39,8 @@ export async function conclude(state: RunState, trouble: string | null, deps: Wo
   // Nothing of that step was done: the approvers see the new numbers and decide again. Not after a Stop: it ends.
   const again =
     numbers.length > 0 &&
-    (await deps.store.rollbacks.prepareAgain(rollback.id, ["running"], numbers, rollback.epoch)).kind === "moved"
+    (await deps.store.rollbacks.prepareAgain(rollback.id, ["running"], numbers, { epoch: rollback.epoch })).kind ===
+      "moved"
   if (again) {
     deps.ring("rehearse", rollback.id)
     deps.wakeOutbox()

@@ -203,7 +203,7 @@ async function compareAndFence(state: RunState, begun: boolean, deps: WorkDeps):
   if (moved.length > 0) {
     if (begun) return `the target is not the one that was approved: ${moved.join("; ")}`
     await shutOut(state, deps)
-    await deps.store.rollbacks.prepareAgain(rollback.id, ["running"], moved, rollback.epoch)
+    await deps.store.rollbacks.prepareAgain(rollback.id, ["running"], moved, { epoch: rollback.epoch })
     deps.log.warn({ moved }, "run sent back to its approvers")
     deps.ring("rehearse", rollback.id)
     deps.wakeOutbox()

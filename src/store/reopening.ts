@@ -4,21 +4,24 @@ import type { RollbackState } from "../rollback/states.ts"
 import { one, parseRollback, type Moved } from "./find-rollback.ts"
 import { rollbackColumns, storable, type StoredRollback } from "./rows.ts"
 
+/** At which it was looked at, where it must not be another's, or shown anew, since. */
+export type Seen = { epoch?: number | null; round?: number }
+
 /** Not out of a run that somebody stops: what is asked again could be approved, and would go on. */
 export async function prepareAgain(
   client: PoolClient,
   id: string,
   from: RollbackState[],
   moved: string[],
-  epoch: number | null,
+  { epoch, round }: Seen,
 ): Promise<Moved> {
   const { rows } = await client.query(
     `update stepback.rollbacks set state = 'preparing', token = null, moved = $3, lease_until = null, due_at = now(),
        approved_at = null, resumed_at = null, worker = null, generation = generation + 1, ended_at = null, ended_by = null, end_reason = null,
        stop_requested_at = null, stop_requested_by = null, archive_removed_at = null
-     where id = $1 and state = any($2) and ($4::integer is null or epoch = $4)
+     where id = $1 and state = any($2) and ($4::integer is null or epoch = $4) and ($5::integer is null or round = $5)
        and (state <> 'running' or stop_requested_at is null) returning ${rollbackColumns}`,
-    [id, from, storable(moved), epoch],
+    [id, from, storable(moved), epoch ?? null, round ?? null],
   )
   if (rows[0] === undefined) return { kind: "not_moved", rollback: await one(client, "id = $1", [id]) }
   await client.query(
@@ -45,7 +48,7 @@ export async function prepareWithout(
   const moved = Object.entries(skips).map(
     ([step, { reason }]) => `step "${titles.get(step) ?? step}" will be skipped: ${reason}`,
   )
-  const again = await prepareAgain(client, id, from, moved, epoch)
+  const again = await prepareAgain(client, id, from, moved, { epoch })
   if (again.kind === "moved")
     await client.query("update stepback.rollbacks set skips = $2 where id = $1", [id, storable(skips)])
   return again

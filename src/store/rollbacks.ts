@@ -4,7 +4,7 @@ import { isLive, statesBefore, type RollbackState } from "../rollback/states.ts"
 import { inTransaction } from "./database.ts"
 import { one, parseRollback, type Moved } from "./find-rollback.ts"
 import { endCalls } from "./records.ts"
-import { leave, prepareAgain, prepareWithout, reopen, takeRequest, type ReopenRequest } from "./reopening.ts"
+import { leave, prepareAgain, prepareWithout, reopen, takeRequest, type ReopenRequest, type Seen } from "./reopening.ts"
 import { isUuid, rollbackColumns, storable, type Selection, type StoredRollback } from "./rows.ts"
 
 export type NewRollback = {
@@ -130,8 +130,8 @@ export function rollbackStore(pool: Pool) {
     leave: (id: string, userId: string) => inTransaction(pool, (client) => leave(client, id, userId)),
 
     /** Takes the rollback out of the hands of its approvers: what they approved has moved. */
-    prepareAgain: (id: string, from: RollbackState[], moved: string[], epoch: number | null) =>
-      inTransaction(pool, (client) => prepareAgain(client, id, from, moved, epoch)),
+    prepareAgain: (id: string, from: RollbackState[], moved: string[], seen: Seen) =>
+      inTransaction(pool, (client) => prepareAgain(client, id, from, moved, seen)),
 
     /** The same out of a run whose people want steps left out. */
     prepareWithout: (id: string, skips: StoredRollback["skips"], epoch: number) =>

@@ -225,7 +225,7 @@ it("a run that somebody stops at the moment of its asking again is not asked aga
   await store.rollbacks.requestStop(id, "U1ALICE", null)
   const skips = { a: { by: "U2BOB", reason: "it can wait" } }
   for (const asked of [
-    store.rollbacks.prepareAgain(id, ["running"], ["it has other numbers"], epoch),
+    store.rollbacks.prepareAgain(id, ["running"], ["it has other numbers"], { epoch }),
     store.rollbacks.prepareWithout(id, skips, epoch),
   ])
     expect(await asked).toMatchObject({

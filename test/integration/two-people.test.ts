@@ -206,6 +206,29 @@ describe("bypass: races", () => {
 })
 
 describe("bypass: a plan that moved after the card", () => {
+  it("is asked anew once: a press that was slow does not take back what was said to the new card", async () => {
+    const card = await town.card({ with: ["data"] })
+    const { people } = town.deps
+    const [asked, said] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const homeTeams = async () => {
+      asked.resolve()
+      await said.promise
+      return people.homeTeams()
+    }
+    town.written.source = plan.replace("Prices back to 1", "Prices back to one")
+    const click = { token: card.token ?? "", actor: as("U0BOB") }
+    const slow = approve(click, { ...town.deps, people: { ...people, homeTeams } })
+    await asked.promise
+    expect(refusalOf(await press(card, as("U0CAROL")))).toBe("changed")
+    await town.work(card.id)
+    const anew = await town.get(card)
+    expect(await press(anew, as("U0CAROL"))).toMatchObject({ kind: "counted", have: 1 })
+    said.resolve()
+    expect(refusalOf(await slow)).toBe("changed")
+    expect(await stateOf(card.id)).toBe("awaiting_approval")
+    expect(await approvalsOf(anew)).toEqual(["U0CAROL"])
+  })
+
   it.each<[string, (source: string) => string, string]>([
     ["a statement", (source) => source.replace("where key = 'version'", "where key <> ''"), "step set: sql"],
     [
