@@ -229,8 +229,10 @@ export type StatementFacts = {
   joined?: true
   /** update: what is set. `expression` is null when it cannot stand in a SELECT (DEFAULT, multi-assignment). */
   set: { column: string; expression: string | null; volatile: boolean }[]
-  /** insert: the rows as a query (`select …` or `values …`), or null for DEFAULT VALUES. */
+  /** insert: the rows as a query (`select …` or `values …`), or null where DEFAULT is among them. */
   source: string | null
+  /** insert: how many rows it writes where `source` is null; null when that cannot be told. */
+  values?: number | null
   insertColumns: string[]
   onConflict: "nothing" | "update" | null
   /** The highest `$n`. */

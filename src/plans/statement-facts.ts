@@ -48,12 +48,14 @@ export function describeInsert(tree: InsertTree): StatementFacts {
   const action = tree.onConflictClause?.action
   const withSql = writeWith(tree.withClause)
   const isWhole = tree.withClause === undefined || withSql !== null
+  const source = isWhole ? writeSource(tree.selectStmt) : null
   return {
     ...NOTHING,
     verb: "insert",
     table: describeTable(tree.relation),
     with: withSql,
-    source: isWhole ? writeSource(tree.selectStmt) : null,
+    source,
+    ...(source === null ? { values: countValues(tree.selectStmt) } : {}),
     insertColumns: (tree.cols ?? []).flatMap((column) => ("ResTarget" in column ? (column.ResTarget.name ?? []) : [])),
     onConflict: action === "ONCONFLICT_UPDATE" ? "update" : action === "ONCONFLICT_NOTHING" ? "nothing" : null,
     parameters: getHighestParameter(tree),
@@ -125,6 +127,12 @@ function writeSource(tree: SqlNode | undefined): string | null {
   if ("SelectStmt" in tree && (tree.SelectStmt.valuesLists ?? []).some(hasDefault)) return null
   const sql = writeSql(tree)
   return sql !== null && isSameSql(sql, tree) ? sql : null
+}
+
+/** DEFAULT VALUES are one row. */
+function countValues(tree: SqlNode | undefined): number | null {
+  if (!tree) return 1
+  return ("SelectStmt" in tree ? tree.SelectStmt.valuesLists?.length : null) ?? null
 }
 
 function hasDefault(row: SqlNode): boolean {

@@ -104,7 +104,10 @@ async function lookAt(
   const { facts } = step
   const values = bindings(step, context)
   if (facts.verb === "insert") {
-    if (facts.source === null) return { rows: 1, changed: 1, warnings }
+    if (facts.source === null) {
+      const { values: rows = 1 } = facts
+      return { rows, changed: facts.onConflict === null ? rows : null, warnings }
+    }
     const counted = await statement(client, ...bound(sqlText.insertPreview(facts), values))
     const rows = (counted.rows[0] as { rows: number }).rows
     return { rows, changed: facts.onConflict === null ? rows : null, warnings }

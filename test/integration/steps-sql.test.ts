@@ -48,6 +48,10 @@ describe("a statement's rehearsal and its run", () => {
     ["a delete", "delete from items where kind = 'other' and n < 10"],
     ["a delete using", "delete from items i using (values (5), (6)) v (id) where v.id = i.id"],
     ["an insert of values", "insert into items (id, kind) values (100, 'new'), (101, 'new')"],
+    [
+      "an insert of values with defaults",
+      "insert into items (id, kind, n) values (100, 'new', default), (101, 'new', 1)",
+    ],
     ["an insert of a query", "insert into items (id, kind) select id + 200, kind from items where kind = 'third'"],
   ])("count the same: %s", async (_name, sql) => {
     const { rehearsal, result } = await both(`- { id: a, sql: "${sql}", expect: { rows: rehearsed } }`)
