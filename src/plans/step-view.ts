@@ -120,13 +120,14 @@ function purgeByHand(step: PurgeStep, values: Values): string {
   if (step.cascade.length > 0)
     return `-- rows of ${step.cascade.join(", ")} go along: ${elsewhere}; this only counts\n${countOf(step, values) ?? ""}`
   const kept = `stepback_by_hand_${step.id.replaceAll("-", "_")}`
-  const table = sqlLiteral(step.table)
+  const name = tableName(step)
+  const table = sqlLiteral(name)
   const raise = (text: string) => `raise exception ${sqlLiteral(`${text}: nothing is changed`)};`
   return [
     "begin;",
-    `lock table ${step.table} in share row exclusive mode;`,
+    `lock table ${name} in share row exclusive mode;`,
     "set local timezone = 'UTC';",
-    pasteable(`create table ${kept} as select * from ${step.table} where ${step.where}`, step.params, values),
+    pasteable(`create table ${kept} as select * from ${name} where ${step.where}`, step.params, values),
     [
       `do $$ begin if (select count(*) from ${kept}) > ${step.atMost} then ${raise(`more than ${step.atMost} rows match`)} end if;`,
       `if exists (select from pg_constraint where contype = 'f' and confdeltype in ('c', 'n', 'd') and (confrelid = ${table}::regclass`,
@@ -134,15 +135,23 @@ function purgeByHand(step: PurgeStep, values: Values): string {
       `or exists (select from pg_inherits join pg_class on oid = inhparent where inhparent = ${table}::regclass and relkind = 'r')`,
       `then ${raise(`rows of other tables would go along, and ${elsewhere}`)} end if; end $$;`,
     ].join(" "),
-    pasteable(`delete from ${step.table} where ${step.where}`, step.params, values),
+    pasteable(`delete from ${name} where ${step.where}`, step.params, values),
     "commit;",
   ].join("\n")
+}
+
+/** Without quotes capitals would be small ones, and the name that of another table. */
+function tableName({ table }: PurgeStep): string {
+  return table
+    .split(".")
+    .map((part) => (/[A-Z]/.test(part) ? `"${part}"` : part))
+    .join(".")
 }
 
 /** What tells how many rows a step would meet now, for looking before anything is decided. */
 function countOf(step: PlanStep, values: Values): string | null {
   if (step.kind === "purge")
-    return pasteable(`select count(*) from ${step.table} where ${step.where}`, step.params, values)
+    return pasteable(`select count(*) from ${tableName(step)} where ${step.where}`, step.params, values)
   if (step.kind !== "sql" || step.facts.matching === null) return null
   const head = step.facts.with === null ? "" : `${step.facts.with} `
   return pasteable(`${head}select count(*) ${step.facts.matching}`, step.params, values)

@@ -201,6 +201,18 @@ describe("a function that writes", () => {
 })
 
 describe("what a person pastes in a purge's place", () => {
+  it("is about the table that the plan names, and no other whose name differs in its capitals", async () => {
+    await having(`create schema "Odd"; create table "Odd"."Days" (id integer primary key); insert into "Odd"."Days" values (1), (20);
+      create schema odd; create table odd.days (id integer primary key); insert into odd.days values (1), (2)`)
+    const step = await stepOf(`- { id: p, purge: { table: Odd.Days, where: "id < 9", at_most: 5, max_share: 100% } }`)
+    const { paste, count } = stepView(step, {}, null)
+    expect(await list(count ?? "")).toEqual(["1"])
+    await target.admin.query(paste ?? "")
+    expect(
+      await list('select (select count(*) from "Odd"."Days") as meant, (select count(*) from odd.days) as other'),
+    ).toEqual(["1 2"])
+  })
+
   it.each([
     [
       "a partition",
