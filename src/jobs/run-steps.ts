@@ -158,6 +158,8 @@ async function whatNow(step: PlanStep, ended: StepRun, state: RunState, deps: Wo
 
 /** What another try a moment later may cure: nothing of these took effect. */
 const curable = new Set(["55P03", "40001", "40P01", "53300", "57014", "not_started"])
+/** Of a request that had been sent and has an effect, the outcome is unknown, not failed. */
+const curableRequest = new Set(["unreachable", "timeout"])
 const retryEveryMs = 1_000
 
 /** As often as the plan's `retries` say, for errors that retrying can cure. */
@@ -172,7 +174,9 @@ async function tryPatiently(
   for (let tried = 1; ; tried++) {
     const result = await tryStep(step, before, attempt, state, deps)
     attempts += result.attempts
-    const again = result.outcome === "failed" && curable.has(result.failure?.code ?? "") && tried <= step.retries
+    const code = result.failure?.code ?? ""
+    const isCurable = curable.has(code) || (step.kind === "http" && curableRequest.has(code))
+    const again = result.outcome === "failed" && isCurable && tried <= step.retries
     if (!again || state.lease.signal.aborted || state.closing()) return { ...result, attempts }
     await pause(retryEveryMs)
   }

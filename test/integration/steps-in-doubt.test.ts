@@ -153,6 +153,34 @@ components: { all: { risk: low, steps: [${step}] } }
     expect(new Set(site.keys).size).toBe(2)
   })
 
+  it.each(["keyed", "blind"])(
+    "is sent, of effect %s, as often as its retries say while nobody is there to take it, and then once",
+    async (effect) => {
+      const later = createServer((_request, response) => void response.end("{}"))
+      const sent: string[] = []
+      later.on("request", ({ method }) => sent.push(String(method)))
+      later.listen(0, "127.0.0.1")
+      await once(later, "listening")
+      const { port } = later.address() as AddressInfo
+      later.close()
+      await once(later, "close")
+      const had = environment
+      environment = { ...had, DOUBT_URL: `http://127.0.0.1:${port}` }
+      try {
+        const { id, plan } = await approved(post.replace("effect: keyed", `retries: 5, effect: ${effect}`))
+        const working = workshopOf(state.store, plan).work(id)
+        await until("the first try", async () => (await state.store.runs.listSteps(id)).length > 0)
+        later.listen(port, "127.0.0.1")
+        await working
+        expect(await outcomes(id)).toEqual(["1 succeeded"])
+        expect(sent).toEqual(["POST"])
+      } finally {
+        environment = had
+        later.close()
+      }
+    },
+  )
+
   it("keeps its result while the state's disk is full: what is blind is not in doubt because of it", async () => {
     const { id, plan } = await approved(post.replace("effect: keyed", "effect: blind"))
     let full = 3
