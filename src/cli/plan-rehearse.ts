@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto"
 import { drawCard } from "../bot/blocks/card.ts"
+import { errorCode, errorMessage } from "../errors.ts"
 import { prepareRun, type AskedRun } from "../jobs/rehearse.ts"
 import { createLogger } from "../log.ts"
 import type { FrozenRun } from "../plans/frozen.ts"
@@ -44,6 +45,11 @@ export const planRehearse: Command = async ({ words, env, out }) => {
     const { problems, steps } = run.rehearsal
     return problems.length === 0 && !steps.some(({ refused }) => refused) ? exitCodes.good : exitCodes.bad
   } catch (error) {
+    // The target's own tables that are missing are told step by step.
+    if (["42P01", "3F000"].includes(errorCode(error)) && errorMessage(error).includes('"stepback'))
+      throw new CommandError(
+        "The state database has no place for baselines yet: Stepback creates it when it starts. Without DATABASE_URL the target is looked at alone.",
+      )
     throw new CommandError(redact(error instanceof Error ? error.message : String(error)))
   } finally {
     await Promise.all([targets.close(), state?.end()])

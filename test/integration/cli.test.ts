@@ -327,6 +327,14 @@ describe("plan rehearse", () => {
     expect(out).not.toContain("asks, without a reason")
   })
 
+  it("says what to do about a state database that Stepback has not been started on", async () => {
+    const env = { ...world.env, DATABASE_URL: world.databaseUrl }
+    expect(await stepback(["plan", "rehearse", "staging"], env)).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(/state database has no place for baselines yet.*start/) as string,
+    })
+  })
+
   it("says that the target is away, and no password", async () => {
     const env = { ...world.env, STAGING_DATABASE_URL: `postgres://u:${secret}@127.0.0.1:1/x` }
     const { code, out, err } = await stepback(["plan", "rehearse", "staging"], env)
