@@ -8,8 +8,8 @@ export function isWellFormed(body: unknown): boolean {
   if (!isObject(body)) return false
   if (body["command"] !== undefined)
     return (
-      ["command", "user_id", "channel_id", "trigger_id"].every((name) => isText(body[name])) &&
-      ["text", "team_id", "response_url"].every((name) => isTextOrNone(body[name]))
+      ["command", "user_id", "channel_id"].every((name) => isText(body[name])) &&
+      ["text", "team_id", "response_url", "trigger_id"].every((name) => isTextOrNone(body[name]))
     )
   if (body["type"] === "block_actions") return isPress(body)
   if (body["type"] === "view_submission") return isForm(body)

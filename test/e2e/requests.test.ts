@@ -113,45 +113,43 @@ async function post(agent: Agent, body: string): Promise<{ status: number | unde
   return { status: answer.statusCode, reused: sent.reusedSocket }
 }
 
-describe("requests whose type is written otherwise", () => {
+describe("requests of compatible servers", () => {
   test.each([
     "application/x-www-form-urlencoded;charset=UTF-8",
     "application/x-www-form-urlencoded; charset=utf-8",
     "Application/X-WWW-Form-Urlencoded",
   ])("a command sent as %s is one", async (contentType) => {
     const before = stage.slack.ephemerals("alice").length
-    const body = commandOf("alice", "help")
-    const at = String(Math.floor(Date.now() / 1000))
-    const answer = await fetch(`http://127.0.0.1:${running.port}/slack/events`, {
-      method: "POST",
-      headers: {
-        "content-type": contentType,
-        "x-slack-request-timestamp": at,
-        "x-slack-signature": `v0=${sign(`v0:${at}:${body}`)}`,
-      },
-      body,
-    })
-    expect(answer.status).toBe(200)
+    expect(await sendCommand({ trigger_id: `1.1.${randomUUID()}` }, contentType)).toBe(200)
     await expect.poll(() => stage.slack.ephemerals("alice").length).toBe(before + 1)
   })
 })
 
-/** A form as Slack sends it, without an address for the answer. */
-function commandOf(person: string, text: string): string {
-  return new URLSearchParams({
+/** As Slack sends it, but for these fields and the type; without an address for the answer. */
+async function sendCommand(
+  fields: Record<string, string>,
+  type = "application/x-www-form-urlencoded",
+): Promise<number> {
+  const command = {
     command: "/rollback",
-    text,
-    user_id: `U0${person.toUpperCase()}`,
+    text: "help",
+    user_id: "U0ALICE",
     team_id: "T0LOCAL",
     channel_id: "C0STAGING",
-    trigger_id: `1.1.${randomUUID()}`,
-  }).toString()
-}
-
-function sign(text: string): string {
-  return createHmac("sha256", stage.environment["SLACK_SIGNING_SECRET"] ?? "")
-    .update(text)
-    .digest("hex")
+  }
+  const body = new URLSearchParams({ ...command, ...fields }).toString()
+  const at = String(Math.floor(Date.now() / 1000))
+  const secret = stage.environment["SLACK_SIGNING_SECRET"] ?? ""
+  const answer = await fetch(`http://127.0.0.1:${running.port}/slack/events`, {
+    method: "POST",
+    headers: {
+      "content-type": type,
+      "x-slack-request-timestamp": at,
+      "x-slack-signature": `v0=${createHmac("sha256", secret).update(`v0:${at}:${body}`).digest("hex")}`,
+    },
+    body,
+  })
+  return answer.status
 }
 
 describe("what people type", () => {
@@ -305,4 +303,12 @@ test("without Redis the process is ready, degraded, and says why", async () => {
   await expect
     .poll(async () => (await fetch(`http://127.0.0.1:${running.port}/readyz`)).json(), { timeout: 15_000 })
     .toMatchObject({ ready: true, degraded: true, reasons: [expect.stringContaining("queue")] })
+})
+
+test("a command without a trigger is one, and so is the next", async () => {
+  const before = stage.slack.ephemerals("alice").length
+  for (const text of ["record staging first", "record staging second"]) expect(await sendCommand({ text })).toBe(200)
+  const said = (word: string) => stage.slack.messages("staging").some((message) => message.text.includes(word))
+  await expect.poll(() => [said("first"), said("second")], { timeout: 10_000 }).toEqual([true, true])
+  expect(stage.slack.ephemerals("alice")).toHaveLength(before)
 })

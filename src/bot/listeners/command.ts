@@ -35,7 +35,9 @@ async function run(command: SlashCommand, context: BotContext): Promise<Answer> 
   // What Postgres takes in no text: names that are looked up must not make a question fail.
   const text = (command.text ?? "").replaceAll("\u0000", "").toWellFormed()
   const typed = parseCommand(text, (environment) => Object.keys(plans.get(environment)?.plan.params ?? {}))
-  const actor: Actor = { userId: command.user_id, teamId: command.team_id, requestKey: `command/${command.trigger_id}` }
+  // Slack's own always have a trigger; those of a compatible server that have none cannot be told from each other by it.
+  const requestKey = command.trigger_id ? `command/${command.trigger_id}` : null
+  const actor: Actor = { userId: command.user_id, teamId: command.team_id, requestKey }
   switch (typed.kind) {
     case "help":
       return helpText([...plans.keys()])
