@@ -1,7 +1,7 @@
 import type { Pool, PoolClient } from "pg"
 import { errorCode, LostLeaseError } from "../errors.ts"
 import type { Confirmation, FailureAnswer, Message } from "../rollback/facts.ts"
-import { inTransaction } from "./database.ts"
+import { inTransaction, type Query } from "./database.ts"
 import { isUuid, storable } from "./rows.ts"
 
 type Row = {
@@ -54,6 +54,18 @@ async function redraw(client: PoolClient, row: Row): Promise<void> {
     row.rollback_id,
     questionKey(row.rollback_id, row.step_id, row.attempt, row.kind),
   ])
+}
+
+/** Whom nobody waits for any more is not asked any more: what was said after a Retry would be heeded by nobody. */
+export function closeQuestions(rollbackId: string): Query {
+  return {
+    text: `with closed as (
+        update stepback.confirmations set answer = 'stopped', answered_at = clock_timestamp()
+        where rollback_id = $1 and answer is null returning step_id, attempt, kind)
+      select stepback.edit_messages($1, concat_ws('/', $1, step_id, attempt, case kind when 'manual' then 'asked' else 'what_now' end))
+      from closed`,
+    values: [rollbackId],
+  }
 }
 
 /** Questions to people about what they are to do by hand. */

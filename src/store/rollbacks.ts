@@ -1,6 +1,7 @@
 import type { Pool, PoolClient } from "pg"
 import { errorCode } from "../errors.ts"
 import { isLive, statesBefore, type RollbackState } from "../rollback/states.ts"
+import { closeQuestions } from "./confirmations.ts"
 import { inTransaction } from "./database.ts"
 import { one, parseRollback, type Moved } from "./find-rollback.ts"
 import { endCalls } from "./records.ts"
@@ -218,6 +219,7 @@ export async function move(client: PoolClient, id: string, to: RollbackState, fa
   if (ends) {
     await client.query("select stepback.analyse_if_begun($1)", [id])
     await client.query(endCalls(id, false))
+    await client.query(closeQuestions(id))
   }
   return { kind: "moved", rollback: parseRollback(rows[0]) }
 }

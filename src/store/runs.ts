@@ -3,7 +3,7 @@ import type { Message, Risk, StepProgress, StepResult, StepRun } from "../rollba
 import type { RollbackState } from "../rollback/states.ts"
 import { errorCode, LostLeaseError } from "../errors.ts"
 import { inOneGo, type Query } from "./database.ts"
-import { questionKey, stepKey } from "./confirmations.ts"
+import { closeQuestions, questionKey, stepKey } from "./confirmations.ts"
 import { parseRollback } from "./find-rollback.ts"
 import { endCalls, endStepCalls, redrawUndone } from "./records.ts"
 import { rollbackColumns, storable, type StoredRollback } from "./rows.ts"
@@ -269,15 +269,7 @@ export function runStore(pool: Pool) {
           values: [id, end.watchMs ?? null],
         },
         endCalls(id, end.state === "succeeded"),
-        // Whom nobody waits for any more is not asked any more.
-        {
-          text: `with closed as (
-              update stepback.confirmations set answer = 'stopped', answered_at = clock_timestamp()
-              where rollback_id = $1 and answer is null returning step_id, attempt, kind)
-            select stepback.edit_messages($1, concat_ws('/', $1, step_id, attempt, case kind when 'manual' then 'asked' else 'what_now' end))
-            from closed`,
-          values: [id],
-        },
+        closeQuestions(id),
         // Posted once; after a Retry it is edited.
         { text: "select stepback.edit_messages($1, $2)", values: [id, `${id}/analysis`] },
         {

@@ -226,6 +226,32 @@ it("nothing is tried again by the heir of a worker whose people had said Retry o
   await sleeper.stop()
 })
 
+it("a question of a run that was given up is closed: after a Retry nobody would heed what is said to it", async () => {
+  const card = await approved(
+    "{ id: one, sql: \"update config set value = '3' where key = 'one'\", expect: { rows: 1 }, on_failure: ask }",
+  )
+  const sleeper = startSleeper()
+  const working = sleeper.work(card, {})
+  const asked = await until("the question", async () => {
+    const { rows } = await town.state.query<{ id: string }>(
+      "select id from stepback.confirmations where rollback_id = $1",
+      [card.id],
+    )
+    return rows[0]?.id ?? null
+  })
+  await sleeper.sleep(card)
+  const { epoch } = await town.get(card)
+  const given = { actor: "stepback", reason: "it could not be worked on", epoch }
+  expect(await town.store.rollbacks.move(card.id, "failed", given)).toMatchObject({ kind: "moved" })
+  const again = { actor: "U0ALICE", requestKey: null, skips: null }
+  expect(await town.store.rollbacks.reopen(card.id, again)).toMatchObject({ kind: "moved" })
+  expect(await town.store.confirmations.answer(asked, "U0ALICE", "leave")).toBeNull()
+  expect(await town.store.confirmations.find(asked)).toMatchObject({ answer: "stopped" })
+  sleeper.wake()
+  await working
+  await sleeper.stop()
+})
+
 it("what was done after a Retry in the thread is told by the heir that ends the run, though it had failed before", async () => {
   const card = await approved(
     "{ id: one, sql: \"update config set value = '3' where key = 'one'\", expect: { rows: 1 }, on_failure: ask }, { id: last, check: select 1 as one }",
