@@ -56,7 +56,7 @@ export function contextOf(step: PlanStep, attempt: number, state: RunState, deps
     baseline: { rules: null, newest: async () => null, find: (hash) => deps.store.baselines.find(hash), others: [] },
     recordProcess: (started) =>
       void deps.store.runs
-        .recordProcess(rollback.id, step.id, attempt, started)
+        .recordProcess(rollback.id, rollback.epoch, step.id, attempt, started)
         .catch((err: unknown) => deps.log.warn({ err }, "process not recorded")),
     checkpoint: async () => {
       await lease.check()

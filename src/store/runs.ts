@@ -161,10 +161,11 @@ export function runStore(pool: Pool) {
         { text: "select stepback.redraw_card($1)", values: [id] },
       ]),
 
-    async recordProcess(id: string, step: string, attempt: number, process: unknown): Promise<void> {
+    /** Only that of the worker whose intent it is: a late word of an older one would hide the program that goes on now. */
+    async recordProcess(id: string, epoch: number, step: string, attempt: number, process: unknown): Promise<void> {
       await pool.query(
-        "update stepback.step_runs set process = $4 where rollback_id = $1 and step_id = $2 and attempt = $3",
-        [id, step, attempt, storable(process)],
+        "update stepback.step_runs set process = $5 where rollback_id = $1 and epoch = $2 and step_id = $3 and attempt = $4",
+        [id, epoch, step, attempt, storable(process)],
       )
     },
 

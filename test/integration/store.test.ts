@@ -141,6 +141,17 @@ describe("claims", () => {
     expect(await store.runs.claim(old.id, "third", 60_000)).toBeNull()
   })
 
+  it("do not put their program in the place of the one that their heir has begun", async () => {
+    const old = await running(store)
+    await store.runs.recordIntent(old.id, old.epoch, "go", 1)
+    await store.runs.release(old.id, old.epoch)
+    const heir = await store.runs.claim(old.id, "heir", 60_000)
+    await store.runs.recordIntent(old.id, heir?.epoch ?? 0, "go", 1)
+    await store.runs.recordProcess(old.id, heir?.epoch ?? 0, "go", 1, { pid: 2 })
+    await store.runs.recordProcess(old.id, old.epoch, "go", 1, { pid: 1 })
+    expect(await store.runs.findProcess(old.id, "go", 1)).toEqual({ pid: 2 })
+  })
+
   it("ask anew when they have stood still, though an answer of before is on its way", async () => {
     const claimed = await running(store)
     const { promise: before, resolve: hear } = Promise.withResolvers<void>()
