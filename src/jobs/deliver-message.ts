@@ -51,6 +51,9 @@ export async function sendCard(rollback: StoredRollback, lane: Lane, deps: Deliv
   return sent
 }
 
+/** What Slack says of a message that stands and will not be edited. */
+const fixed = new Set(["cant_update_message", "edit_window_closed"])
+
 /**
  * Somebody must be able to decide, and what is still to be said has its place in the card's thread: a card that went is
  * posted anew. What nobody can see does not wait for anybody.
@@ -65,6 +68,8 @@ async function giveUpCard(
   log.error({ rollbackId: id, slackError: error }, "Slack did not take the card")
   const needed = isLive(state) || (await store.outbox.listUnsent(id)).length > 0
   if (ts !== null && error === "message_not_found" && needed) return store.outbox.markCardGone(id)
+  // Its buttons would come by an edit. Later ones are progress, which the thread tells too.
+  if (ts !== null && fixed.has(error) && undecided) return store.outbox.markCardGone(id)
   // One drawing that Slack did not take: the next may do, also in a channel that the bot was taken out of for a while.
   if (ts !== null && channel !== null) return store.outbox.markCardSent(id, { version, channel, ts, permalink: null })
   await store.outbox.markCardLost(id)

@@ -104,6 +104,23 @@ describe("what Slack refuses", () => {
     expect(await store.rollbacks.get(id)).toMatchObject({ card_state: "sent", card_ts: "2" })
   })
 
+  it.each([
+    ["cant_update_message", awaiting, 2],
+    ["edit_window_closed", awaiting, 2],
+    ["edit_window_closed", running, 1],
+  ] as const)(
+    "as an edit for good (%s) of a card that waits is posted anew, or nobody could decide",
+    async (error, begin, cards) => {
+      const { id } = await begin(store)
+      await forget(id)
+      const { said, sender } = slackThat({ update: () => refused(error) })
+      await serve(id, sender)
+      await pool.query("select stepback.redraw_card($1)", [id])
+      await serve(id, sender)
+      expect(said).toEqual(Array.from({ length: cards }, () => "post card C1"))
+    },
+  )
+
   it.each(["running", "succeeded"])(
     "as an edit of a card that somebody deleted is posted anew before what is said in its thread: %s",
     async (state) => {
