@@ -63,15 +63,25 @@ async function tablesRead(sql: string, tables: readonly string[]): Promise<strin
   return tables.filter((table) => read.some(({ relname }) => relname === table.split(".").at(-1)))
 }
 
-/** Names of the columns that the conditions of a statement, or of its parts, speak of; none for what cannot be read. */
-export async function listConditionColumns(sql: string): Promise<string[]> {
+/** Tables of a statement, each with the columns that its conditions may mean of it; none for what cannot be read. */
+export async function listConditionColumns(
+  sql: string,
+): Promise<{ schema: string | null; name: string; columns: string[] }[]> {
   const parsed = await parseStatements(sql)
   if ("error" in parsed) return []
-  const columns = collect(collect(parsed.statements, "whereClause"), "ColumnRef") as ColumnTree[]
-  return columns.flatMap(({ fields }) => {
-    const last = fields?.at(-1)
-    return last && "String" in last && last.String.sval !== undefined ? [last.String.sval] : []
-  })
+  const conditions = [...collect(parsed.statements, "whereClause"), ...collect(parsed.statements, "quals")]
+  const named = (collect(conditions, "ColumnRef") as ColumnTree[]).map(({ fields = [] }) =>
+    fields.map((field) => ("String" in field ? (field.String.sval ?? "") : "")),
+  )
+  const into = collect(parsed.statements, "relation") as TableTree[]
+  return [...into, ...(collect(parsed.statements, "RangeVar") as TableTree[])].flatMap(
+    ({ schemaname = null, relname, alias }) => {
+      if (relname === undefined) return []
+      const called = alias?.aliasname ?? relname
+      const own = named.filter((parts) => parts.length === 1 || parts.at(-2) === called)
+      return [{ schema: schemaname, name: relname, columns: [...new Set(own.map((parts) => parts.at(-1) ?? ""))] }]
+    },
+  )
 }
 
 /** Names of the functions that a statement calls, without their schemas; none for what cannot be read. */

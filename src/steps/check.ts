@@ -20,6 +20,7 @@ import {
   type StepType,
 } from "./step.ts"
 import { looking, statement } from "./target.ts"
+import { zonelessColumns } from "./zoneless.ts"
 
 /** One read-only query and what it should say. */
 export const checkStep: StepType<CheckStep> = {
@@ -32,7 +33,13 @@ export const checkStep: StepType<CheckStep> = {
         note: `${result.failure.code} ${result.failure.message}`,
         ms: result.ms,
       })
+    const { pool } = context.target
+    // Only said: what cannot be found out is told by the query itself.
+    const warnings = pool
+      ? await looking(pool, step.timeoutMs, (client) => zonelessColumns(client, step.sql)).catch(() => [])
+      : []
     return rehearsed(step.id, {
+      warnings,
       holds: result.outcome === "succeeded",
       rows: result.rows,
       note: result.failure?.message ?? result.evidence[0] ?? null,

@@ -81,7 +81,7 @@ async function look(client: PoolClient, step: SqlStep, context: StepContext): Pr
     ...called.warnings,
     ...table.triggers.map((name) => `trigger ${name} on ${table.name} fires`),
     ...[ruleProblem(step.facts.verb, table)].filter((rules) => rules !== null),
-    ...(await zonelessColumns(step.sql, table)),
+    ...(await zonelessColumns(client, step.sql)),
   ]
   const unkept = keepingProblem(step, table)
   if (unkept) return { outcome: "unknown", note: unkept, warnings }

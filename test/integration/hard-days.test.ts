@@ -151,11 +151,15 @@ describe("at the rehearsal", () => {
         purge.replace("kind = 'bad'", by.purge),
         `- { id: u, sql: "update quotes set kind = 'x' where ${by.update}", expect: { rows: 1 } }`,
         `- { id: w, sql: "update quotes set at = now() where id = 2", expect: { rows: 1 } }`,
+        `- { id: j, sql: "delete from lines l using quotes q where q.id = l.quote_id and q.at > now() and l.id < 0", expect: { rows: 0 } }`,
+        `- { id: s, purge: { table: lines, where: "quote_id in (select id from quotes where at > now())", at_most: 9 } }`,
+        `- { id: c, check: "select count(*) as n from quotes as q join lines as l on l.quote_id = q.id and q.at < now() where l.id > 0", expect: { rows: 1 } }`,
+        `- { id: d, check: "select at from quotes where id = 1", expect: { rows: 1 } }`,
       ],
       target.url,
     )
-    const said = "quotes.at has no time zone: rows are chosen by it as if it were UTC"
-    expect(run.rehearsal.steps.map(({ warnings }) => warnings)).toEqual([[said], [said], []])
+    const said = ["quotes.at has no time zone: rows are chosen by it as if it were UTC"]
+    expect(run.rehearsal.steps.map(({ warnings }) => warnings)).toEqual([said, said, [], said, said, said, []])
     expect(run.policy.risk).toBe("low")
   })
 
