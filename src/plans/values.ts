@@ -25,11 +25,12 @@ export function namesInPattern(source: string): string[] {
   return [...source.matchAll(patternPart)].flatMap((match) => match[1] ?? [])
 }
 
-/** A regular expression with values in it, each of which means its own characters. */
+/** A regular expression with values in it, each of which means its own characters, and as a whole what stands behind it. */
 export function patternOf(source: string, values: Values, flags = ""): RegExp {
-  const filled = source.replace(patternPart, (whole, name: string | undefined) =>
-    name === undefined ? whole : (values[name]?.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&") ?? whole),
-  )
+  const filled = source.replace(patternPart, (whole, name: string | undefined) => {
+    const value = name === undefined ? undefined : values[name]
+    return value === undefined ? whole : `(?:${value.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&")})`
+  })
   return new RegExp(filled, flags)
 }
 

@@ -152,6 +152,19 @@ describe("a command", () => {
       expect(await runStep(step, await given(word))).toMatchObject({ outcome: "failed" })
   })
 
+  it.each([
+    ["$word+", "v1.22", "v1.2", false],
+    ["x$word?", "xv1.", "v1.2", false],
+    ["x{$word}", "xx", "2", false],
+    ["x{$word}", "x{2}", "2", true],
+  ])("is looked through with %s, in %s, for the value %s as a whole", async (source, said, word, found) => {
+    const step = await stepOf(
+      `- { id: a, command: [echo, "${said}"], effect: none, expect: { stdout: '/^${source}$/' } }`,
+    )
+    const { outcome } = await runStep(step, await context({ values: { word } }))
+    expect(outcome).toBe(found ? "succeeded" : "failed")
+  })
+
   it("shows none of Stepback's own secrets either, which it can find with its parent", async () => {
     const workerEnvironment = {
       SLACK_BOT_TOKEN: "xoxb-planted-token",
