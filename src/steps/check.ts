@@ -200,7 +200,13 @@ function complaints(step: CheckStep, { rows, count }: Found, context: StepContex
   }
   if (expect.matches !== null) {
     const pattern = patternOf(expect.matches, context.values)
-    const found = rows.some((row) => pattern.test(Object.values(row).map(textOf).join(" ")))
+    // Null is no text: a row of nothing else has none.
+    const texts = rows.map((row) =>
+      Object.values(row)
+        .filter((value) => value !== null)
+        .map(textOf),
+    )
+    const found = texts.some((row) => row.length > 0 && pattern.test(row.join(" ")))
     if (!found) wrong.push(`no row matches /${expect.matches}/`)
   }
   return wrong

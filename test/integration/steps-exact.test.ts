@@ -115,6 +115,14 @@ describe("a check", () => {
     )
   })
 
+  it.each(["null::text as v", "null::text as v, null::integer as n"])(
+    "matches no row where there is nothing: %s",
+    async (columns) => {
+      const step = await stepOf(`- { id: a, check: "select ${columns}", expect: { matches: /\\w/ } }`)
+      expect((await runStep(step, await context())).failure?.message).toBe("no row matches /\\w/")
+    },
+  )
+
   it("has no columns but those of its query", async () => {
     const step = await stepOf(
       '- { id: a, check: "select 1 as one", capture: { seen: constructor }, expect: { values: { constructor: 1 } } }',
