@@ -2,7 +2,7 @@ import type { Analysis, FollowUp, RollbackView } from "../rollback/facts.ts"
 import { refuse, type Refused } from "../rollback/refusals.ts"
 import type { Store } from "../store/store.ts"
 import type { StoredRollback } from "../store/rows.ts"
-import { analysisFacts, latestRuns } from "../rollback/analysis.ts"
+import { analysisFacts, latestRuns, seenBefore } from "../rollback/analysis.ts"
 import { describeWatch, measureOf } from "../rollback/watch.ts"
 import { mayAct, tidy, type Actor, type Deps } from "./ports.ts"
 import { loadView, readRun } from "./view.ts"
@@ -54,10 +54,7 @@ async function watchLine(store: Store, rollback: StoredRollback, view: RollbackV
   const measures = new Map(
     Object.keys(watch.seen).map((id) => [
       id,
-      measureOf(
-        view.rehearsal?.steps.find((step) => step.stepId === id),
-        latest.get(id)?.result ?? null,
-      ),
+      measureOf(view.rehearsal === null ? undefined : seenBefore(view.rehearsal, id), latest.get(id)?.result ?? null),
     ]),
   )
   return describeWatch(titles, watch.seen, measures)

@@ -317,6 +317,10 @@ test("what held before the rollback is not said to have been broken before it be
   expect(told.text).toContain("(worked before the rollback)")
   const call = stage.slack.messages("oncall").find(({ text }) => text.includes("failing after the rollback"))
   expect(call?.text).toContain("it worked before the rollback")
+  const analysis = await scene.sees("staging", "the watch in the analysis", (message) => {
+    return wordsOf(message).includes(", last: exit code 1")
+  })
+  expect(wordsOf(analysis)).toContain("(worked before the rollback)")
 })
 
 test("a Skip form leaves out the failure that it was opened for, and no other", async () => {
