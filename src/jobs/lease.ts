@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises"
 import { LostLeaseError } from "../errors.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import type { Store } from "../store/store.ts"
@@ -10,6 +11,8 @@ export const leaseMs = 6_000
 const renewEveryMs = 1_500
 /** What is begun in time comes to its effect before another may have the run. */
 const marginMs = 2_000
+/** How soon who did not answer is asked again. */
+const unheardMs = 250
 /** How often the clock and the steps on a running card move by themselves; edits are limited to some 50 a minute. */
 const redrawEveryMs = 10_000
 /** A run that takes long, as one that waits for people, is drawn less often. */
@@ -27,7 +30,10 @@ export type Lease = {
   underway(stepId: string): () => void
   /** Asks the database now. */
   check(): Promise<void>
-  /** The same where nothing was heard for so long that another may have it: this process stood still. Throws when it is lost. */
+  /**
+   * The same where nothing was heard for so long that another may have it: this process stood still. Waits for the answer;
+   * throws when it is lost.
+   */
   stillOurs(): Promise<void>
   abandon(): void
   end(): void
@@ -85,6 +91,8 @@ export function holdLease(
     return checked
   }
 
+  const isKnown = () => lost || performance.now() <= until - marginMs
+
   const timer = setInterval(() => checks > 0 || void check(), renewEveryMs)
   return {
     signal: controller.signal,
@@ -101,7 +109,11 @@ export function holdLease(
     },
     check,
     stillOurs: async () => {
-      if (performance.now() > until - marginMs) await check()
+      // No answer is no leave: the state database may be away from here alone.
+      while (!isKnown()) {
+        await check()
+        if (!isKnown()) await pause(unheardMs)
+      }
       if (lost) throw new LostLeaseError(claimed.id)
     },
     abandon: () => {

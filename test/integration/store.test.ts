@@ -172,6 +172,22 @@ describe("claims", () => {
     }
   })
 
+  it("begin nothing while the state database does not say whose the run is", async () => {
+    const claimed = await running(store)
+    const answers = [Promise.reject(new Error("the link broke meanwhile")), Promise.resolve(false)]
+    const renew = async () => ({ held: (await answers.shift()) ?? false, stop: false, runningMs: null })
+    answers[0]?.catch(() => undefined)
+    vi.useFakeTimers({ toFake: ["performance"] })
+    const lease = holdLease(claimed, { ...store, runs: { ...store.runs, renew } }, () => undefined)
+    try {
+      vi.advanceTimersByTime(10_000)
+      await expect(lease.stillOurs()).rejects.toBeInstanceOf(LostLeaseError)
+    } finally {
+      lease.end()
+      vi.useRealTimers()
+    }
+  })
+
   it("tell the card what goes on now and then, until it has ended", async () => {
     const claimed = await running(store)
     const { id, epoch } = claimed
