@@ -1,6 +1,6 @@
 import type { Socket } from "node:net"
 import pg from "pg"
-import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
 import type { PlanStep } from "../../src/plans/plan.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
 import { findTable } from "../../src/steps/catalog.ts"
@@ -122,6 +122,21 @@ describe("a check", () => {
       expect((await runStep(step, await context())).failure?.message).toBe("no row matches /\\w/")
     },
   )
+
+  it.each([
+    ["looks for what a card is to say too", {}, 2],
+    ["asks once for a watch, which says nothing of it", { patient: true as const }, 1],
+  ])("%s", async (_, given, times) => {
+    const asked = await context(given)
+    const connect = vi.spyOn(asked.target.pool as pg.Pool, "connect")
+    const step = await stepOf(
+      '- { id: a, check: "select 1 as n where now() > $1", params: [word], expect: { rows: 1 } }',
+    )
+    const seen = await rehearseStep(step, { ...asked, values: { word: "2020-01-01" } })
+    expect(seen).toMatchObject({ holds: true })
+    expect(connect).toHaveBeenCalledTimes(times)
+    connect.mockRestore()
+  })
 
   it("has no columns but those of its query", async () => {
     const step = await stepOf(
