@@ -134,7 +134,7 @@ function inputWords(refusal: InputRefusal): string {
     case "other_failure":
       return otherFailureWords(refusal)
     case "tried_since":
-      return `${capital(rollbackText(refusal.number))} was tried again since this button was drawn, and failed anew. Nothing was done now: see on its card at what, then press Retry there.`
+      return `${capital(rollbackText(refusal.number))} was tried again since this button was drawn, and that did not end well either. Nothing was done now: see on its card how it ended, then press Retry there.`
     case "missing_reason":
       return "Say why the step may be left out: whoever has to agree reads it. Press Skip again."
     case "overtaken":

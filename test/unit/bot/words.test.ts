@@ -71,7 +71,7 @@ const refusals: [refusal: Refusal, ...named: RegExp[]][] = [
   [{ reason: "done_by_hand", number: 17, environment: "staging" }, /by hand/, /`\/rollback staging`/],
   [{ reason: "no_failed_step", number: 17 }, /no failed step/, /Retry/],
   [{ reason: "other_failure", number: 17, wrote: "it is *mine*" }, /R-17 was gone on with/, /Skip/, /> it is/],
-  [{ reason: "tried_since", number: 17 }, /R-17 was tried again/, /press Retry there/],
+  [{ reason: "tried_since", number: 17 }, /R-17 was tried again/, /did not end well/, /press Retry there/],
   [{ reason: "missing_reason" }, /why/],
   [{ reason: "overtaken", number: 17, environment: "staging", by: 18 }, /R-18 has been/, /`\/rollback staging`/],
   [{ reason: "not_in_audience", audience: [] }, /Only who asked/],
