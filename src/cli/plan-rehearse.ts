@@ -46,7 +46,7 @@ export const planRehearse: Command = async ({ words, env, out }) => {
     return problems.length === 0 && !steps.some(({ refused }) => refused) ? exitCodes.good : exitCodes.bad
   } catch (error) {
     // The target's own tables that are missing are told step by step.
-    if (["42P01", "3F000"].includes(errorCode(error)) && errorMessage(error).includes('"stepback'))
+    if (["42P01", "3F000"].includes(errorCode(error)) && /"stepback[".]/.test(errorMessage(error)))
       throw new CommandError(
         "The state database has no place for baselines yet: Stepback creates it when it starts. Without DATABASE_URL the target is looked at alone.",
       )

@@ -51,6 +51,14 @@ function redrawing(): () => boolean {
   }
 }
 
+/** No answer is no leave: the state database may be away from here alone. */
+async function askUntil(isKnown: () => boolean, ask: () => Promise<void>): Promise<void> {
+  while (!isKnown()) {
+    await ask()
+    if (!isKnown()) await pause(unheardMs)
+  }
+}
+
 /** Keeps a claimed rollback ours while it is worked on. `asked`: when it was claimed, by this process's clock. */
 export function holdLease(
   claimed: Pick<StoredRollback, "id" | "epoch" | "state" | "stop_requested_at">,
@@ -92,7 +100,6 @@ export function holdLease(
   }
 
   const isKnown = () => lost || performance.now() <= until - marginMs
-
   const timer = setInterval(() => checks > 0 || void check(), renewEveryMs)
   return {
     signal: controller.signal,
@@ -103,17 +110,11 @@ export function holdLease(
     },
     underway: (stepId) => {
       now[stepId] = new Date().toISOString()
-      return () => {
-        delete now[stepId]
-      }
+      return () => void delete now[stepId]
     },
     check,
     stillOurs: async () => {
-      // No answer is no leave: the state database may be away from here alone.
-      while (!isKnown()) {
-        await check()
-        if (!isKnown()) await pause(unheardMs)
-      }
+      await askUntil(isKnown, check)
       if (lost) throw new LostLeaseError(claimed.id)
     },
     abandon: () => {

@@ -214,10 +214,10 @@ async function compareAndFence(state: RunState, begun: boolean, deps: WorkDeps):
 }
 
 /** Before others decide anew: a worker that was frozen on its way to its first step would do it when it wakes. */
-async function shutOut({ target: { pool }, key }: RunState, { log }: WorkDeps): Promise<void> {
+async function shutOut({ target: { pool }, key, lease }: RunState, { log }: WorkDeps): Promise<void> {
   if (pool === null) return
-  await raiseStanding(pool, key).catch((error: unknown) => {
-    if (error instanceof LostLeaseError) throw error
+  await raiseStanding(pool, key, lease.signal).catch((error: unknown) => {
+    if (error instanceof LostLeaseError || isPassing(error)) throw error
     // As where there is no ledger, or nothing can be written: then nobody else can do so either.
     log.warn({ err: error }, "fence not raised")
   })

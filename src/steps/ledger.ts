@@ -164,11 +164,11 @@ export async function keptShapes(client: PoolClient, rollbackId: string, stepId:
 }
 
 /** Raises the fence where one stands, and nowhere else: false where no worker of this run came as far as this target. */
-export async function raiseStanding(pool: Pool, key: RunKey): Promise<boolean> {
+export async function raiseStanding(pool: Pool, key: RunKey, signal?: AbortSignal): Promise<boolean> {
   const text = "select 1 from stepback_ledger.fence where rollback_id = $1"
   const { rowCount } = await withClient(pool, (client) => client.query(text, [key.rollbackId]), 20_000)
   if (rowCount === 0) return false
-  await raiseFence(pool, key)
+  await raiseFence(pool, key, signal)
   return true
 }
 

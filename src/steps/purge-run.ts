@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises"
 import { escapeIdentifier, type Pool, type PoolClient } from "pg"
 import { errorCode, isPassing, LostLeaseError, StepbackError } from "../errors.ts"
 import type { PurgeStep } from "../plans/plan.ts"
@@ -36,6 +37,8 @@ const batchAimMs = 45
 const lanes = 2
 /** 8 MB: the last look at fewer is over before a connection is open for it. */
 const fewPages = 1_000
+/** The server would end it after 15 s, and say so in its log. */
+const heldMs = 12_000
 /** Of a pool of eight: purges side by side must not hold what their lanes wait for. */
 const connectionsLeft = 4
 /** Ranges between a commit and the look that cleans up after it: by then no lane's snapshot sees its rows any more. */
@@ -114,7 +117,7 @@ export async function runPurge(asked: PurgeStep, context: RunContext): Promise<S
 /**
  * While a snapshot from before is held, our looks at pages do not take the rows that are gone out of them: that is left to the
  * next reader or vacuum, as a DELETE by hand leaves it (35 ms of 450 for 500,000 rows, a ninth of the server's time for a
- * million of two). The server ends what is held for longer than 15 s, and it is done without where others need the connections.
+ * million of two). Not for longer: it holds up every vacuum of that database. Nor where others need the connections.
  */
 async function untidied<T>(pool: Pool, timeoutMs: number, work: () => Promise<T>): Promise<T> {
   if (pool.totalCount - pool.idleCount + pool.waitingCount >= connectionsLeft) return work()
@@ -122,7 +125,7 @@ async function untidied<T>(pool: Pool, timeoutMs: number, work: () => Promise<T>
   const held = withClient(pool, async (client) => {
     await client.query(prologue({ timeoutMs, readOnly: true }))
     begun.resolve()
-    await over.promise
+    await Promise.race([over.promise, pause(heldMs, undefined, { ref: false })])
     await client.query("rollback")
   }).catch(() => undefined)
   await Promise.race([begun.promise, held])
