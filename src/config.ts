@@ -1,5 +1,5 @@
 import { z } from "zod"
-import { readRedisAddress, redisAddressProblem } from "./jobs/redis-address.ts"
+import { readRedisAddress, redisAddressProblem } from "./redis-address.ts"
 
 export type Role = "all" | "bot" | "worker"
 export type LogLevel = "fatal" | "error" | "warn" | "info" | "debug" | "trace" | "silent"

@@ -1,4 +1,3 @@
-import { passwordsIn } from "../jobs/redis-address.ts"
 import { withoutSecrets } from "../log.ts"
 import type { Plan, PlanComponent, PlanStep } from "../plans/plan.ts"
 import { createSecrets } from "../steps/secrets.ts"
@@ -6,9 +5,6 @@ import type { CommandContext } from "./terminal.ts"
 
 type Environment = CommandContext["env"]
 type Uses = { target: Plan["target"]; components: readonly PlanComponent[]; escalate?: Plan["escalate"] }
-
-const own = ["SLACK_BOT_TOKEN", "SLACK_SIGNING_SECRET", "SLACK_APP_TOKEN"]
-const ownUrl = "DATABASE_URL"
 
 /** A line for each variable that the steps need and the environment has not. */
 export function missingVariables(uses: Uses, env: Environment): string[] {
@@ -20,21 +16,12 @@ export function missingVariables(uses: Uses, env: Environment): string[] {
 /** Takes every secret of this environment out of texts that others wrote: errors of drivers, answers of servers. */
 export function createRedactor(env: Environment, ...plans: Uses[]): (text: string) => string {
   const secrets = createSecrets(env)
-  const redisPasswords = passwordsIn(env["REDIS_URL"]?.trim() ?? "")
   for (const { name, open } of plans.flatMap(referencesOf)) {
     if (!env[name]) continue
     if (open) secrets.resolveOpen(`\${${name}}`)
     else secrets.resolve(`\${${name}}`)
   }
-  // Plans cannot read these, so they go by another name.
-  const ours = createSecrets({
-    ...Object.fromEntries([...own, ownUrl].map((name) => [`OUR_${name}`, env[name]?.trim()])),
-    ...Object.fromEntries(redisPasswords.map((password, n) => [`OUR_REDIS_${n}`, password])),
-  })
-  for (const name of own) if (env[name]?.trim()) ours.resolve(`\${OUR_${name}}`)
-  for (const n of redisPasswords.keys()) ours.resolve(`\${OUR_REDIS_${n}}`)
-  if (env[ownUrl]?.trim()) ours.resolveOpen(`\${OUR_${ownUrl}}`)
-  return (text) => withoutSecrets(ours.redact(secrets.redact(text)))
+  return (text) => withoutSecrets(secrets.redact(text))
 }
 
 type Reference = { name: string; place: string; open: boolean }

@@ -1,6 +1,6 @@
 import { Cluster, Redis, type RedisOptions } from "ioredis"
 import type { Logger } from "../log.ts"
-import { readRedisAddress, redisAddressProblem, type ClusterNode } from "./redis-address.ts"
+import { readRedisAddress, redisAddressProblem, type ClusterNode } from "../redis-address.ts"
 import { within } from "./within.ts"
 
 export type RedisConnection = Redis | Cluster

@@ -1,5 +1,6 @@
 import { StepbackError } from "../errors.ts"
 import { fill, type Values } from "../plans/values.ts"
+import { passwordsIn } from "../redis-address.ts"
 
 /** The worker's environment as plans may read it, and the memory of what was read, so that it is never shown. */
 export type Secrets = {
@@ -25,8 +26,7 @@ export const redacted = "•••"
 
 const pieces = /(\$\$|\$\{[A-Za-z_][A-Za-z0-9_]*\})/
 const ownVariables = /^(SLACK_.*|DATABASE_URL|REDIS_URL|STEPBACK_.*)$/
-const ownSecrets = ["SLACK_BOT_TOKEN", "SLACK_SIGNING_SECRET", "SLACK_APP_TOKEN"]
-const ownAddresses = ["DATABASE_URL", "REDIS_URL"]
+const ownTokens = ["SLACK_BOT_TOKEN", "SLACK_SIGNING_SECRET", "SLACK_APP_TOKEN"]
 
 export function createSecrets(environment: Readonly<Record<string, string | undefined>>): Secrets {
   const known = new Set<string>()
@@ -60,9 +60,10 @@ export function createSecrets(environment: Readonly<Record<string, string | unde
     known.add(value)
   }
 
-  // No plan names them, but a program can look at what its parent was started with.
-  for (const name of ownSecrets) remember(environment[name] ?? "")
-  for (const name of ownAddresses) rememberUrlParts(environment[name]?.trim() ?? "")
+  // No plan names them, but a program can look at what its parent was started with, and errors of drivers quote addresses.
+  for (const name of ownTokens) remember(environment[name] ?? "")
+  rememberUrlParts(environment["DATABASE_URL"]?.trim() ?? "")
+  for (const password of passwordsIn(environment["REDIS_URL"]?.trim() ?? "")) remember(password)
 
   const base = { PATH: "/usr/local/bin:/usr/bin:/bin", HOME: "/tmp", LANG: "C.UTF-8" }
   const programBase = Object.fromEntries(

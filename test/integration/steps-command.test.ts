@@ -165,13 +165,17 @@ describe("a command", () => {
     expect(outcome).toBe(found ? "succeeded" : "failed")
   })
 
-  it("shows none of Stepback's own secrets either, which it can find with its parent", async () => {
+  it.each([
+    "redis://:planted-redis@127.0.0.1",
+    "redis://:planted-redis@127.0.0.1:7000,redis://:planted-redis@127.0.0.1:7001",
+    '{"sentinels": [{"host": "127.0.0.1"}], "name": "primary", "password": "planted-redis"}',
+  ])("shows none of Stepback's own secrets either, which it can find with its parent: REDIS_URL %s", async (redis) => {
     const workerEnvironment = {
       SLACK_BOT_TOKEN: "xoxb-planted-token",
       SLACK_SIGNING_SECRET: "planted-signing-secret",
       SLACK_APP_TOKEN: "xapp-planted-token",
       DATABASE_URL: "postgres://us:planted-word@127.0.0.1/state",
-      REDIS_URL: "redis://:planted-redis@127.0.0.1",
+      REDIS_URL: redis,
     }
     const script = Object.values(workerEnvironment).join("\n")
     const step = await shell(`cat <<'END'\n${script}\nEND\necho planted-word planted-redis`)

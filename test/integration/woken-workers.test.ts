@@ -73,6 +73,16 @@ function startSleeper() {
 const outcomes = async ({ id }: StoredRollback) =>
   (await town.store.runs.listSteps(id)).map(({ stepId, result }) => `${stepId} ${result?.outcome ?? "none"}`)
 
+/** Questions of a run that wait in its thread, by their steps, once there are so many. */
+const questions = ({ id }: StoredRollback, many = 1) =>
+  until("the questions", async () => {
+    const { rows } = await town.state.query<{ id: string; step_id: string }>(
+      "select id, step_id from stepback.confirmations where rollback_id = $1 order by step_id",
+      [id],
+    )
+    return rows.length === many ? rows : null
+  })
+
 async function approved(component: string): Promise<StoredRollback> {
   town.written.source = `${plan}  more:\n    risk: low\n    optional: true\n    steps: [${component}]\n`
   const card = await town.card({ with: ["more"] })
@@ -141,6 +151,7 @@ it("nobody is called for the time of a component by a worker that stood still in
   await town.work(card.id)
   expect(await town.get(card)).toMatchObject({ state: "succeeded" })
   const { rows } = await town.state.query("select count(*) from stepback.outbox where rollback_id = $1", [card.id])
+  // Its timers go off while it stands still.
   await pause(1_200)
   sleeper.wake()
   await working
@@ -208,15 +219,9 @@ it("nothing is tried again by the heir of a worker whose people had said Retry o
   await town.press(card)
   const sleeper = startSleeper()
   const working = sleeper.work(card, {})
-  const questions = await until("the questions", async () => {
-    const { rows } = await town.state.query<{ id: string; step_id: string }>(
-      "select id, step_id from stepback.confirmations where rollback_id = $1 order by step_id",
-      [card.id],
-    )
-    return rows.length === 2 ? rows : null
-  })
+  const asked = await questions(card, 2)
   await sleeper.sleep(card)
-  for (const { id, step_id: step } of questions)
+  for (const { id, step_id: step } of asked)
     expect(await town.store.confirmations.answer(id, "U0ALICE", step === "one" ? "retry" : "leave")).not.toBeNull()
   await town.work(card.id)
   expect(await town.get(card)).toMatchObject({ state: "failed" })
@@ -232,13 +237,7 @@ it("a question of a run that was given up is closed: after a Retry nobody would 
   )
   const sleeper = startSleeper()
   const working = sleeper.work(card, {})
-  const asked = await until("the question", async () => {
-    const { rows } = await town.state.query<{ id: string }>(
-      "select id from stepback.confirmations where rollback_id = $1",
-      [card.id],
-    )
-    return rows[0]?.id ?? null
-  })
+  const asked = (await questions(card))[0]?.id ?? ""
   await sleeper.sleep(card)
   const { epoch } = await town.get(card)
   const given = { actor: "stepback", reason: "it could not be worked on", epoch }
@@ -264,13 +263,7 @@ it("what was done after a Retry in the thread is told by the heir that ends the 
     return runs.recordStep(id, epoch, step)
   }
   const working = sleeper.work(card, { recordStep })
-  const asked = await until("the question", async () => {
-    const { rows } = await town.state.query<{ id: string }>(
-      "select id from stepback.confirmations where rollback_id = $1",
-      [card.id],
-    )
-    return rows[0]?.id ?? null
-  })
+  const asked = (await questions(card))[0]?.id ?? ""
   await town.target.query("insert into config values ('one', '2')")
   await confirmations.answer(asked, "U0ALICE", "retry")
   await sleeper.asleep

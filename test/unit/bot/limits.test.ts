@@ -209,7 +209,7 @@ const anEscalation: fc.Arbitrary<Escalation> = fc
 const runs = { numRuns: 200 }
 
 describe("whatever the facts are, Slack takes the message and nobody is called who is not meant", () => {
-  it("cards", { timeout: 120_000 }, () => {
+  it("cards", { timeout: 30_000 }, () => {
     fc.assert(
       fc.property(view, (shown) => {
         expect(problemsOf(drawCard(shown, now, ["undo", "retry", "skip", "leave", "analysis"]), ours)).toEqual([])
@@ -218,7 +218,7 @@ describe("whatever the facts are, Slack takes the message and nobody is called w
     )
   })
 
-  it("replies, escalations, analyses and texts", { timeout: 120_000 }, () => {
+  it("replies, escalations, analyses and texts", { timeout: 30_000 }, () => {
     fc.assert(
       fc.property(view, run, anEscalation, anAnalysis, hostile, (shown, done, raised, known, text) => {
         const withRun = { ...shown, stepRuns: [done] }
@@ -239,7 +239,7 @@ describe("whatever the facts are, Slack takes the message and nobody is called w
     )
   })
 
-  it("forms", { timeout: 120_000 }, () => {
+  it("forms", { timeout: 30_000 }, () => {
     fc.assert(
       fc.property(view, anAnalysis, (shown, known) => {
         expect(viewProblems(drawDetails(shown))).toEqual([])
@@ -250,7 +250,7 @@ describe("whatever the facts are, Slack takes the message and nobody is called w
     )
   })
 
-  it("the analysis as a document", { timeout: 120_000 }, () => {
+  it("the analysis as a document", { timeout: 30_000 }, () => {
     fc.assert(
       fc.property(view, anAnalysis, (shown, known) => {
         const ticked = analysisMarkdown(shown, known).match(/^- \[x\] /gm)?.length ?? 0
@@ -260,7 +260,7 @@ describe("whatever the facts are, Slack takes the message and nobody is called w
     )
   })
 
-  it("answers to commands", { timeout: 120_000 }, () => {
+  it("answers to commands", { timeout: 30_000 }, () => {
     fc.assert(
       fc.property(view, (shown) => {
         const text = [
