@@ -1,4 +1,5 @@
-import { escapeIdentifier, type PoolClient } from "pg"
+import { escapeIdentifier, type Pool, type PoolClient } from "pg"
+import { lookInHalves } from "./halves.ts"
 import { listedKin, unlistedKin, whereOf, type Family, type Kin } from "./purge-family.ts"
 import { allowedRows, describeRange, failure, stepResult } from "./step.ts"
 import { bindUsed } from "./sql-text.ts"
@@ -13,6 +14,14 @@ export function splitName(table: string): { schema: string | null; name: string 
     : { schema: null, name: table }
 }
 
+function counting(kin: Kin, rootWhere: string, values: readonly unknown[]) {
+  const { name, relation } = kin.table
+  return bindUsed(
+    `select count(*)::int as rows from ${relation} as ${escapeIdentifier(name)} where ${whereOf(kin, rootWhere)}`,
+    values,
+  )
+}
+
 /** Rows of a kin that go with the root's. */
 export async function countMatching(
   client: PoolClient,
@@ -20,18 +29,40 @@ export async function countMatching(
   rootWhere: string,
   values: readonly unknown[],
 ): Promise<number> {
-  const { name, relation } = kin.table
-  const used = bindUsed(
-    `select count(*)::int as rows from ${relation} as ${escapeIdentifier(name)} where ${whereOf(kin, rootWhere)}`,
-    values,
-  )
+  const used = counting(kin, rootWhere, values)
   return ((await statement(client, used.text, used.values)).rows[0] as { rows: number }).rows
 }
 
+/** Another connection for the root's rows, and how many pages each of its leaves has. */
+type Beside = { pool: Pool; timeoutMs: number; pages: readonly number[] }
+
+async function countRoot(
+  client: PoolClient,
+  { root }: Family,
+  step: PurgeStep,
+  values: readonly unknown[],
+  beside: Beside,
+) {
+  const { name } = root.table
+  const halves = await lookInHalves(
+    { ...beside, client },
+    // Of several leaves, or with a condition that looks at all of them, half of the work would be done twice.
+    { name, pages: beside.pages.length > 1 || step.whole ? 0 : (beside.pages[0] ?? 0) },
+    (within) => counting(root, `(${step.where}) and ${within}`, values),
+  )
+  return halves.reduce((sum: number, half) => sum + (half as { rows: number }).rows, 0)
+}
+
 /** Rows that match, of the table and of each that goes along; a row of a table that the plan does not list is an error. */
-export async function countFamily(client: PoolClient, family: Family, step: PurgeStep, values: readonly unknown[]) {
+export async function countFamily(
+  client: PoolClient,
+  family: Family,
+  step: PurgeStep,
+  values: readonly unknown[],
+  beside?: Beside,
+) {
   const count = (kin: Kin) => countMatching(client, kin, `(${step.where})`, values)
-  const rows = await count(family.root)
+  const rows = beside ? await countRoot(client, family, step, values, beside) : await count(family.root)
   const children: RehearsedStep["children"] = []
   for (const kin of listedKin(family).slice(1))
     children.push({

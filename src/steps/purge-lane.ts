@@ -3,12 +3,13 @@ import { escapeIdentifier } from "pg"
 import { errorCode, isPassing, LostLeaseError, StepbackError } from "../errors.ts"
 import type { StepProgress } from "../rollback/facts.ts"
 import type { TableFacts } from "./catalog.ts"
+import { lookInHalves } from "./halves.ts"
 import { closeStep, inDoubt, openStep } from "./ledger.ts"
 import { mayMove, remove, sparing, tooMany, type Purge, type Removal } from "./purge-batch.ts"
 import { batchEntry, removedBy, type Removed } from "./purge-progress.ts"
 import { bindUsed } from "./sql-text.ts"
 import type { RunContext } from "./step.ts"
-import { deadlineOf, looking, statement, withClient } from "./target.ts"
+import { deadlineOf, looking, withClient } from "./target.ts"
 
 /** Late arrivals that one transaction takes. */
 const sweptAtOnce = 1_000
@@ -116,17 +117,18 @@ export type Late = { left: number; since: string | null }
  * between them: else it leaves as many behind as the one before, since they come for as long as it takes.
  */
 export async function sweep(purge: Purge): Promise<Late> {
+  const { progress } = purge
   const late: Late = { left: 0, since: null }
-  for (const leaf of purge.family.leaves)
+  for (const [number, leaf] of purge.family.leaves.entries())
     for (;;) {
-      const before = purge.progress.rows()
+      const before = progress.rows()
       const began = performance.now()
       // After its batch a condition that reads the table means other rows: those are told, and stay.
-      const limit = purge.step.whole ? 0 : Math.min(purge.progress.room(), placesAtOnce)
-      const { found, places, at } = await look(purge, leaf, limit)
+      const limit = purge.step.whole ? 0 : Math.min(progress.room(), placesAtOnce)
+      const { found, places, at } = await look(purge, { leaf, pages: progress.pages[number] ?? 0 }, limit)
       const long = performance.now() - began > longLookMs
       await take(purge, leaf, places)
-      const still = found - (purge.progress.rows() - before)
+      const still = found - (progress.rows() - before)
       // It ends: what may be taken becomes less each time.
       if (places.length > sweptAtOnce && still < found) continue
       late.left += still
@@ -152,21 +154,32 @@ async function take(purge: Purge, leaf: TableFacts, places: readonly string[]): 
 
 type Look = { found: number; places: string[]; at: string }
 
-async function look(purge: Purge, leaf: TableFacts, limit: number): Promise<Look> {
+async function look(purge: Purge, at: { leaf: TableFacts; pages: number }, limit: number): Promise<Look> {
   const { step, context, progress, values } = purge
   const { pool } = context.target
   if (!pool) throw new Error("the plan's target has no database")
   const name = escapeIdentifier(progress.table)
-  const used = bindUsed(
-    `select count(*)::int as found, coalesce((array_agg(${name}.ctid))[1:${limit}]::text[], '{}') as places,
+  const query = (within: string) =>
+    bindUsed(
+      `select count(*)::int as found, coalesce((array_agg(${name}.ctid))[1:${limit}]::text[], '{}') as places,
          to_char(now(), 'HH24:MI:SS') as at
-       from only ${leaf.relation} as ${name} where (${step.where})`,
-    values,
-  )
-  const { rows } = await patiently(context, () =>
-    looking(pool, step.timeoutMs, (client) => statement(client, used.text, used.values), { helped: true }),
-  )
-  return rows[0] as Look
+       from only ${at.leaf.relation} as ${name} where (${step.where}) and ${within}`,
+      values,
+    )
+  const looked = { name: progress.table, pages: step.whole ? 0 : at.pages }
+  const halves = (await patiently(context, () =>
+    looking(
+      pool,
+      step.timeoutMs,
+      (client) => lookInHalves({ pool, client, timeoutMs: step.timeoutMs }, looked, query),
+      { helped: true },
+    ),
+  )) as Look[]
+  return {
+    found: halves.reduce((sum, { found }) => sum + found, 0),
+    places: halves.flatMap(({ places }) => places).slice(0, limit),
+    at: halves[0]?.at ?? "",
+  }
 }
 
 /** What is done between batches. */

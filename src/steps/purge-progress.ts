@@ -72,6 +72,7 @@ export function createProgress(table: string, beginning: Beginning, batches: rea
 
   return {
     table,
+    pages,
     removed: removed as Readonly<Removed>,
     batches: () => done,
     rows: () => removed[table] ?? 0,

@@ -5,6 +5,7 @@ import type { PurgeStep } from "../plans/plan.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { createArchive } from "./archive.ts"
 import { shapeOf, type TableFacts } from "./catalog.ts"
+import { fewPages } from "./halves.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import {
   allowedRowsMax,
@@ -29,18 +30,14 @@ import {
 import { brokenOff, summary } from "./purge-summary.ts"
 import { lockHolders } from "./locks.ts"
 import { failure, sqlFailure, stepResult, type RunContext } from "./step.ts"
-import { deadlineOf, looking, prologue, statement, withClient } from "./target.ts"
+import { deadlineOf, isBusy, looking, prologue, statement, withClient } from "./target.ts"
 
 /** A batch holds up another writer for as long as it takes: this is aimed at. */
 const batchAimMs = 45
 /** Transactions at once, over different pages: one waits for its commit while the other works. */
 const lanes = 2
-/** 8 MB: the last look at fewer is over before a connection is open for it. */
-const fewPages = 1_000
 /** The server would end it after 15 s, and say so in its log. */
 const heldMs = 12_000
-/** Of a pool of eight: purges side by side must not hold what their lanes wait for. */
-const connectionsLeft = 4
 /** Ranges between a commit and the look that cleans up after it: by then no lane's snapshot sees its rows any more. */
 const cleanedAfter = lanes + 1
 /** 128 MB: a purge is mostly through fewer before the next checkpoint, and the look cost 25 ms of 580 for 500,000 rows. */
@@ -68,10 +65,12 @@ export async function runPurge(asked: PurgeStep, context: RunContext): Promise<S
         const kept = await readKept(client, context.key, step.id)
         // Asked after its only batch, such a condition would mean other rows.
         const over = step.whole === true && kept.batches.length > 0
-        const counts = over ? nothing : await countFamily(client, family, step, values)
+        const now = await newBeginning(client, family, kept)
+        const beside = { pool, timeoutMs: asked.timeoutMs, pages: now.pages }
+        const counts = over ? nothing : await countFamily(client, family, step, values, beside)
         // The rehearsal counted the table; counting it again would be one scan more.
         const total = context.rehearsed?.total ?? (await countTable(client, family)) + gone(kept, family)
-        return { step, family, kept, counts, total, now: await newBeginning(client, family, kept) }
+        return { step, family, kept, counts, total, now }
       },
       { helped: true },
     ),
@@ -120,7 +119,7 @@ export async function runPurge(asked: PurgeStep, context: RunContext): Promise<S
  * million of two). Not for longer: it holds up every vacuum of that database. Nor where others need the connections.
  */
 async function untidied<T>(pool: Pool, timeoutMs: number, work: () => Promise<T>): Promise<T> {
-  if (pool.totalCount - pool.idleCount + pool.waitingCount >= connectionsLeft) return work()
+  if (isBusy(pool)) return work()
   const [begun, over] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
   const held = withClient(pool, async (client) => {
     await client.query(prologue({ timeoutMs, readOnly: true }))

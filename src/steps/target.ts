@@ -36,6 +36,13 @@ export function createTargetPools(log: Logger) {
   }
 }
 
+/** Of a pool of eight: whoever takes a connection besides its own leaves as many to others, who may wait for theirs with one in hand. */
+const connectionsLeft = 4
+
+export function isBusy(pool: Pool): boolean {
+  return pool.totalCount - pool.idleCount + pool.waitingCount >= connectionsLeft
+}
+
 export type TargetPools = ReturnType<typeof createTargetPools>
 
 /** How long a step waits for a lock that somebody else holds. */
@@ -58,25 +65,23 @@ const whereNeeded = `select
 const oneHelper =
   "select set_config('max_parallel_workers_per_gather', least(1, current_setting('max_parallel_workers_per_gather')::int)::text, true)"
 
-function beginning(options: { readOnly?: boolean; snapshotOf?: string | undefined; exclusive?: boolean }): string {
+type Beginning = { readOnly?: boolean; sharing?: string; snapshotOf?: string | undefined; exclusive?: boolean }
+
+function beginning(options: Beginning): string {
+  if (options.sharing !== undefined)
+    return `begin isolation level repeatable read read only; set transaction snapshot ${options.sharing}`
   if (options.readOnly) return "begin isolation level repeatable read read only"
   if (options.snapshotOf !== undefined) return "begin isolation level repeatable read"
   return options.exclusive ? "begin isolation level read committed" : "begin"
 }
 
 /**
- * `snapshotOf`: its statements see one moment of that table (quoted and qualified). `exclusive`: they see what was committed
+ * `sharing`: a literal that names another transaction's snapshot, which this one sees too. `snapshotOf`: its statements see one moment of that table (quoted and qualified). `exclusive`: they see what was committed
  * while they waited, whatever the database's default. `helped`: the server may use a second core.
  * `set local` only: behind a pooler in transaction mode a session's settings would be somebody else's.
  * `row_security = off` makes policies an error instead of a silent filter; the formats make a row's text exact.
  */
-export function prologue(options: {
-  timeoutMs: number
-  readOnly?: boolean
-  snapshotOf?: string | undefined
-  exclusive?: boolean
-  helped?: boolean
-}): string {
+export function prologue(options: Beginning & { timeoutMs: number; helped?: boolean }): string {
   return [
     beginning(options),
     `set local statement_timeout = ${Math.ceil(options.timeoutMs)}`,
