@@ -1,4 +1,3 @@
-import type { Pool } from "pg"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest"
 import { startOrders, type Options } from "./purge-fixture.ts"
 
@@ -30,8 +29,8 @@ describe("a look at a large table is shared by two connections", () => {
 
   /** What is done before the pool gives its nth connection; what that throws, it says. */
   function before(nth: number, work: () => Promise<unknown>): void {
-    const pool: Pool = orders.target.pools.get(orders.target.url)
-    const connect = pool.connect.bind(pool) as () => Promise<unknown>
+    const pool: { connect(): Promise<unknown> } = orders.target.pools.get(orders.target.url)
+    const connect = pool.connect.bind(pool)
     let asked = 0
     vi.spyOn(pool, "connect").mockImplementation(async () => {
       if (++asked === nth) await work()
