@@ -1,5 +1,5 @@
 import { setTimeout as pause } from "node:timers/promises"
-import type { Pool, PoolClient, QueryResult } from "pg"
+import { escapeLiteral, type Pool, type PoolClient, type QueryResult } from "pg"
 import { errorCode, LostLeaseError, StepbackError } from "../errors.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { rowShapes, type RowShapes, type TableFacts } from "./catalog.ts"
@@ -130,14 +130,13 @@ export async function closeStep(
   { batch = 0, kept = [] }: { batch?: number; kept?: readonly TableFacts[] } = {},
 ): Promise<void> {
   const entryOf = kept.length === 0 ? result : { ...result, kept: rowShapes(kept) }
-  const entry = client.query(
-    "insert into stepback_ledger.entries (rollback_id, step_id, batch, digest, result) values ($1, $2, $3, $4, $5)",
-    [key.rollbackId, stepId, batch, key.digest, JSON.stringify(entryOf)],
+  const { id, step } = literals(key, stepId)
+  const [digest, told] = [escapeLiteral(key.digest), escapeLiteral(JSON.stringify(entryOf))]
+  // One message: the commit is not reached where the entry is refused.
+  await client.query(
+    `insert into stepback_ledger.entries (rollback_id, step_id, batch, digest, result)
+       values (${id}, ${step}, ${batch}, ${digest}, ${told}); commit`,
   )
-  const commit = client.query("commit")
-  const [written, committed] = await Promise.allSettled([entry, commit])
-  if (written.status === "rejected") throw written.reason
-  if (committed.status === "rejected") throw committed.reason
 }
 
 /**
