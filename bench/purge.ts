@@ -8,7 +8,8 @@ import { startChild, type Child } from "./child.ts"
 import { median, ms, type Line, type Table } from "./figures.ts"
 import type { PurgeAnswer, PurgeCommand } from "./purge-child.ts"
 
-type Case = { total: number; bad: number; indexed: boolean; pairs: number }
+/** `end`: the bad rows are the last ones, as after a bad release; else every so many. */
+type Case = { total: number; bad: number; indexed: boolean; end?: true; pairs: number }
 
 /** The same pair gives 1.0 to 1.5 from one run to the next, and even the median of so many moves by 0.1 to 0.3. */
 const cases: Case[] = [
@@ -16,6 +17,7 @@ const cases: Case[] = [
   { total: 500_000, bad: 100_000, indexed: true, pairs: 11 },
   { total: 2_000_000, bad: 1_000_000, indexed: false, pairs: 7 },
   { total: 2_000_000, bad: 1_000_000, indexed: true, pairs: 7 },
+  { total: 500_000, bad: 100_000, indexed: false, end: true, pairs: 7 },
 ]
 const required = { ratio: 1.25, holdUpMs: 60, peakMb: 100 }
 
@@ -43,7 +45,7 @@ export async function benchPurge(): Promise<Table> {
   try {
     for (const each of cases.filter((_one, index) => only === undefined || only === String(index))) {
       lines.push(...draw(each, await measurePairs({ pool, url, cache }, each)))
-      notes.push(`load ${loadavg()[0]?.toFixed(1)} after ${each.total} rows${each.indexed ? ", indexed" : ""}`)
+      notes.push(`load ${loadavg()[0]?.toFixed(1)} after ${each.total} rows${called(each)}`)
     }
     return {
       title: "purge: archive and delete while two others insert and update; medians of the runs, worst in brackets",
@@ -164,13 +166,15 @@ async function measure(pool: pg.Pool, each: Case, way: Way): Promise<Measured> {
   return { ...done, ...seen, writes, left, lost: each.total + seen.inserted - stay - kept }
 }
 
-async function fill(pool: pg.Pool, { total, bad, indexed }: Case): Promise<void> {
+const called = ({ indexed, end }: Case) => `${indexed ? ", indexed" : ""}${end ? ", at its end" : ""}`
+
+async function fill(pool: pg.Pool, { total, bad, indexed, end }: Case): Promise<void> {
   await pool.query("drop table if exists scores")
   await pool.query(
     "create table scores (id bigint primary key, version text, score numeric, facts jsonb, scored_at timestamptz default now(), pad text)",
   )
   await pool.query(
-    `insert into scores select n, case when n % ${total / bad} = 0 then 'bad' else 'good' end, n * 1.1, '{"a": 1}', now(), repeat('x', 100)
+    `insert into scores select n, case when ${end ? `n > ${total - bad}` : `n % ${total / bad} = 0`} then 'bad' else 'good' end, n * 1.1, '{"a": 1}', now(), repeat('x', 100)
      from generate_series(1, ${total}) n`,
   )
   if (indexed) await pool.query("create index on scores (version)")
@@ -178,7 +182,7 @@ async function fill(pool: pg.Pool, { total, bad, indexed }: Case): Promise<void>
 }
 
 /** One inserts, now and then a bad row; one updates any row, half of them about to go. */
-function startWriters(pool: pg.Pool, { total, bad }: Case) {
+function startWriters(pool: pg.Pool, { total, bad, end }: Case) {
   const seen = { holdUpMs: 0, writes: 0, inserted: 0 }
   const now = { over: false, measuring: false }
   const write = async (text: string, values: unknown[]) => {
@@ -201,7 +205,8 @@ function startWriters(pool: pg.Pool, { total, bad }: Case) {
     for (let n = 0; !now.over; n++) {
       const any = Math.ceil(Math.random() * total)
       const step = total / bad
-      await write("update scores set pad = 'touched' where id = $1", [n % 2 === 0 ? any : Math.ceil(any / step) * step])
+      const doomed = end ? total - Math.floor(any / step) : Math.ceil(any / step) * step
+      await write("update scores set pad = 'touched' where id = $1", [n % 2 === 0 ? any : doomed])
       await pause(3)
     }
   }
@@ -244,7 +249,7 @@ function draw(each: Case, pairs: Pair[]): Line[] {
   return [
     {
       ...line("time", (one) => one.ms, ms),
-      what: `${many(each.bad)} of ${many(each.total)}${each.indexed ? ", indexed" : ""}: time`,
+      what: `${many(each.bad)} of ${many(each.total)}${called(each)}: time`,
     },
     {
       what: "  ratio, median of the pairs",

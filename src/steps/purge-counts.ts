@@ -1,5 +1,6 @@
 import { escapeIdentifier, type Pool, type PoolClient } from "pg"
 import { lookInHalves } from "./halves.ts"
+import { readSamples, sampleColumn, sampledEach, type Density } from "./purge-pace.ts"
 import { listedKin, unlistedKin, whereOf, type Family, type Kin } from "./purge-family.ts"
 import { allowedRows, describeRange, failure, stepResult } from "./step.ts"
 import { bindUsed } from "./sql-text.ts"
@@ -14,10 +15,10 @@ export function splitName(table: string): { schema: string | null; name: string 
     : { schema: null, name: table }
 }
 
-function counting(kin: Kin, rootWhere: string, values: readonly unknown[]) {
+function counting(kin: Kin, rootWhere: string, values: readonly unknown[], also = "") {
   const { name, relation } = kin.table
   return bindUsed(
-    `select count(*)::int as rows from ${relation} as ${escapeIdentifier(name)} where ${whereOf(kin, rootWhere)}`,
+    `select count(*)::int as rows${also} from ${relation} as ${escapeIdentifier(name)} where ${whereOf(kin, rootWhere)}`,
     values,
   )
 }
@@ -33,36 +34,41 @@ export async function countMatching(
   return ((await statement(client, used.text, used.values)).rows[0] as { rows: number }).rows
 }
 
-/** Another connection for the root's rows, and how many pages each of its leaves has. */
-type Beside = { pool: Pool; timeoutMs: number; pages: readonly number[] }
+/** Another connection for the root's rows, its leaves (their oids, and how many pages each has), and how many rows may match. */
+type Beside = { pool: Pool; timeoutMs: number; oids: readonly string[]; pages: readonly number[]; about: number }
 
-async function countRoot(
+type Counting = { family: Family; step: PurgeStep; values: readonly unknown[] }
+
+/** The root's rows for the run: with where they are, by two connections where the table is large. */
+export async function countPlaces(
   client: PoolClient,
-  { root }: Family,
-  step: PurgeStep,
-  values: readonly unknown[],
-  beside: Beside,
-) {
+  { family: { root }, step, values }: Counting,
+  { oids, pages, about, ...beside }: Beside,
+): Promise<{ rows: number; density: Density }> {
   const { name } = root.table
-  const halves = await lookInHalves(
+  const each = sampledEach(about)
+  // No pages: none can be asked for, and there is nothing to be said of them.
+  const also = pages.some((n) => n > 0) ? `, ${sampleColumn(name, each)}` : ""
+  const halves = (await lookInHalves(
     { ...beside, client },
     // Of several leaves, or with a condition that looks at all of them, half of the work would be done twice.
-    { name, pages: beside.pages.length > 1 || step.whole ? 0 : (beside.pages[0] ?? 0) },
-    (within) => counting(root, `(${step.where}) and ${within}`, values),
-  )
-  return halves.reduce((sum: number, half) => sum + (half as { rows: number }).rows, 0)
+    { name, pages: pages.length > 1 || step.whole ? 0 : (pages[0] ?? 0) },
+    (within) => counting(root, `(${step.where}) and ${within}`, values, also),
+  )) as { rows: number; sample?: string | null }[]
+  return {
+    rows: halves.reduce((sum, half) => sum + half.rows, 0),
+    density: readSamples(
+      halves.map(({ sample }) => sample ?? null),
+      oids,
+      each,
+    ),
+  }
 }
 
 /** Rows that match, of the table and of each that goes along; a row of a table that the plan does not list is an error. */
-export async function countFamily(
-  client: PoolClient,
-  family: Family,
-  step: PurgeStep,
-  values: readonly unknown[],
-  beside?: Beside,
-) {
+export async function countFamily(client: PoolClient, { family, step, values }: Counting, known?: number) {
   const count = (kin: Kin) => countMatching(client, kin, `(${step.where})`, values)
-  const rows = beside ? await countRoot(client, family, step, values, beside) : await count(family.root)
+  const rows = known ?? (await count(family.root))
   const children: RehearsedStep["children"] = []
   for (const kin of listedKin(family).slice(1))
     children.push({

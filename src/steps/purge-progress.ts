@@ -1,6 +1,7 @@
 import type { PoolClient } from "pg"
 import type { StepResult } from "../rollback/facts.ts"
 import type { RunKey } from "./ledger.ts"
+import { firstOf, unknownDensity, type Density, type Size } from "./purge-pace.ts"
 import { stepResult } from "./step.ts"
 
 /** Pages of a leaf: `from` is the first, `to` the one after the last. */
@@ -55,8 +56,12 @@ export function removedBy(entry: StepResult): Removed {
 export type Progress = ReturnType<typeof createProgress>
 
 /** Which pages are still to do, and how many rows are gone. Several lanes take from it. */
-export function createProgress(table: string, beginning: Beginning, batches: readonly Batch[], most: number) {
-  const { first, pages } = beginning
+export function createProgress(
+  table: string,
+  { first, pages }: Beginning,
+  batches: readonly Batch[],
+  { most, density = unknownDensity }: { most: number; density?: Density },
+) {
   const startOf = (leaf: number) => first + 1 + pages.slice(0, leaf).reduce((sum, n) => sum + n, 0)
   const todo = gaps(pages, batches)
   const removed: Removed = {}
@@ -78,14 +83,14 @@ export function createProgress(table: string, beginning: Beginning, batches: rea
     rows: () => removed[table] ?? 0,
     /** Rows that may still go. */
     room: () => most - (removed[table] ?? 0) - reserved,
-    /** The next pages that nobody has taken; at most so many. */
-    take(atMost: number): PageRange | null {
+    /** The next pages that nobody has taken, with about as many rows that match as may go at once. */
+    take(size: Size): ReturnType<typeof firstOf> | null {
       const next = todo[0]
       if (!next) return null
-      const to = Math.min(next.to, next.from + atMost)
-      if (to === next.to) todo.shift()
-      else todo[0] = { ...next, from: to }
-      return { ...next, to }
+      const taken = firstOf(next, size, density)
+      if (taken.ended === "table") todo.shift()
+      else todo[0] = { ...next, from: taken.range.to }
+      return taken
     },
     /** A batch is named by its first page: who doubts its commit finds the entry again, in whatever order they came. */
     numberOf: (range: PageRange) => startOf(range.leaf) + range.from,

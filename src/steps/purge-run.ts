@@ -11,6 +11,7 @@ import {
   allowedRowsMax,
   capProblem,
   countFamily,
+  countPlaces,
   countProblem,
   countTable,
   splitName,
@@ -19,6 +20,7 @@ import {
 import { archiveFor, tooMany, type Purge } from "./purge-batch.ts"
 import { findFamily, listedKin, withOwn, type Family } from "./purge-family.ts"
 import { breathing, patiently, settleBatch, sweep } from "./purge-lane.ts"
+import { firstSize, nextSize, unknownDensity, type Size } from "./purge-pace.ts"
 import {
   beginningEntry,
   createProgress,
@@ -32,8 +34,6 @@ import { lockHolders } from "./locks.ts"
 import { failure, sqlFailure, stepResult, type RunContext } from "./step.ts"
 import { deadlineOf, isBusy, looking, prologue, statement, withClient } from "./target.ts"
 
-/** A batch holds up another writer for as long as it takes: this is aimed at. */
-const batchAimMs = 45
 /** Transactions at once, over different pages: one waits for its commit while the other works. */
 const lanes = 2
 /** The server would end it after 15 s, and say so in its log. */
@@ -52,34 +52,15 @@ const cleanUpMs = 1_000
 export async function runPurge(asked: PurgeStep, context: RunContext): Promise<StepResult> {
   const { pool } = context.target
   if (!pool) return refused("no_database", "the plan's target has no database")
-  const values = asked.params.map((name) => context.values[name] ?? "")
-  const { schema, name } = splitName(asked.table)
+  const values = valuesOf(asked, context)
   const found = await patiently(context, () =>
-    looking(
-      pool,
-      asked.timeoutMs,
-      async (client) => {
-        const family = await findFamily(client, schema, name, asked.cascade)
-        if (!family) return null
-        const step = withOwn(asked, family)
-        const kept = await readKept(client, context.key, step.id)
-        // Asked after its only batch, such a condition would mean other rows.
-        const over = step.whole === true && kept.batches.length > 0
-        const now = await newBeginning(client, family, kept)
-        const beside = { pool, timeoutMs: asked.timeoutMs, pages: now.pages }
-        const counts = over ? nothing : await countFamily(client, family, step, values, beside)
-        // The rehearsal counted the table; counting it again would be one scan more.
-        const total = context.rehearsed?.total ?? (await countTable(client, family)) + gone(kept, family)
-        return { step, family, kept, counts, total, now }
-      },
-      { helped: true },
-    ),
+    looking(pool, asked.timeoutMs, (client) => lookFirst(client, pool, asked, context), { helped: true }),
   )
   if (!found) return refused("no_table", `there is no table ${asked.table}`)
-  const { step, family, kept, counts, total } = found
+  const { step, family, kept, counts, total, density } = found
   const beginning = kept.beginning ?? found.now
   const most = Math.min(step.atMost, allowedRowsMax(step, context.rehearsed?.rows ?? null))
-  const progress = createProgress(family.root.table.name, beginning, kept.batches, most)
+  const progress = createProgress(family.root.table.name, beginning, kept.batches, { most, density })
   const matched = progress.rows() + counts.rows
   const problem =
     schemaProblem(family, context, beginning) ??
@@ -107,11 +88,35 @@ export async function runPurge(asked: PurgeStep, context: RunContext): Promise<S
   }
   if (!kept.beginning) await patiently(context, () => begin(purge, beginning))
   // Rows that take others along take longer: as many in all.
-  const first = step.whole ? Infinity : firstPages(total, beginning.pages, step.batch / listedKin(family).length)
-  const pages = allPages(beginning.pages)
+  const first = step.whole ? { rows: Infinity, pages: Infinity } : firstSize(step.batch / listedKin(family).length)
+  const pages = beginning.pages.reduce((sum, n) => sum + n, 0)
   const go = () => goThrough(purge, first, pages > smallPages)
   return pages > fewPages ? untidied(pool, step.timeoutMs, go) : go()
 }
+
+/** What is there before the first batch, or before a run that was broken off goes on. Null: there is no such table. */
+async function lookFirst(client: PoolClient, pool: Pool, asked: PurgeStep, context: RunContext) {
+  const { schema, name } = splitName(asked.table)
+  const family = await findFamily(client, schema, name, asked.cascade)
+  if (!family) return null
+  const step = withOwn(asked, family)
+  const kept = await readKept(client, context.key, step.id)
+  const { oids, pages } = await pagesOf(client, family.leaves)
+  const now: Beginning = { first: kept.next, leaves: family.leaves.map((leaf) => leaf.relation), pages }
+  const counting = { family, step, values: valuesOf(asked, context) }
+  const about = Math.min(step.atMost, context.rehearsed?.rows ?? step.atMost)
+  // Asked after its only batch, a condition that reads what it removes would mean other rows.
+  const over = step.whole === true && kept.batches.length > 0
+  const { rows, density } = over
+    ? { rows: 0, density: unknownDensity }
+    : await countPlaces(client, counting, { pool, timeoutMs: asked.timeoutMs, oids, pages, about })
+  const counts = over ? nothing : await countFamily(client, counting, rows)
+  // The rehearsal counted the table; counting it again would be one scan more.
+  const total = context.rehearsed?.total ?? (await countTable(client, family)) + gone(kept, family)
+  return { step, family, kept, counts, total, now, density }
+}
+
+const valuesOf = ({ params }: PurgeStep, { values }: RunContext) => params.map((name) => values[name] ?? "")
 
 /**
  * While a snapshot from before is held, our looks at pages do not take the rows that are gone out of them: that is left to the
@@ -150,24 +155,22 @@ function schemaProblem(family: Family, { rehearsed }: RunContext, { leaves }: Be
     : `the schema of ${family.root.table.name}, or of a table that goes along, has changed since the rehearsal: ask again`
 }
 
-async function newBeginning(client: PoolClient, family: Family, kept: Kept): Promise<Beginning> {
-  const pages = await pagesOf(client, family.leaves)
-  return { first: kept.next, leaves: family.leaves.map((leaf) => leaf.relation), pages }
-}
-
 /** Before Postgres 14 no range of pages can be asked for: there the whole table is swept. */
-async function pagesOf(client: PoolClient, leaves: readonly TableFacts[]): Promise<number[]> {
-  const pages: number[] = []
+async function pagesOf(
+  client: PoolClient,
+  leaves: readonly TableFacts[],
+): Promise<{ oids: string[]; pages: number[] }> {
+  const found: { oid: string; pages: number }[] = []
   for (const leaf of leaves) {
     const { rows } = await statement(
       client,
-      `select case when current_setting('server_version_num')::int < 140000 then 0
+      `select to_regclass($1)::oid::text as oid, case when current_setting('server_version_num')::int < 140000 then 0
          else pg_relation_size(to_regclass($1)) / current_setting('block_size')::int end::int as pages`,
       [leaf.relation],
     )
-    pages.push((rows[0] as { pages: number }).pages)
+    found.push(rows[0] as { oid: string; pages: number })
   }
-  return pages
+  return { oids: found.map(({ oid }) => oid), pages: found.map((one) => one.pages) }
 }
 
 /** The archives and the first entry, in one transaction. */
@@ -184,12 +187,12 @@ async function begin(purge: Purge, beginning: Beginning): Promise<void> {
   })
 }
 
-async function goThrough(purge: Purge, pages: number, large: boolean): Promise<StepResult> {
+async function goThrough(purge: Purge, first: Size, large: boolean): Promise<StepResult> {
   const { step, context, progress } = purge
   const state: Shared = { over: false, large, committed: [] }
   try {
     const ends = await Promise.allSettled(
-      Array.from({ length: step.whole ? 1 : lanes }, () => lane(purge, pages, state)),
+      Array.from({ length: step.whole ? 1 : lanes }, () => lane(purge, first, state)),
     )
     const errors = ends.flatMap((end) => (end.status === "rejected" ? [end.reason as unknown] : []))
     // A lost lease says more than what else went wrong beside it.
@@ -210,14 +213,15 @@ async function goThrough(purge: Purge, pages: number, large: boolean): Promise<S
 type Shared = { over: boolean; large: boolean; committed: PageRange[] }
 
 /** Takes range after range until none is left, somebody says that it is over, or more match than were approved. */
-async function lane(purge: Purge, first: number, state: Shared): Promise<void> {
-  let pages = first
+async function lane(purge: Purge, first: Size, state: Shared): Promise<void> {
+  let size = first
   try {
     while (!state.over) {
       await purge.breathe()
       if (state.over) return
-      const range = purge.progress.take(pages)
-      if (!range) return
+      const taken = purge.progress.take(size)
+      if (!taken) return
+      const { range, ended } = taken
       const began = performance.now()
       await settleBatch(purge, {
         range,
@@ -225,7 +229,7 @@ async function lane(purge: Purge, first: number, state: Shared): Promise<void> {
         leaf: purge.family.leaves[range.leaf] as TableFacts,
         where: `${inRange(purge.family, range)} and (${purge.step.where})`,
       })
-      pages = adapt(pages, performance.now() - began)
+      size = nextSize(size, ended, performance.now() - began)
       if (!state.large) continue
       state.committed.push(range)
       if (state.committed.length > cleanedAfter) await cleanUp(purge, state.committed.shift() as PageRange)
@@ -260,19 +264,4 @@ function inRange(family: Family, range: { from: number; to: number }): string {
 
 function refused(code: string, message: string): StepResult {
   return stepResult({ outcome: "failed", failure: failure(code, message) })
-}
-
-function allPages(ofLeaves: readonly number[]): number {
-  return ofLeaves.reduce((sum, n) => sum + n, 0)
-}
-
-/** Pages of about the plan's batch, to begin with: the pace is found from there. */
-function firstPages(rows: number, endPages: readonly number[], batchRows: number): number {
-  const perPage = Math.max(1, rows / Math.max(1, allPages(endPages)))
-  return Math.max(1, Math.floor(batchRows / perPage))
-}
-
-function adapt(pages: number, ms: number): number {
-  const factor = Math.min(2, Math.max(0.25, batchAimMs / Math.max(1, ms)))
-  return Math.max(1, Math.min(100_000, Math.round(pages * factor)))
 }

@@ -54,7 +54,7 @@ async function look(client: PoolClient, asked: PurgeStep, context: StepContext):
   if (!family) return { outcome: "unknown", note: `there is no table ${asked.table} that this role can see` }
   const step = withOwn(asked, family)
   const values = step.params.map((param) => context.values[param] ?? "")
-  const counts = await countFamily(client, family, step, values)
+  const counts = await countFamily(client, { family, step, values })
   const total = await countTable(client, family)
   const problem =
     family.problems[0] ??

@@ -214,7 +214,7 @@ describe("what is deleted is what is kept", () => {
   /** Holds both lanes at their first pages while the change of the table waits behind them. */
   async function inItsMiddle(change: string) {
     const { admin } = orders.target
-    const { run, context } = await rehearse({ table: "loose", cascade: "" })
+    const { run, context } = await rehearse({ table: "loose", cascade: "", batch: 10 })
     const holder = await admin.connect()
     await holder.query("begin; select 1 from loose where id in (100, 300) for update")
     const running = run()

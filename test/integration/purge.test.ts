@@ -86,6 +86,23 @@ it("a purge of a large table reads each range once more behind its lanes", async
   }
 })
 
+it("a batch takes about as many rows as the plan says, though nothing matched before them", async () => {
+  await orders.target.admin.query(
+    "truncate loose; insert into loose select n, case when n > 18000 then 'bad' else 'good' end from generate_series(1, 20000) n",
+  )
+  const { run, context } = await rehearse({ table: "loose", cascade: "", batch: 200 })
+  expect(await run()).toMatchObject({ outcome: "succeeded", rows: 2000 })
+  // Of each lane the first; the pace of the others is found from there.
+  const { rows } = await orders.target.admin.query<{ rows: number }>(
+    `select (result -> 'removed' -> 'loose')::int as rows from stepback_ledger.entries
+     where rollback_id = $1 and batch > 0 order by batch limit 2`,
+    [context.rollbackId],
+  )
+  // Some 185 rows are in one page.
+  for (const batch of rows) expect(batch.rows).toBeLessThan(400)
+  expect(rows).toHaveLength(2)
+})
+
 describe("a purge of many pages holds a snapshot meanwhile", () => {
   const holders =
     "pg_stat_activity where datname = current_database() and state = 'idle in transaction' and query like 'begin isolation level repeatable read read only%'"
