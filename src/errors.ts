@@ -87,7 +87,13 @@ export function isFromServer(error: unknown): error is Error {
   return error instanceof Error && "severity" in error && /^[0-9A-Z]{5}$/.test(errorCode(error))
 }
 
-/** Disk or memory of the server are used up: nothing of what was asked for happened, and it passes when there is room. */
-export function isOutOfRoom(error: unknown): boolean {
-  return ["53100", "53200"].includes(errorCode(error))
+/**
+ * The server takes no writes for now: disk or memory are used up, or it was made read-only, as hosts do before a disk is full,
+ * or as a standby that answers under the primary's name. Nothing of what was asked for happened, and it passes.
+ */
+export function takesNoWrites(error: unknown): boolean {
+  return ["53100", "53200", readOnly].includes(errorCode(error))
 }
+
+/** The SQLSTATE of a write where none is taken. */
+export const readOnly = "25006"

@@ -138,9 +138,14 @@ async function readiness({ store, bell, bot, slack }: Looked): Promise<Readiness
     (error: unknown) => `state database: ${errorMessage(error)}`,
   )
   const queue = await bell.trouble()
-  const worked = state !== null || (await store.figures.workersAlive()) > 0
+  const closed = state === null && !(await store.takesWrites())
+  // Where nobody can write that they live, who does is not known.
+  const worked = state !== null || closed || (await store.figures.workersAlive()) > 0
   const reasons = [
     state,
+    closed
+      ? "state database: it takes no writes (read-only, or a standby): nothing can be asked for, approved or run"
+      : null,
     worked ? null : "no worker is running: nothing would be rehearsed or run",
     queue === null ? null : `queue: ${queue}`,
     bot?.trouble() ?? null,

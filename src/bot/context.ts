@@ -1,4 +1,4 @@
-import { isNotConnected, isPassing } from "../errors.ts"
+import { isNotConnected, isPassing, takesNoWrites } from "../errors.ts"
 import type { Actor, Deps } from "../commands/ports.ts"
 import type { Refusal, Refused } from "../rollback/refusals.ts"
 import type { Logger } from "../log.ts"
@@ -58,6 +58,7 @@ export function answering(
 }
 
 function refusalOf(error: unknown): Refusal {
+  if (takesNoWrites(error)) return { reason: "state_unreachable", inDoubt: false }
   if (!isPassing(error)) return { reason: "unexpected" }
   return { reason: "state_unreachable", inDoubt: !isNotConnected(error) }
 }

@@ -1,5 +1,5 @@
 import { setTimeout as pause } from "node:timers/promises"
-import { errorMessage, isOutOfRoom, isPassing, LostLeaseError } from "../errors.ts"
+import { errorMessage, takesNoWrites, isPassing, LostLeaseError } from "../errors.ts"
 import { canonicalJson } from "../plans/frozen.ts"
 import { namesOf } from "../plans/names.ts"
 import type { PlanComponent, PlanStep } from "../plans/plan.ts"
@@ -182,13 +182,13 @@ async function tryPatiently(
   }
 }
 
-/** The state database may be away, or full, for a while: what must be written before an effect is written then. */
+/** The state database may be away, or take no writes, for a while: what must be written before an effect is written then. */
 async function patiently<T>(state: RunState, work: () => Promise<T>): Promise<T> {
   for (let wait = 50; ; wait = Math.min(wait * 2, 1_000)) {
     try {
       return await work()
     } catch (error) {
-      const passes = isPassing(error) || isOutOfRoom(error)
+      const passes = isPassing(error) || takesNoWrites(error)
       if (!passes || state.lease.lost() || state.closing()) throw error
       await pause(wait)
     }

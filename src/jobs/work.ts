@@ -1,4 +1,4 @@
-import { errorMessage, isOutOfRoom, isPassing, LostLeaseError } from "../errors.ts"
+import { errorMessage, takesNoWrites, isPassing, LostLeaseError } from "../errors.ts"
 import type { Logger } from "../log.ts"
 import type { StepKind, StepOutcome } from "../rollback/facts.ts"
 import type { Plans } from "../commands/ports.ts"
@@ -43,7 +43,7 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
 
   async function countFailure(claimed: StoredRollback, error: unknown): Promise<void> {
     // A run that is begun waits for its target however long that is away; a look that fails so often is asked for anew.
-    if (claimed.state !== "preparing" && (isPassing(error) || isOutOfRoom(error))) return
+    if (claimed.state !== "preparing" && (isPassing(error) || takesNoWrites(error))) return
     const failed = (failures.get(claimed.id) ?? 0) + 1
     failures.set(claimed.id, failed)
     if (failed >= failuresAtMost && (await giveUp(claimed, error, deps))) failures.delete(claimed.id)

@@ -1,5 +1,5 @@
 import { setTimeout as pause } from "node:timers/promises"
-import { isPassing, LostLeaseError } from "../errors.ts"
+import { isPassing, LostLeaseError, takesNoWrites } from "../errors.ts"
 import type { ManualStep } from "../plans/plan.ts"
 import { fill } from "../plans/values.ts"
 import type { Confirmation, StepResult } from "../rollback/facts.ts"
@@ -60,13 +60,13 @@ async function answerTo(
   return now
 }
 
-/** The state database may be away for a while. */
+/** The state database may be away, or take no writes, for a while. */
 async function patiently<T>(context: RunContext, work: () => Promise<T>): Promise<T> {
   for (let wait = 100; ; wait = Math.min(wait * 2, 2_000)) {
     try {
       return await work()
     } catch (error) {
-      if (!isPassing(error)) throw error
+      if (!isPassing(error) && !takesNoWrites(error)) throw error
       if (context.closing?.() === true) throw new LostLeaseError(context.rollbackId)
       await context.checkpoint()
       await pause(wait)

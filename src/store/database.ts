@@ -1,4 +1,5 @@
 import { Pool, types, type PoolClient, type QueryResult } from "pg"
+import { errorCode, readOnly } from "../errors.ts"
 import type { Logger } from "../log.ts"
 
 export type Query = { text: string; values?: unknown[] }
@@ -50,7 +51,7 @@ export async function inOneGo(pool: Pool, queries: Query[]): Promise<QueryResult
     }
     return settled.slice(1, -1).map((result) => (result as PromiseFulfilledResult<QueryResult>).value)
   } finally {
-    client.release(broken && !("severity" in broken) ? broken : undefined)
+    client.release(broken && isSpent(broken) ? broken : undefined)
   }
 }
 
@@ -70,6 +71,11 @@ export async function inTransaction<T>(pool: Pool, work: (client: PoolClient) =>
     })
     throw error
   } finally {
-    client.release(broken && !("severity" in broken) ? broken : undefined)
+    client.release(broken && isSpent(broken) ? broken : undefined)
   }
+}
+
+/** A link that broke; or one that leads to where no writes are taken, as to a server that was the primary: the next may lead on. */
+function isSpent(error: Error): boolean {
+  return !("severity" in error) || errorCode(error) === readOnly
 }

@@ -39,6 +39,12 @@ export function createStore(pool: Pool) {
     ping: async () => {
       await pool.query("select 1")
     },
+    takesWrites: async () => {
+      const { rows } = await pool.query<{ closed: boolean }>(
+        "select current_setting('transaction_read_only')::boolean as closed",
+      )
+      return rows[0]?.closed === false
+    },
   }
 }
 

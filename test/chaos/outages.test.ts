@@ -1,3 +1,5 @@
+import { setTimeout as pause } from "node:timers/promises"
+import pg from "pg"
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest"
 import { countingSteps, startCountingStage, type CountingStage } from "../../playground/faults/counting-stage.ts"
 import type { StepbackProcess } from "../../playground/stepback-process.ts"
@@ -58,6 +60,29 @@ it("a state database that crashes in the run costs time", async () => {
   await stage.state.restart("immediate")
   await expectWhole(id)
 })
+
+it("a state database that takes no writes for a while, as one whose disk is nearly full, costs time", async () => {
+  const admin = new pg.Client(stage.state.url())
+  await admin.connect()
+  const closed = async (on: boolean) => {
+    await admin.query(`alter system set default_transaction_read_only = ${on ? "on" : "off"}`)
+    await admin.query("select pg_reload_conf()")
+  }
+  stage.holdCalls()
+  const id = await stage.rollBack()
+  await stage.callArrived()
+  await closed(true)
+  stage.answerCalls()
+  // Longer than the lease.
+  await pause(8_000)
+  await closed(false)
+  await admin.end()
+  await expectWhole(id)
+  const lost = worker.lines.filter(
+    ({ rollbackId, msg }) => rollbackId === id && msg === "work on a rollback was interrupted",
+  )
+  expect(lost).toEqual([])
+}, 120_000)
 
 it("a target that crashes in the run costs time", async () => {
   const id = await stage.rollBack()

@@ -1,12 +1,14 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { setTimeout as pause } from "node:timers/promises"
 import pg from "pg"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { startPostgresProxy, type PostgresProxy } from "../../playground/faults/proxy.ts"
 import { hasButton, nameOf, startPlay, type Play } from "../../playground/scenarios/play.ts"
 import type { Message } from "../../playground/slack/local-slack.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
+import type { StepbackProcess } from "../../playground/stepback-process.ts"
 
 const plan = `version: 1
 environment: shop
@@ -26,6 +28,7 @@ components:
 `
 
 let stage: Stage
+let bot: StepbackProcess
 let folder: string
 let state: pg.Pool
 /** The bot's link to its database; the worker has one of its own. */
@@ -46,7 +49,7 @@ beforeAll(async () => {
   const direct = stage.environment["DATABASE_URL"] ?? ""
   state = new pg.Pool({ connectionString: direct, max: 2 })
   link = await startPostgresProxy(Number(new URL(direct).port))
-  await stage.start({ STEPBACK_ROLE: "bot", DATABASE_URL: link.url(direct) })
+  bot = await stage.start({ STEPBACK_ROLE: "bot", DATABASE_URL: link.url(direct) })
   await stage.start({ STEPBACK_ROLE: "worker" })
 })
 afterAll(async () => {
@@ -101,6 +104,37 @@ test("an approval whose answer is lost with the link is not said to have changed
   await expect.poll(() => stateOf(card), { timeout: 20_000 }).toMatch(/approved|running/)
   await stopped(scene, card)
 })
+
+test("a state database that takes no writes is said to the person and on /readyz, and a step's question waits for it", async () => {
+  const scene = play()
+  const admin = new pg.Client(stage.postgres.url())
+  await admin.connect()
+  const closed = async (on: boolean) => {
+    await admin.query(`alter database stepback_state set default_transaction_read_only = ${on ? "on" : "off"}`)
+    await admin.query(
+      "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'stepback_state' and application_name = 'stepback'",
+    )
+  }
+  const ready = async () => (await fetch(`http://127.0.0.1:${bot.port}/readyz`)).json()
+  const card = await asked(scene)
+  await closed(true)
+  await expect
+    .poll(ready, { timeout: 20_000 })
+    .toEqual({ ready: true, degraded: true, reasons: [expect.stringContaining("it takes no writes")] })
+  await scene.presses("bob", card, "approve")
+  await scene.isTold("bob", "takes no writes, so I cannot do anything safely. Nothing was changed")
+  await closed(false)
+  await expect.poll(ready, { timeout: 20_000 }).toEqual({ ready: true, degraded: false, reasons: [] })
+  await scene.presses("bob", card, "approve")
+  const engine = () => stage.slack.replies("staging", card.ts).some(({ text }) => text.includes("Set the engine"))
+  await stage.slack.waitFor(engine, { what: "the first step", timeoutMs: 20_000 })
+  await closed(true)
+  await pause(8_000)
+  await closed(false)
+  await expect.poll(() => stateOf(card), { timeout: 20_000 }).toBe("running")
+  await stopped(scene, card)
+  await admin.end()
+}, 120_000)
 
 test("a card whose edits Slack refused while the bot was out of the channel is edited again when it is back", async () => {
   const scene = play()

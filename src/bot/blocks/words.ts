@@ -78,7 +78,7 @@ function unreachableWords(inDoubt: boolean): string {
   const hurry = "In a hurry: `stepback plan show ENVIRONMENT --sql` prints the statements to paste."
   return inDoubt
     ? `My database broke off, so I cannot tell whether this counted. Please look at the card or at \`/rollback status\` in a minute, before you try again. ${hurry}`
-    : `My database does not answer, so I cannot do anything safely. Nothing was changed: please try again in a minute. ${hurry}`
+    : `My database does not answer or takes no writes, so I cannot do anything safely. Nothing was changed: please try again in a minute. ${hurry}`
 }
 
 type Refusal = Refused["refusal"]
