@@ -63,7 +63,7 @@ export async function conclude(state: RunState, trouble: string | null, deps: Wo
 /** Looked at by the clock alone, a breach in the last moments would not be met. */
 async function watchAtEnd({ rollback, run }: RunState, deps: WorkDeps): Promise<void> {
   if (run.rtoMs === null) return
-  const { held, runningMs } = await deps.store.runs.renew(rollback.id, rollback.epoch, leaseMs)
+  const { held, runningMs } = await deps.store.runs.renew(rollback, leaseMs)
   if (held && (runningMs ?? 0) > run.rtoMs) await watchRto(rollback, runningMs, deps)
 }
 

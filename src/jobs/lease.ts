@@ -61,7 +61,7 @@ async function askUntil(isKnown: () => boolean, ask: () => Promise<void>): Promi
 
 /** Keeps a claimed rollback ours while it is worked on. `asked`: when it was claimed, by this process's clock. */
 export function holdLease(
-  claimed: Pick<StoredRollback, "id" | "epoch" | "state" | "stop_requested_at">,
+  claimed: Pick<StoredRollback, "id" | "epoch" | "worker" | "state" | "stop_requested_at">,
   store: Store,
   watch: (runningMs: number | null) => void,
   asked = performance.now(),
@@ -80,7 +80,7 @@ export function holdLease(
     const sent = performance.now()
     const toDraw = claimed.state === "running" && isDue() ? now : null
     try {
-      const state = await store.runs.renew(claimed.id, claimed.epoch, leaseMs, toDraw)
+      const state = await store.runs.renew(claimed, leaseMs, toDraw)
       lost ||= !state.held
       if (state.held) until = sent + leaseMs
       if (state.stop) stop = true

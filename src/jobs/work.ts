@@ -77,7 +77,7 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
       lease.end()
       inHand.delete(rollbackId)
       // After an end this changes nothing; after an interruption another worker need not wait for the lease.
-      await deps.store.runs.release(rollbackId, claimed.epoch).catch(() => undefined)
+      await deps.store.runs.release(claimed).catch(() => undefined)
       settle()
     }
   }

@@ -11,6 +11,9 @@ import { rollbackColumns, storable, type StoredRollback } from "./rows.ts"
 /** `lapsed`: a worker had it in hand and was not heard of any more. */
 export type ToWorkOn = { id: string; state: RollbackState; waitingMs: number; lapsed: boolean }
 
+/** The epoch alone does not say whose it is: a replica that had not heard of a claim gives the same one to the next worker. */
+type Claim = Pick<StoredRollback, "id" | "epoch" | "worker">
+
 export type RehearsalOutcome = {
   frozen: string
   digest: string
@@ -53,8 +56,7 @@ export function runStore(pool: Pool) {
 
     /** False when the lease is lost. Also tells whether Stop was pressed. `now`: the card is drawn again, with these steps. */
     async renew(
-      id: string,
-      epoch: number,
+      { id, epoch, worker }: Claim,
       leaseMs: number,
       now: Record<string, string> | null = null,
     ): Promise<{ held: boolean; stop: boolean; runningMs: number | null }> {
@@ -62,18 +64,18 @@ export function runStore(pool: Pool) {
         `update stepback.rollbacks set lease_until = now() + $3 * interval '1 millisecond', steps_now = coalesce($4, steps_now),
            card_version = card_version + case when $4::jsonb is null then 0 else 1 end,
            deliver_at = case when $4 is null then deliver_at else least(deliver_at, now()) end
-         where id = $1 and epoch = $2 and state in ('preparing', 'running') returning
+         where id = $1 and epoch = $2 and worker = $5 and state in ('preparing', 'running') returning
            stop_requested_at is not null as stop, (extract(epoch from clock_timestamp() - coalesce(resumed_at, approved_at)) * 1000)::float8 as running`,
-        [id, epoch, leaseMs, now === null ? null : JSON.stringify(now)],
+        [id, epoch, leaseMs, now === null ? null : JSON.stringify(now), worker],
       )
       return { held: rows[0] !== undefined, stop: rows[0]?.stop ?? false, runningMs: rows[0]?.running ?? null }
     },
 
     /** Gives the lease back, so that another worker may go on at once. */
-    async release(id: string, epoch: number): Promise<void> {
+    async release({ id, epoch, worker }: Claim): Promise<void> {
       await pool.query(
-        "update stepback.rollbacks set lease_until = null, due_at = now() where id = $1 and epoch = $2 and state in ('preparing', 'approved', 'running')",
-        [id, epoch],
+        "update stepback.rollbacks set lease_until = null, due_at = now() where id = $1 and epoch = $2 and worker = $3 and state in ('preparing', 'approved', 'running')",
+        [id, epoch, worker],
       )
     },
 

@@ -7,6 +7,7 @@ import { holdLease } from "../../src/jobs/lease.ts"
 import { stepResult } from "../../src/steps/step.ts"
 import { createPool } from "../../src/store/database.ts"
 import { migrate } from "../../src/store/migrate.ts"
+import type { StoredRollback } from "../../src/store/rows.ts"
 import { createStore, type Store } from "../../src/store/store.ts"
 import { created, freshState, log, request, running } from "./store-fixture.ts"
 
@@ -117,6 +118,12 @@ describe("requests", () => {
 })
 
 describe("claims", () => {
+  async function taken({ id }: StoredRollback, worker: string): Promise<StoredRollback> {
+    const claimed = await store.runs.claim(id, worker, 60_000)
+    if (claimed === null) throw new Error("not claimed")
+    return claimed
+  }
+
   it("are given to one of many workers", async () => {
     const { id } = await created(store)
     const claims = await Promise.all(Array.from({ length: 20 }, (_, n) => store.runs.claim(id, `worker-${n}`, 60_000)))
@@ -125,26 +132,41 @@ describe("claims", () => {
 
   it("pass on when the lease is over; then nothing of the older worker is written", async () => {
     const old = await running(store, {}, 0)
-    const young = await store.runs.claim(old.id, "heir", 60_000)
-    expect(young?.epoch).toBe(old.epoch + 1)
-    expect(await store.runs.renew(old.id, old.epoch, 60_000)).toMatchObject({ held: false })
-    expect(await store.runs.renew(old.id, young?.epoch ?? 0, 60_000)).toMatchObject({ held: true, stop: false })
+    const young = await taken(old, "heir")
+    expect(young.epoch).toBe(old.epoch + 1)
+    expect(await store.runs.renew(old, 60_000)).toMatchObject({ held: false })
+    expect(await store.runs.renew(young, 60_000)).toMatchObject({ held: true, stop: false })
     const audited = (await store.audit.list(old.id)).length
     const late = { id: "late", attempt: 1, result: stepResult({}) }
     const end = { state: "succeeded", reason: null, by: "stepback", analysis: {}, remindMs: 1 } as const
     await expect(store.runs.recordStep(old.id, old.epoch, late)).rejects.toBeInstanceOf(LostLeaseError)
     await expect(store.runs.recordIntent(old.id, old.epoch, "late", 1)).rejects.toBeInstanceOf(LostLeaseError)
     await expect(store.runs.finish(old.id, old.epoch, end)).rejects.toBeInstanceOf(LostLeaseError)
-    await store.runs.release(old.id, old.epoch)
+    await store.runs.release(old)
     expect(await store.runs.listSteps(old.id)).toEqual([])
     expect(await store.audit.list(old.id)).toHaveLength(audited)
     expect(await store.runs.claim(old.id, "third", 60_000)).toBeNull()
   })
 
+  it("of a worker that the primary knew and its replica did not end when another has the same epoch", async () => {
+    const first = await running(store)
+    // As it was a second before, which is all that the replica had heard of.
+    await pool.query(
+      "update stepback.rollbacks set state = 'approved', epoch = epoch - 1, worker = null, lease_until = null where id = $1",
+      [first.id],
+    )
+    const second = await taken(first, "second")
+    expect(second.epoch).toBe(first.epoch)
+    expect(await store.runs.renew(first, 60_000)).toMatchObject({ held: false })
+    await store.runs.release(first)
+    expect(await store.runs.renew(second, 60_000)).toMatchObject({ held: true })
+    expect(await store.runs.claim(first.id, "third", 60_000)).toBeNull()
+  })
+
   it("do not put their program in the place of the one that their heir has begun", async () => {
     const old = await running(store)
     await store.runs.recordIntent(old.id, old.epoch, "go", 1)
-    await store.runs.release(old.id, old.epoch)
+    await store.runs.release(old)
     const heir = await store.runs.claim(old.id, "heir", 60_000)
     await store.runs.recordIntent(old.id, heir?.epoch ?? 0, "go", 1)
     await store.runs.recordProcess(old.id, heir?.epoch ?? 0, "go", 1, { pid: 2 })
@@ -222,9 +244,10 @@ describe("claims", () => {
   })
 
   it("tell of Stop", async () => {
-    const { id, epoch } = await running(store)
+    const claimed = await running(store)
+    const { id, epoch } = claimed
     await store.rollbacks.requestStop(id, "U1ALICE", null)
-    expect(await store.runs.renew(id, epoch, 60_000)).toMatchObject({ held: true, stop: true })
+    expect(await store.runs.renew(claimed, 60_000)).toMatchObject({ held: true, stop: true })
     expect(await store.runs.recordStep(id, epoch, { id: "a", attempt: 1, result: stepResult({}) })).toEqual({
       stop: true,
     })
