@@ -55,7 +55,7 @@ function createTrouble({ ask }: SlackClients): () => Promise<string | null> {
       (error: unknown) => `Slack: ${slackError(error) ?? errorMessage(error)}`,
     )
   return async () => {
-    if (last === null || Date.now() - last.at > saidMs) last = { at: Date.now(), answer: now() }
+    if (last === null || performance.now() - last.at > saidMs) last = { at: performance.now(), answer: now() }
     const silence = pause(patienceMs, "Slack: no answer yet", { ref: false })
     return Promise.race([last.answer, silence])
   }

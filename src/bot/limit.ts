@@ -5,7 +5,7 @@ const perSecond = 5
 const remembered = 10_000
 
 /** Keeps one person from drowning the others. Gives the seconds to wait, 0 when there is no need to. */
-export function createLimit(clock: () => number = Date.now): (userId: string) => number {
+export function createLimit(clock = () => performance.now()): (userId: string) => number {
   const people = new Map<string, { tokens: number; at: number }>()
   return (userId) => {
     const now = clock()

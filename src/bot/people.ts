@@ -78,9 +78,9 @@ export function createPeople(clients: SlackClients, log: Logger): People {
 
     async members(group) {
       const known = groups.get(group)
-      if (known && Date.now() - known.at < groupAgeMs) return known.members
+      if (known && performance.now() - known.at < groupAgeMs) return known.members
       const members = askMembers(group)
-      groups.set(group, { at: Date.now(), members })
+      groups.set(group, { at: performance.now(), members })
       return members
     },
 

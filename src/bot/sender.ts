@@ -69,7 +69,7 @@ function threadOf(threadTs: string | null, broadcast: boolean) {
 }
 
 /** Slack as the outbox needs it: every answer is one of a few, and nothing is retried here. */
-export function createSender(clients: SlackClients, clock: () => number = Date.now): Sender {
+export function createSender(clients: SlackClients, clock = () => performance.now()): Sender {
   const mayPost = createPace(clock)
 
   return {

@@ -122,13 +122,13 @@ export function createDelivery(deps: DeliveryDeps) {
         return done
       }
       const first = rollback.card_state === "none" || rollback.card_state === "sending"
-      let early = (cardNotBefore.get(rollbackId) ?? 0) - Date.now()
+      let early = (cardNotBefore.get(rollbackId) ?? 0) - performance.now()
       if (cardDue && (first || early <= 0)) {
         const sent = await sendCard(rollback, lane, deps)
         const rest = await settle(sent, rollbackId, deps)
         early =
           rest === null ? (rollback.state === "running" ? cardEveryMs : 0) : Math.max(rest.waitMs ?? 0, cardEveryMs)
-        cardNotBefore.set(rollbackId, Date.now() + early)
+        cardNotBefore.set(rollbackId, performance.now() + early)
         // Edits have a limit of their own, and one may fail for good: what is to be said in the thread does not wait for it.
         if (rest !== null && (first || !row)) return rest
       }

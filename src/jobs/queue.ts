@@ -90,7 +90,7 @@ export function createBell(options: BellOptions): Bell {
       queue.add(kind, { rollbackId }).then(
         () => (refused = null),
         (err: unknown) => {
-          refused = { at: Date.now(), why: errorMessage(err) }
+          refused = { at: performance.now(), why: errorMessage(err) }
           options.log.warn({ err, rollbackId }, "bell not heard, the sweep will ring")
         },
       )
@@ -99,7 +99,9 @@ export function createBell(options: BellOptions): Bell {
       try {
         await waiting()
         // One that is full, or has become a replica, answers questions all the same.
-        return refused !== null && Date.now() - refused.at < refusedMs ? `it takes no jobs: ${refused.why}` : null
+        return refused !== null && performance.now() - refused.at < refusedMs
+          ? `it takes no jobs: ${refused.why}`
+          : null
       } catch (error) {
         return errorMessage(error)
       }
