@@ -4,6 +4,7 @@ import type { PlanComponent } from "../plans/plan.ts"
 import { callingOf, wholeStanding } from "../rollback/escalation.ts"
 import type { EscalationFacts } from "../store/records.ts"
 import type { StoredRollback } from "../store/rows.ts"
+import { leaseMs } from "./lease.ts"
 import type { RunState } from "./step-context.ts"
 import type { WorkDeps } from "./work.ts"
 
@@ -77,13 +78,14 @@ async function whileOurs(tell: () => Promise<void>, { lease }: RunState): Promis
   if (!lease.lost()) await tell()
 }
 
-/** How long an earlier worker has been at it. */
+/** How long earlier workers have been at it when this one claimed the run: both moments are the database's. */
 function ranBefore(component: PlanComponent, { latest, rollback }: RunState): number {
   const starts = component.steps.flatMap((step) => {
     const run = latest.get(step.id)
     return run?.generation === rollback.generation ? [Date.parse(run.startedAt)] : []
   })
-  return starts.length === 0 ? 0 : Math.max(0, Date.now() - Math.min(...starts))
+  const claimedAt = Date.parse(rollback.lease_until ?? "") - leaseMs
+  return starts.length === 0 ? 0 : Math.max(0, claimedAt - Math.min(...starts))
 }
 
 function seconds(ms: number): string {

@@ -121,6 +121,20 @@ components:
       - { id: go, command: [./deploy.sh, v2], cwd: "\${SHOP_REPO}", effect: keyed, irreversible: a test }
 `
 
+it("a worker whose clock is an hour ahead does not call for an RTO of a component that is kept", async () => {
+  town.written.source = outside.replace("    risk: low\n", "    risk: low\n    rto: 10m\n")
+  const card = await town.card()
+  await town.press(card)
+  const first = await town.store.runs.claim(card.id, "first", 0)
+  await town.store.runs.recordStep(card.id, first?.epoch ?? 0, { id: "look", attempt: 1, result: stepResult({}) })
+  const now = Date.now.bind(Date)
+  vi.spyOn(Date, "now").mockImplementation(() => now() + 3_600_000)
+  await town.work(card.id)
+  await pause(300)
+  const called = await town.store.records.listEscalations(card.id)
+  expect(called.filter(({ trigger }) => trigger === "rto_breached")).toEqual([])
+})
+
 it("nobody is called by a worker that stood still before the trouble that it finds when another has done all", async () => {
   town.written.source = outside
   const card = await town.card()
