@@ -117,7 +117,8 @@ export function createBot(options: {
   registerViews(app, context)
 
   return {
-    requestListener: http === null ? null : atTheDoor((request, response) => http.requestListener(request, response)),
+    requestListener:
+      http === null ? null : atTheDoor((request, response) => http.requestListener(request, response), log),
     start: async () => {
       if (socket) await app.start()
     },

@@ -1,19 +1,29 @@
 import type { IncomingMessage, RequestListener } from "node:http"
 import { parse as parseForm } from "node:querystring"
+import type { Logger } from "../log.ts"
 
 /** A request whose time is this far from ours, to either side, is refused. Slack's own figure for the past. */
 const clockToleranceS = 300
 
 /** What every request from outside goes through before Bolt has it. */
-export function atTheDoor(listener: RequestListener): RequestListener {
-  return withinTime(withType(withBody(listener)))
+export function atTheDoor(listener: RequestListener, log: Logger): RequestListener {
+  return withinTime(withType(withBody(listener)), log)
 }
 
+/** Anybody can send such requests: they must not fill the log. */
+const saidEveryMs = 60_000
+
 /** Bolt refuses what is too old; what claims to be from the future is refused here. */
-function withinTime(listener: RequestListener): RequestListener {
+function withinTime(listener: RequestListener, log: Logger): RequestListener {
+  let saidAt = -Infinity
   return (request, response) => {
-    const stamp = Number(request.headers["x-slack-request-timestamp"])
-    if (!Number.isFinite(stamp) || Math.abs(Date.now() / 1000 - stamp) > clockToleranceS) {
+    const secondsApart = Math.round(Date.now() / 1000 - Number(request.headers["x-slack-request-timestamp"]))
+    if (!(Math.abs(secondsApart) <= clockToleranceS)) {
+      if (performance.now() - saidAt > saidEveryMs) {
+        saidAt = performance.now()
+        // With a clock that is off every request of Slack's is one of these, and people hear from Slack alone.
+        log.warn({ secondsApart }, "a request was refused for its time: if Slack sent it, this machine's clock is off")
+      }
       request.resume()
       response.writeHead(401).end()
       return

@@ -71,6 +71,11 @@ describe("requests that are not Slack's", () => {
     expect(stage.slack.messages("staging")).toEqual([])
   })
 
+  test("those that are refused for their time are told in the log, once for many: the clock may be ours that is off", () => {
+    const told = running.lines.filter(({ msg }) => String(msg).includes("refused for its time"))
+    expect(told).toEqual([expect.objectContaining({ level: "warn", secondsApart: expect.any(Number) })])
+  })
+
   test.each([
     ["nothing", "payload=null", 400],
     ["nothing with space around", "payload=%20null%0A", 400],
