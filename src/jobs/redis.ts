@@ -1,4 +1,5 @@
 import { Cluster, Redis, type RedisOptions } from "ioredis"
+import { errorMessage } from "../errors.ts"
 import type { Logger } from "../log.ts"
 import { readRedisAddress, redisAddressProblem, type ClusterNode } from "../redis-address.ts"
 import { within } from "./within.ts"
@@ -13,7 +14,17 @@ const never = () => null
 /** The queue's connection: it comes back by itself, however long its server is away. */
 export function openRedis(address: string, log: Logger): RedisConnection {
   const connection = connect(address, soon)
-  connection.on("error", (error: Error) => log.debug({ err: error }, "redis connection lost"))
+  let away = false
+  // Each attempt fails anew; that it is away is said once.
+  connection.on("error", (error: Error) => {
+    if (away) log.debug({ err: error }, "redis connection lost")
+    else log.warn({ reason: errorMessage(error) }, "Redis does not answer, rollbacks start more slowly")
+    away = true
+  })
+  connection.on("ready", () => {
+    if (away) log.info("Redis answers again")
+    away = false
+  })
   return connection
 }
 

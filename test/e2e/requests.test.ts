@@ -309,6 +309,8 @@ test("without Redis the process is ready, degraded, and says why", async () => {
   await expect
     .poll(async () => (await fetch(`http://127.0.0.1:${running.port}/readyz`)).json(), { timeout: 15_000 })
     .toMatchObject({ ready: true, degraded: true, reasons: [expect.stringContaining("queue")] })
+  const told = await running.logged(({ msg }) => String(msg).startsWith("Redis does not answer"))
+  expect(told).toMatchObject({ level: "warn", reason: expect.any(String) })
 })
 
 test("a command without a trigger is one, and so is the next", async () => {
