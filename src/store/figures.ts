@@ -10,10 +10,13 @@ export function figureStore(pool: Pool) {
       return rows
     },
 
+    /** A card that was never posted is one of them, though it is no row of the outbox. */
     async outboxAgeSeconds(): Promise<number> {
       const { rows } = await pool.query<{ age: number }>(
-        `select coalesce(extract(epoch from now() - min(created_at)), 0)::float8 as age
-         from stepback.outbox where state in ('pending', 'sending')`,
+        `select coalesce(extract(epoch from now() - min(created_at)), 0)::float8 as age from (
+           select created_at from stepback.outbox where state in ('pending', 'sending')
+           union all select created_at from stepback.rollbacks
+             where deliver_at is not null and card_state in ('none', 'sending') and card_version > card_sent_version) unsent`,
       )
       return rows[0]?.age ?? 0
     },

@@ -35,6 +35,24 @@ function deliveryOf(sender: Sender, how: Partial<Pick<DeliveryDeps, "draw" | "do
   return createDelivery({ store, sender, ...plain, ...how, newId: randomUUID, log })
 }
 
+it("a card that Slack has not taken is as old as its request, for those who watch over it", async () => {
+  await quiet()
+  const sending: Sent[] = [
+    { kind: "unknown", error: "internal_error" },
+    { kind: "sent", channel: "C1", ts: "1.1" },
+  ]
+  const post = async () => sending.shift() ?? { kind: "unknown", error: "internal_error" }
+  const sender = { post, find: async () => ({ kind: "none" }), permalink: async () => null } as unknown as Sender
+  const { id } = await created(store)
+  await pool.query("update stepback.rollbacks set created_at = now() - interval '1 hour' where id = $1", [id])
+  const { serveOne } = deliveryOf(sender)
+  await serveOne()
+  expect(Math.round(await store.figures.outboxAgeSeconds())).toBe(3_600)
+  await pool.query("update stepback.rollbacks set deliver_at = now() where id = $1", [id])
+  await serveOne()
+  expect(await store.figures.outboxAgeSeconds()).toBe(0)
+})
+
 describe("the outbox", () => {
   it("keeps the order in which things happened, each once", async () => {
     const { id, epoch } = await running(store)
