@@ -39,6 +39,11 @@ async function main(environment: Record<string, string | undefined>): Promise<vo
   }
   const { config } = read
   const log = createLogger({ level: config.logLevel, role: config.role })
+  // Node itself would write the error as it is, with the headers of a request that failed.
+  process.on("uncaughtException", (err) => {
+    log.fatal({ err }, "ended by an error that nothing handled")
+    process.exit(1)
+  })
   const started = await start(config, environment, log)
   let ending = false
   for (const signal of ["SIGTERM", "SIGINT"] as const)

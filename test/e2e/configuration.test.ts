@@ -132,3 +132,36 @@ test("a token that Slack refuses is said plainly, and the process goes on", asyn
   await stepback.stop()
   await slack.stop()
 })
+
+test("an error that nothing handles ends the process with a line in its log, and shows no token", async () => {
+  const slack = await startLocalSlack()
+  const database = await connectPostgres(inject("postgresUrl")).createDatabase(`crash_${process.pid}`)
+  const preload = `process.on("SIGUSR2", () => void Promise.reject(
+    Object.assign(new Error("broken"), { config: { headers: { Authorization: "Bearer " + process.env.SLACK_BOT_TOKEN } } })))`
+  const child = spawn(process.execPath, ["--import", `data:text/javascript,${encodeURIComponent(preload)}`, main], {
+    env: {
+      PATH: process.env["PATH"] ?? "",
+      SLACK_BOT_TOKEN: slack.botToken,
+      SLACK_SIGNING_SECRET: slack.signingSecret,
+      SLACK_API_URL: slack.apiUrl,
+      DATABASE_URL: database,
+      PORT: "0",
+    },
+    stdio: ["ignore", "pipe", "pipe"],
+  })
+  const output = { stderr: "", stdout: "" }
+  child.stderr.on("data", (chunk: Buffer) => (output.stderr += chunk.toString()))
+  child.stdout.on("data", (chunk: Buffer) => {
+    output.stdout += chunk.toString()
+    if (output.stdout.includes('"msg":"started"')) child.kill("SIGUSR2")
+  })
+  const [code] = (await once(child, "close")) as [number | null]
+  await slack.stop()
+  expect([code, output.stderr]).toEqual([1, ""])
+  expect(JSON.parse(output.stdout.trim().split("\n").at(-1) ?? "")).toMatchObject({
+    level: "fatal",
+    err: { message: "broken" },
+    msg: "ended by an error that nothing handled",
+  })
+  expect(output.stdout).not.toContain(slack.botToken)
+})
