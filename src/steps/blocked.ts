@@ -45,20 +45,27 @@ const comparing = `coalesce(
        and am.amoplefttype = oc.opcintype and am.amoprighttype = oc.opcintype
      where oc.oid = (i.indclass::oid[])[k - 1] and oc.opcmethod = (select oid from pg_am where amname = 'btree')))`
 
-/** The primary key is left out where rows are found by it. What an index reads is its own columns, and what it depends on. */
+/** Whether an expression is of a row as a whole (`f(t)`): the row of another name that it is asked of here has not that type. */
+const ofWholeRow = (tree: string) => `coalesce(${tree}::text like '%:varattno 0 %', false)`
+
+/**
+ * The primary key is left out where rows are found by it. What an index reads is its own columns, and what it depends on: none
+ * where it allows one row and no more (`((true))`).
+ */
 const uniquesQuery = `select
-    (select jsonb_agg(a.attname) from pg_attribute a where a.attrelid = i.indrelid and (a.attnum = any (i.indkey::int2[])
+    (select coalesce(jsonb_agg(a.attname), '[]') from pg_attribute a where a.attrelid = i.indrelid and (a.attnum = any (i.indkey::int2[])
       or exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
         and d.refobjid = i.indrelid and d.refobjsubid = a.attnum))) as columns,
     (select jsonb_agg(jsonb_build_object('expression', pg_get_indexdef(i.indexrelid, k, true), 'equals', ${operatorOf(comparing)}) order by k)
       from generate_series(1, i.indnkeyatts) k) as parts,
     pg_get_expr(i.indpred, i.indrelid, true) as where, i.indimmediate as "atOnce", i.indisexclusion as excludes
   from pg_index i where i.indrelid = to_regclass($1) and (i.indisunique or i.indisexclusion) and i.indisvalid
-    and not (i.indisprimary and not i.indisexclusion and $2)`
+    and not (i.indisprimary and not i.indisexclusion and $2) and not ${ofWholeRow("i.indexprs")} and not ${ofWholeRow("i.indpred")}`
 
-const checksQuery = `select ${columnsBy("c.conrelid", "c.conkey")} as columns, 'not (' || pg_get_expr(c.conbin, c.conrelid, true) || ')' as breaks,
+const checksQuery = `select coalesce(${columnsBy("c.conrelid", "c.conkey")}, '[]') as columns, 'not (' || pg_get_expr(c.conbin, c.conrelid, true) || ')' as breaks,
     c.conname || ' forbids it now' as says
   from pg_constraint c where c.conrelid = to_regclass($1) and c.contype = 'c' and to_jsonb(c) ->> 'conenforced' is distinct from 'false'
+    and not ${ofWholeRow("c.conbin")} and not (c.connoinherit and $2)
   union all select jsonb_build_array(a.attname), format('%I is null', a.attname), a.attname || ' may not be empty now'
   from pg_attribute a where a.attrelid = to_regclass($1) and a.attnotnull and a.attnum > 0 and not a.attisdropped`
 
@@ -79,16 +86,22 @@ const parentsQuery = `select format('%I.%I', n.nspname, p.relname) as relation, 
     and to_jsonb(f) ->> 'conenforced' is distinct from 'false' and to_jsonb(f) ->> 'conperiod' is distinct from 'true'
     and has_table_privilege(p.oid, 'select') and has_schema_privilege(n.oid, 'usage') and not row_security_active(p.oid)`
 
-/** `byKey`: rows are found by the primary key, so that another row that has it is one that changed. */
+/**
+ * `byKey`: rows are found by the primary key, so that another row that has it is one that changed. Rows that are found may be
+ * those of heirs, which have the table's inherited checks, and not its keys.
+ */
 export async function demandsOf(
   client: PoolClient,
   table: TableFacts,
   { byKey }: { byKey: boolean },
 ): Promise<Demands> {
+  const inherited = table.heirs.length > 0
+  const checks = (await statement(client, checksQuery, [table.relation, inherited])).rows as Check[]
+  if (inherited) return { uniques: [], parents: [], checks }
   return {
     uniques: (await statement(client, uniquesQuery, [table.relation, byKey])).rows as Unique[],
     parents: (await statement(client, parentsQuery, [table.relation])).rows as Parent[],
-    checks: (await statement(client, checksQuery, [table.relation])).rows as Check[],
+    checks,
   }
 }
 
@@ -113,7 +126,7 @@ export function blockedBy(
     })),
     ...demands.uniques.filter(known).map((unique) => ({
       when: taken(table, unique, row, unique.atOnce ? atOnce : spare),
-      says: `another row ${unique.excludes ? "is in the way of" : "has"} its ${unique.columns.join(", ")}`,
+      says: saysOf(unique),
     })),
     ...demands.parents.filter(known).map((parent) => ({
       when: orphaned(parent, row),
@@ -127,6 +140,11 @@ export function blockedBy(
 /** Of rows that were judged: how many have no place any more, and some of them with the reason. */
 export const blockedOnes = `count(*) filter (where blocked is not null)::int as blocked,
   coalesce((select array_agg(label || ' (' || blocked || ')') from (select label, blocked from judged where blocked is not null limit 20) b), '{}') as "blockedLabels"`
+
+function saysOf({ columns, excludes }: Unique): string {
+  if (columns.length === 0) return "it may be there only once, and another row is"
+  return `another row ${excludes ? "is in the way of" : "has"} its ${columns.join(", ")}`
+}
 
 function taken(table: TableFacts, { parts, where }: Unique, { star }: Coming, spare: string | null): string {
   // Bare names are those of the nearest row around: of the other in the outer select, of this one in the inner.

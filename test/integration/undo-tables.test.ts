@@ -1,0 +1,72 @@
+import { afterAll, beforeAll, beforeEach, expect, it } from "vitest"
+import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
+import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
+
+let target: TargetFixture
+const sql = (text: string) => target.admin.query(text)
+const texts = async (table: string) =>
+  (await target.admin.query<{ v: string }>(`select x::text as v from ${table} x order by 1`)).rows.map(({ v }) => v)
+
+beforeAll(async () => {
+  target = await freshTarget("select 1")
+})
+afterAll(() => target.stop())
+beforeEach(() => sql("drop schema public cascade; create schema public"))
+
+async function go(yaml: string) {
+  const step = await stepOf(yaml)
+  const context = await contextOf({ pool: target.pools.get(target.url) })
+  const card = await rehearseStep(step, context)
+  return { rollbackId: context.rollbackId, card, result: await runStep(step, { ...context, rehearsed: card }) }
+}
+
+async function undo(rollbackId: string) {
+  const step = undoStepOf(rollbackId, "a")
+  const context = await contextOf({ pool: target.pools.get(target.url) })
+  const card = await rehearseStep(step, context)
+  return { card, result: await runStep(step, { ...context, rehearsed: card }) }
+}
+
+const written = (text: string) => `- { id: a, sql: "${text}", expect: { rows: rehearsed, tolerance: 0% } }`
+const purge = `- { id: a, purge: { table: t, where: "id > 0", at_most: 10, max_share: 100% }, expect: { rows: rehearsed } }`
+const steps = [written("update t set v = 'new' where id > 0"), written("delete from t where id > 0"), purge]
+
+it.each([
+  ["one row and no more", "create unique index on t ((true))"],
+  ["an index of whole rows", "create unique index on t (word(t))"],
+  ["a rule for whole rows", "alter table t add check (word(t) <> 'x')"],
+  ["a rule that names no column", "alter table t add check (1 > 0)"],
+])("rows of a table with %s come back", async (_, ddl) => {
+  await sql(`create table t (id integer primary key, v text);
+    create function word(t) returns text language sql immutable as 'select $1.v';
+    ${ddl}; insert into t values (1, 'old')`)
+  for (const step of steps) {
+    const { rollbackId, result } = await go(step)
+    expect(result).toMatchObject({ outcome: "succeeded", rows: 1 })
+    const back = await undo(rollbackId)
+    expect(back.card).toMatchObject({ outcome: "looked", rows: 1, warnings: [] })
+    expect(back.result).toMatchObject({ outcome: "succeeded", rows: 1, issues: [] })
+    expect(await texts("t")).toEqual(["(1,old)"])
+  }
+})
+
+it("the only row that may be there does not come back beside another", async () => {
+  await sql(`create table t (id integer primary key, v text); create unique index on t ((true));
+    insert into t values (1, 'old')`)
+  const { rollbackId } = await go(written("delete from t where id > 0"))
+  await sql("insert into t values (2, 'mine')")
+  const { result } = await undo(rollbackId)
+  expect(result.issues).toEqual(["1 cannot come back: t.1 (it may be there only once, and another row is)"])
+  expect(await texts("t")).toEqual(["(2,mine)"])
+})
+
+it("rows of heirs come back, whatever the keys and rules are that only their parent has", async () => {
+  await sql(`create table t (id integer primary key, v text unique, p integer references t, check (v <> 'old') no inherit);
+    create table t1 (more integer, primary key (id)) inherits (t); create table t2 (primary key (id)) inherits (t);
+    insert into t1 values (1, 'old', 77, 5); insert into t2 values (2, 'old', 77)`)
+  const { rollbackId, result } = await go(written("update t set v = 'new' || id where id > 0"))
+  expect(result).toMatchObject({ outcome: "succeeded", rows: 2 })
+  const back = await undo(rollbackId)
+  expect(back.result).toMatchObject({ outcome: "succeeded", rows: 2, issues: [] })
+  expect([await texts("t1"), await texts("t2")]).toEqual([["(1,old,77,5)"], ["(2,old,77)"]])
+})
