@@ -7,6 +7,9 @@ import { hidden } from "./shown.ts"
 /** How many changed rows are shown one by one. */
 export const shownRows = 20
 
+/** Whether two texts differ at all: a column's own collation may not tell "a" from "A", or the two may have one each. */
+const differ = (one: string, other: string) => `${one}::text collate "C" is distinct from ${other}::text`
+
 /** Columns whose change is the point: what the statement sets, but for stamps of the moment. */
 export function tellingColumns(facts: StatementFacts): string[] {
   const steady = facts.set.filter((item) => !item.volatile).map((item) => item.column)
@@ -70,10 +73,7 @@ export function updatePreview(facts: StatementFacts, table: TableFacts, redact: 
   const changed =
     known.length === telling.length && known.length > 0
       ? known
-          .map(
-            (item) =>
-              `(${item.expression})::${typeOf(item.column) ?? "text"}::text is distinct from ${column(owner, item.column)}::text`,
-          )
+          .map((item) => differ(`(${item.expression})::${typeOf(item.column) ?? "text"}`, column(owner, item.column)))
           .join(" or ")
       : "null::boolean"
   return `with ${recursive(facts)}${withBody(facts)}stepback_rows as (
@@ -160,9 +160,7 @@ export function compareUpdated(facts: StatementFacts, table: TableFacts, redact:
   const keys = table.primaryKey
     .map((name) => `t.${escapeIdentifier(name)} = (b.r).${escapeIdentifier(name)}`)
     .join(" and ")
-  const changed = telling.map(
-    (name) => `(b.r).${escapeIdentifier(name)}::text is distinct from t.${escapeIdentifier(name)}::text`,
-  )
+  const changed = telling.map((name) => differ(column("(b.r)", name), column("t", name)))
   return `with stepback_after as (
     update stepback_ledger.before_images b set after_text = (t.*)::text from ${table.relation} t
     where b.rollback_id = $1 and b.step_id = $2 and ${table.primaryKey.map((name) => `t.${escapeIdentifier(name)} = (b.row_text::${table.relation}).${escapeIdentifier(name)}`).join(" and ")}),

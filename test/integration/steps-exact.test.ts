@@ -291,6 +291,22 @@ describe("what a statement would change", () => {
     expect(await runStep(step, await context())).toMatchObject({ outcome: "succeeded", changed: 1, changes })
   })
 
+  it("is a change whatever the column's collation takes for equal, and between columns of two collations", async () => {
+    await target.admin
+      .query(`create collation no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+      create table names (id integer primary key, a text collate no_case, b text collate "C");
+      insert into names values (1, 'abc', 'abc'), (2, 'ABC', 'ABC')`)
+    const sql = "update names set a = upper(a), b = a where id > 0"
+    expect(await shown(sql, 2)).toMatchObject({ outcome: "looked", rows: 2, changed: 1 })
+    const step = await stepOf(`- { id: a, sql: "${sql}", expect: { rows: 2 } }`)
+    expect(await runStep(step, await context())).toMatchObject({
+      outcome: "succeeded",
+      rows: 2,
+      changed: 1,
+      affected: [{ table: "names", did: "changed", rows: 1 }],
+    })
+  })
+
   it("names a few rows that would go, without what is not shown; of many the number", async () => {
     const few = await shown("delete from sums where id = 1", 1)
     expect(few.changes).toEqual([
