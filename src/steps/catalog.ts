@@ -20,8 +20,8 @@ export type TableFacts = {
     parentColumns: string[]
     action: "c" | "n" | "d"
   }[]
-  /** Foreign keys that empty rows of other tables, or give them a default, where an UPDATE here changes these columns. */
-  cutByUpdate: { table: string; parentColumns: string[] }[]
+  /** Foreign keys by which an UPDATE here acts on others, and those by which that acts on still others. */
+  followers: Follower[]
   /** Tables that inherit from it, as people read them: a DELETE here removes their rows too, with columns it does not know. */
   heirs: string[]
   /** Triggers that are ours to mention, not the system's own; those that a partition or heir has by itself too. */
@@ -32,6 +32,22 @@ export type TableFacts = {
   rules: { name: string; on: "insert" | "update" | "delete" }[]
   isView: boolean
 }
+
+/** What becomes of rows that refer to a value that changes: they get the new one, nothing, or their default. */
+type ActingKey = {
+  table: string
+  relation: string
+  columns: string[]
+  parentColumns: string[]
+  action: "c" | "n" | "d"
+  seen: boolean
+}
+
+/**
+ * `through`: columns of the table itself by whose change it acts. `of`: the one that changes rows before it does. `seen`: this
+ * role may count them.
+ */
+export type Follower = ActingKey & { through: string[]; of: Follower | null }
 
 /** A column of the key that the server computes from others: it moves with them, and no archive has it. */
 export function computedKey(table: TableFacts): string | undefined {
@@ -75,6 +91,15 @@ export const firing = (
 export const triggerName = (oid: string) =>
   `case when t.tgrelid = ${oid} then t.tgname::text else t.tgname || ' of ' || t.tgrelid::regclass end`
 
+const actingOnUpdate = (
+  oid: string,
+) => `(select jsonb_agg(jsonb_build_object('table', f.conrelid::regclass::text, 'action', f.confupdtype,
+      'relation', (select format('%I.%I', fn.nspname, fc.relname) from pg_class fc join pg_namespace fn on fn.oid = fc.relnamespace where fc.oid = f.conrelid),
+      'columns', ${columnsBy("f.conrelid", "f.conkey")}, 'parentColumns', ${parentColumns},
+      'seen', (select has_schema_privilege(fc.relnamespace, 'usage') and has_table_privilege(fc.oid, 'select') and not row_security_active(fc.oid)
+        from pg_class fc where fc.oid = f.conrelid)))
+    from pg_constraint f where ${actingOn(oid, "f.confupdtype in ('c', 'n', 'd')")})`
+
 const tableQuery = `
 select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as is_view,
   coalesce((select array_agg(a.attname::text order by k.n) from pg_index i
@@ -89,9 +114,7 @@ select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as i
       'columns', ${columnsBy("f.conrelid", "f.conkey")},
       'parentColumns', ${parentColumns}))
     from pg_constraint f where ${actingOn("c.oid")}), '[]') as children,
-  coalesce((select jsonb_agg(jsonb_build_object('table', f.conrelid::regclass::text,
-      'parentColumns', ${parentColumns}))
-    from pg_constraint f where ${actingOn("c.oid", "f.confupdtype in ('n', 'd')")}), '[]') as cut_by_update,
+  ${actingOnUpdate("c.oid")} as on_update,
   coalesce((select array_agg(i.inhrelid::regclass::text) from pg_inherits i
     where i.inhparent = c.oid and c.relkind = 'r'), '{}') as heirs,
   coalesce((select array_agg(distinct ${triggerName("c.oid")}) ${firing("c.oid")}), '{}') as triggers,
@@ -105,7 +128,7 @@ where c.oid = to_regclass($1)`
 /** What a DELETE must know of this very moment: which table the name means, and whether foreign keys would act. */
 const freshQuery = `
 select to_regclass($1)::oid::text as oid, exists (select from pg_constraint f where f.confrelid = to_regclass($1)
-  and f.contype = 'f' and f.confdeltype in ('c', 'n', 'd')
+  and f.contype = 'f' and (f.confdeltype in ('c', 'n', 'd') or f.confupdtype in ('c', 'n', 'd'))
   and not exists (select 1 from pg_constraint p where p.oid = f.conparentid and p.confrelid = f.confrelid))
   or exists (select from pg_inherits i where i.inhparent = to_regclass($1)) as has_children`
 
@@ -156,7 +179,7 @@ export async function findTable(client: PoolClient, schema: string | null, name:
         primary_key: string[]
         columns: TableFacts["columns"] | null
         children: TableFacts["children"]
-        cut_by_update: TableFacts["cutByUpdate"]
+        on_update: ActingKey[] | null
         heirs: string[]
         triggers: string[]
         calling: string[]
@@ -171,13 +194,40 @@ export async function findTable(client: PoolClient, schema: string | null, name:
     primaryKey: row.primary_key,
     columns: row.columns ?? [],
     children: row.children,
-    cutByUpdate: row.cut_by_update,
+    followers: await followersOf(client, row.on_update),
     heirs: row.heirs,
     triggers: row.triggers,
     calling: row.calling,
     rules: row.rules,
     isView: row.is_view,
   }
+}
+
+/** As deep as schemas go that a person can oversee. */
+const deepest = 8
+
+async function followersOf(client: PoolClient, keys: ActingKey[] | null, of: Follower | null = null, depth = 1) {
+  const found: Follower[] = []
+  for (const key of keys ?? []) {
+    const through = of === null ? key.parentColumns : key.parentColumns.flatMap((name) => leadingTo(of, name))
+    if (through.length === 0) continue
+    const follower = { ...key, through, of, seen: key.seen && of?.seen !== false }
+    found.push(follower)
+    if (key.action !== "c" || depth === deepest) continue
+    const { rows } = await client.query<{ keys: ActingKey[] | null }>(
+      `select ${actingOnUpdate("to_regclass($1)")} as keys`,
+      [key.relation],
+    )
+    found.push(...(await followersOf(client, rows[0]?.keys ?? null, follower, depth + 1)))
+  }
+  return found
+}
+
+/** Which column of the first table a column of a follower gets its value from. */
+function leadingTo({ columns, parentColumns, of }: Follower, name: string): string[] {
+  const column = parentColumns[columns.indexOf(name)]
+  if (column === undefined) return []
+  return of === null ? [column] : leadingTo(of, column)
 }
 
 /** Columns of a row's text, in order: what is read back into a table with others would land in the wrong ones. */

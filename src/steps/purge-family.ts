@@ -163,7 +163,18 @@ async function follow(client: PoolClient, parent: Kin, family: Family, listed: R
     const { rows: strange } = await client.query<{ problem: string }>(besides, [table.relation])
     family.problems.push(...strange.map((row) => row.problem))
     if (!cutLoose) await follow(client, kin, family, listed)
+    else family.problems.push(...lostBehind(kin))
   }
+}
+
+/** What refers to what rows that are cut loose lose: a foreign key empties it in turn, and nothing keeps it. */
+function lostBehind({ table, cut }: Kin): string[] {
+  return table.followers
+    .filter(({ through }) => through.some((name) => cut.includes(name)))
+    .map(
+      (lost) =>
+        `${lost.table} refers to what ${table.name} loses, and would lose it unkept: purge it by a step of its own first`,
+    )
 }
 
 /**

@@ -127,10 +127,8 @@ async function cutProblem(client: PoolClient, table: TableFacts, going: readonly
     base !== null && now !== null ? [{ base: base.row, now: now.row }] : [],
   )
   if (changed.length === 0) return null
-  for (const { table: child, parentColumns } of table.cutByUpdate) {
-    const differs = parentColumns
-      .map((name) => `(o.base).${id(name)} is distinct from (o.now).${id(name)}`)
-      .join(" or ")
+  for (const { table: child, parentColumns, through } of table.followers.filter(({ action }) => action !== "c")) {
+    const differs = through.map((name) => `(o.base).${id(name)} is distinct from (o.now).${id(name)}`).join(" or ")
     const { rowCount } = await statement(
       client,
       `select 1 from (select u.base::${table.relation} as base, u.now::${table.relation} as now

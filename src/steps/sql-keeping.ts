@@ -1,8 +1,8 @@
 import type { PoolClient } from "pg"
-import type { SqlStep } from "../plans/plan.ts"
+import type { SqlStep, StatementFacts } from "../plans/plan.ts"
 import type { ChildRows, Failure } from "../rollback/facts.ts"
-import { computedKey, type TableFacts } from "./catalog.ts"
-import { bindUsed, childrenOf } from "./sql-text.ts"
+import { computedKey, type Follower, type TableFacts } from "./catalog.ts"
+import { bindUsed, changedThrough, childrenOf, followedBy } from "./sql-text.ts"
 import { failure } from "./step.ts"
 import { statement } from "./target.ts"
 
@@ -26,11 +26,12 @@ export function keepingProblem(step: SqlStep, table: TableFacts): string | null 
   if (step.facts.verb === "update" && computed !== undefined)
     return `${computed} of the primary key is computed from other columns: what becomes of a row could not be followed; say irreversible and why`
   const set = new Set(step.facts.set.map((item) => item.column))
-  const cut = table.cutByUpdate.find(({ parentColumns }) => parentColumns.some((name) => set.has(name)))
-  return cut
-    ? `rows of ${cut.table} that refer to ${cut.parentColumns.join(", ")} would lose that unkept: say irreversible and why`
-    : null
+  const cut = table.followers.find(({ action, through }) => action !== "c" && through.some((name) => set.has(name)))
+  return cut ? cutWords(cut) : null
 }
+
+const cutWords = ({ table, parentColumns }: Follower) =>
+  `rows of ${table} that refer to ${parentColumns.join(", ")} would lose that unkept: say irreversible and why`
 
 /** Rules that say what a write does, or the one that takes it back; null when there are none. */
 export function ruleProblem(verb: string, { name, rules }: TableFacts): string | null {
@@ -78,6 +79,58 @@ export async function countChildren(
     if (rows > 0) found.push({ table: child.table, rows, action })
   }
   return found
+}
+
+/** Rows of other tables that get the new value of what they refer to. */
+export async function countFollowing(
+  { followers }: TableFacts,
+  count: (follower: Follower) => Promise<number>,
+  facts: StatementFacts | null = null,
+): Promise<ChildRows[]> {
+  const rows = new Map<string, number>()
+  for (const follower of followers) {
+    if (follower.action !== "c" || !follower.seen || (facts !== null && !isSet(follower, facts))) continue
+    rows.set(follower.table, (rows.get(follower.table) ?? 0) + (await count(follower)))
+  }
+  return [...rows].flatMap(([table, many]) => (many > 0 ? [{ table, rows: many, action: "cascade" as const }] : []))
+}
+
+const isSet = ({ through }: Follower, { set }: StatementFacts) => set.some(({ column }) => through.includes(column))
+
+/** Rows that follow and that this role may not count. */
+export function unseenFollowing(facts: StatementFacts, { followers }: TableFacts): string[] {
+  const unseen = followers.filter((each) => each.action === "c" && !each.seen && isSet(each, facts))
+  return unseen.map(({ table }) => `rows of ${table} change with it by cascade, and this role cannot see how many`)
+}
+
+/** What followed an UPDATE. A trigger, or a column that the server computes, may have changed what others refer to as well. */
+export async function whatFollowed(
+  client: PoolClient,
+  table: TableFacts,
+  keys: readonly [rollbackId: string, stepId: string],
+): Promise<{ following: ChildRows[]; problem: Failure | null }> {
+  for (const cut of table.followers.filter(({ action }) => action !== "c")) {
+    const { rowCount } = await statement(client, changedThrough(table, cut, "1"), keys)
+    if ((rowCount ?? 0) > 0) return { following: [], problem: failure("cannot_keep", cutWords(cut)) }
+  }
+  return { following: await countFollowed(client, table, keys), problem: null }
+}
+
+/** Rows that refer to what the step left: they got it with its rows, and would get what was there before with them too. */
+export function countFollowed(
+  client: PoolClient,
+  table: TableFacts,
+  keys: readonly [rollbackId: string, stepId: string],
+): Promise<ChildRows[]> {
+  return countFollowing(
+    table,
+    async (follower) => ((await statement(client, followedBy(table, follower), keys)).rows[0] as { rows: number }).rows,
+  )
+}
+
+/** "5 in answers with them, by cascade" */
+export function followingWords(following: readonly ChildRows[]): string[] {
+  return following.map(({ table, rows }) => `${rows} in ${table} with them, by cascade`)
 }
 
 /** A text of ours with those of the step's parameters that it uses. */

@@ -1,7 +1,7 @@
 import { escapeIdentifier } from "pg"
 import type { StatementFacts } from "../plans/plan.ts"
 import { replaceParameters } from "../plans/sql-tokens.ts"
-import type { TableFacts } from "./catalog.ts"
+import type { Follower, TableFacts } from "./catalog.ts"
 import { hidden } from "./shown.ts"
 
 /** How many changed rows are shown one by one. */
@@ -179,6 +179,45 @@ export function childrenOf(facts: StatementFacts, child: TableFacts["children"][
   const columns = child.columns.map((name) => `c.${escapeIdentifier(name)}`).join(", ")
   const head = facts.with === null ? "" : `${facts.with} `
   return `${head}select count(*)::int as rows from ${child.relation} c where (${columns}) in (select ${parents} ${facts.matching})`
+}
+
+/** Rows that refer to one of `values`, or to a row that does, and so on. */
+function following({ relation, columns, parentColumns, of }: Follower, values: (columns: string[]) => string): string {
+  const own = columns.map((name) => `c.${escapeIdentifier(name)}`).join(", ")
+  const theirs = parentColumns.map((name) => `c.${escapeIdentifier(name)}`).join(", ")
+  const source = of === null ? values(parentColumns) : `select ${theirs} ${following(of, values)}`
+  return `from ${relation} c where (${own}) in (${source})`
+}
+
+/** UPDATE, read-only: how many rows of another table would get the new value of what they refer to. */
+export function wouldFollow(facts: StatementFacts, table: TableFacts, follower: Follower): string {
+  const owner = escapeIdentifier(facts.table?.alias ?? table.name)
+  const set = facts.set.filter((item) => follower.through.includes(item.column))
+  const typeOf = (name: string) => table.columns.find((item) => item.name === name)?.type ?? "text"
+  const changed = set.map(({ column: name, expression }) =>
+    expression === null ? "true" : differ(`(${expression})::${typeOf(name)}`, column(owner, name)),
+  )
+  const values = (columns: string[]) => {
+    const names = columns.map((_name, n) => `stepback_${n}`)
+    const read = columns.map((name, n) => `${column(owner, name)} as ${names[n] ?? ""}`)
+    return `select ${names.join(", ")} from (select ${read.join(", ")}, ${changed.join(" or ")} as stepback_changed ${facts.matching}) stepback_rows where stepback_changed`
+  }
+  const head = facts.with === null ? "" : `${facts.with} `
+  return `${head}select count(*)::int as rows ${following(follower, values)}`
+}
+
+/** Kept rows whose UPDATE changed what a foreign key acts by. Params: id, step. */
+export function changedThrough({ relation }: TableFacts, { through }: Follower, select: string): string {
+  const changed = through.map((name) => differ(column("(b.was)", name), column("(b.is)", name)))
+  return `select ${select} from (select row_text::${relation} as was, after_text::${relation} as is from stepback_ledger.before_images
+    where rollback_id = $1 and step_id = $2 and relation = ${literal(relation)} and operation = 'update' offset 0) b where ${changed.join(" or ")}`
+}
+
+/** After an UPDATE: how many rows got the new value of what they refer to. Params: id, step. */
+export function followedBy(table: TableFacts, follower: Follower): string {
+  const values = (columns: string[]) =>
+    changedThrough(table, follower, columns.map((name) => column("(b.is)", name)).join(", "))
+  return `select count(*)::int as rows ${following(follower, values)}`
 }
 
 /**

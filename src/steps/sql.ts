@@ -1,12 +1,23 @@
 import type { PoolClient, QueryResult } from "pg"
 import type { SqlStep } from "../plans/plan.ts"
-import type { Change, RehearsedStep, StepResult } from "../rollback/facts.ts"
-import { callingOut, findTable, findTableOfRun, shapeOf, type TableFacts } from "./catalog.ts"
+import type { Change, Failure, RehearsedStep, StepResult } from "../rollback/facts.ts"
+import { callingOut, findTable, findTableOfRun, shapeOf, type Follower, type TableFacts } from "./catalog.ts"
 import { besides, calledFunctions } from "./functions.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { hidden, shorten } from "./shown.ts"
-import { bound, countChildren, fireDeferred, keepingProblem, keptProblem, ruleProblem } from "./sql-keeping.ts"
+import {
+  bound,
+  countChildren,
+  countFollowing,
+  fireDeferred,
+  keepingProblem,
+  keptProblem,
+  ruleProblem,
+  unseenFollowing,
+  whatFollowed,
+} from "./sql-keeping.ts"
 import * as sqlText from "./sql-text.ts"
+import { described } from "./sql-words.ts"
 import { settleStep } from "./settle.ts"
 import {
   allowedRows,
@@ -86,7 +97,7 @@ async function look(client: PoolClient, step: SqlStep, context: StepContext): Pr
   const unkept = keepingProblem(step, table)
   if (unkept) return { outcome: "unknown", note: unkept, warnings }
   return {
-    raises: [...callingOut([table]), ...called.raises],
+    raises: [...callingOut([table]), ...called.raises, ...unseenFollowing(step.facts, table)],
     shape: shapeOf([table]),
     ...(await lookAt(client, step, context, table, warnings).catch((error: unknown) =>
       besides(error, { kept: keeps(step), own: called.warnings.length > 0, warnings }),
@@ -123,15 +134,17 @@ async function lookAt(
   // Of many rows that go, their number says more.
   const few = facts.verb === "delete" && summary.rows > 0 && summary.rows <= mostNamed
   const named = few ? await ask(sqlText.deletedRows(facts, table, context.redact)) : summary
-  const children = facts.verb === "delete" ? await countChildren(client, step, table, values) : []
+  const along = facts.verb === "delete" ? await countChildren(client, step, table, values) : []
+  const count = async (follower: Follower) =>
+    ((await ask(sqlText.wouldFollow(facts, table, follower))) as { rows: number }).rows
   return {
     rows: summary.rows,
     changed: summary.unsure === true ? null : summary.changed,
     changes: changesOf(named, table, context),
-    children,
+    children: facts.verb === "update" ? await countFollowing(table, count, facts) : along,
     warnings,
-    note: children.length > 0 ? "its deletion would take rows of other tables along: use purge" : null,
-    ...(children.length > 0 ? { outcome: "unknown" as const, refused: true as const } : {}),
+    note: along.length > 0 ? "its deletion would take rows of other tables along: use purge" : null,
+    ...(along.length > 0 ? { outcome: "unknown" as const, refused: true as const } : {}),
   }
 }
 
@@ -190,7 +203,7 @@ async function act(
 
 async function actOnly(client: PoolClient, step: SqlStep, values: string[]): Promise<StepResult> {
   const result = await statement(client, step.sql, values)
-  return described(step, result.rowCount ?? 0, null, [])
+  return described(step, { rows: result.rowCount ?? 0, changed: null })
 }
 
 async function actAndKeep(
@@ -215,9 +228,14 @@ async function actAndKeep(
       return answer.value
     }) as [QueryResult, QueryResult, unknown, QueryResult]
     const summary = compared.rows[0] as Summary & { spared: number }
-    const problem = keptProblem(kept.rowCount ?? 0, updated.rowCount ?? 0, summary)
-    if (problem) return stepResult({ outcome: "failed", failure: problem })
-    return described(step, updated.rowCount ?? 0, summary.changed, changesOf(summary, table, context))
+    const { rowCount: rows } = updated
+    const failed = (why: Failure) => stepResult({ outcome: "failed", failure: why })
+    const problem = keptProblem(kept.rowCount ?? 0, rows ?? 0, summary)
+    if (problem) return failed(problem)
+    const followed = await whatFollowed(client, table, [context.rollbackId, step.id])
+    if (followed.problem) return failed(followed.problem)
+    const changes = changesOf(summary, table, context)
+    return described(step, { rows: rows ?? 0, changed: summary.changed, changes, following: followed.following })
   }
   let locked: number | null = null
   if (facts.verb === "delete" && table.children.length > 0) {
@@ -242,34 +260,7 @@ async function actAndKeep(
       outcome: "failed",
       failure: failure("40001", `rows changed while they were looked at: ${locked} matched, ${done.rowCount} removed`),
     })
-  return described(step, done.rowCount ?? 0, done.rowCount ?? 0, [])
-}
-
-/** Of rows that were there already some may have been changed, and which is not told. */
-function didOf({ verb, onConflict }: SqlStep["facts"]): "inserted" | "changed" | "removed" {
-  if (verb === "delete") return "removed"
-  return verb === "insert" && onConflict !== "update" ? "inserted" : "changed"
-}
-
-function described(step: SqlStep, rows: number, changed: number | null, changes: Change[]): StepResult {
-  const { facts } = step
-  const table =
-    facts.table === null ? "?" : facts.table.schema ? `${facts.table.schema}.${facts.table.name}` : facts.table.name
-  const many = rows === 1 ? "1 row" : `${rows} rows`
-  const line =
-    facts.verb === "update" && changed === 0 && rows > 0
-      ? `${many} of ${table} matched; already so, nothing changed`
-      : facts.verb === "update" && changed !== null && changed !== rows
-        ? `${many} of ${table} matched, ${changed} changed`
-        : `${many} of ${table} ${facts.onConflict === "update" ? "inserted or changed" : didOf(facts)}`
-  const affected = changed ?? rows
-  return stepResult({
-    rows,
-    changed,
-    changes,
-    evidence: [line],
-    affected: affected > 0 ? [{ table, did: didOf(facts), rows: affected }] : [],
-  })
+  return described(step, { rows: done.rowCount ?? 0, changed: done.rowCount ?? 0 })
 }
 
 function guardRows(step: SqlStep, context: RunContext, result: StepResult): StepResult {

@@ -1,13 +1,13 @@
 import type { PoolClient } from "pg"
 import type { UndoStep } from "../plans/plan.ts"
-import type { RehearsedStep, StepResult } from "../rollback/facts.ts"
+import type { ChildRows, RehearsedStep, StepResult } from "../rollback/facts.ts"
 import { callingOut, type TableFacts } from "./catalog.ts"
 import { errorCode, StepbackError } from "../errors.ts"
 import { erasedLines } from "./erase.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { settleStep } from "./settle.ts"
 import { some } from "./shown.ts"
-import { fireDeferred } from "./sql-keeping.ts"
+import { countFollowed, fireDeferred, followingWords } from "./sql-keeping.ts"
 import {
   elapsed,
   failure,
@@ -65,11 +65,16 @@ async function look(client: PoolClient, step: UndoStep, context: StepContext): P
   const judged = await judge(client, step, parts, "ahead")
   const left = leftOf(judged)
   const tables = [...new Map(parts.map(({ table }) => [table.relation, table])).values()]
+  const along = await followingOf(client, step, parts)
   return {
     rows: sum(judged, "wanted"),
     changed: sum(judged, "wanted"),
     changes: await undoChanges(client, step, parts, context),
-    note: [...notesOf(judged).filter((note) => left.length === 0 || !note.startsWith("0 ")), ...left].join(", "),
+    note: [
+      ...notesOf(judged).filter((note) => left.length === 0 || !note.startsWith("0 ")),
+      ...followingWords(along),
+      ...left,
+    ].join(", "),
     raises: callingOut(tables),
     warnings: [
       ...left,
@@ -78,6 +83,14 @@ async function look(client: PoolClient, step: UndoStep, context: StepContext): P
       ...tables.flatMap(({ name, triggers }) => triggers.map((trigger) => `trigger ${trigger} on ${name} fires`)),
     ],
   }
+}
+
+/** Rows of other tables that get the value back which they refer to. */
+async function followingOf(client: PoolClient, step: UndoStep, parts: readonly Part[]): Promise<ChildRows[]> {
+  const found: ChildRows[] = []
+  for (const { table, operation } of parts)
+    if (operation === "update") found.push(...(await countFollowed(client, table, [step.ofRollback, step.ofStep])))
+  return found
 }
 
 /** A table may have several parts of one kind, as rows that were changed and rows that were removed. */
@@ -147,10 +160,12 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext, kept
   const judged: { part: Part; summary: Summary }[] = []
   const affected: StepResult["affected"] = []
   const written: Written[] = []
+  const following: ChildRows[] = []
   let rows = 0
   for (const part of parts) {
     const going = part.operation === "insert" ? await childrenAtRisk(client, step, part) : null
     if (going) return stepResult({ outcome: "failed", failure: failure("children", going) })
+    following.push(...(await followingOf(client, step, [part])))
     const { done, summary, ...guarded } = await takeBack(client, step, part, context)
     const { wanted } = summary
     judged.push({ part, summary })
@@ -174,10 +189,14 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext, kept
   return stepResult({
     rows,
     changed: rows,
-    affected,
+    affected: [
+      ...affected,
+      ...following.map((each) => ({ table: each.table, did: "changed" as const, rows: each.rows })),
+    ],
     issues: [...left, ...otherwise, ...erased, ...toldOf(parts)],
     evidence: [
       ...affected.map((item) => `${item.rows} ${item.rows === 1 ? "row" : "rows"} of ${item.table} ${item.did}`),
+      ...followingWords(following),
       ...erased,
       ...(rows === 0 && left.length === 0 && erased.length === 0 ? ["already as it was, nothing changed"] : []),
       ...otherwise,

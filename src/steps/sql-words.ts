@@ -1,0 +1,37 @@
+import type { SqlStep } from "../plans/plan.ts"
+import type { Change, ChildRows, StepResult } from "../rollback/facts.ts"
+import { followingWords } from "./sql-keeping.ts"
+import { stepResult } from "./step.ts"
+
+type Did = { rows: number; changed: number | null; changes?: Change[]; following?: readonly ChildRows[] }
+
+/** Of rows that were there already some may have been changed, and which is not told. */
+function didOf({ verb, onConflict }: SqlStep["facts"]): "inserted" | "changed" | "removed" {
+  if (verb === "delete") return "removed"
+  return verb === "insert" && onConflict !== "update" ? "inserted" : "changed"
+}
+
+/** What a statement did, in words and numbers. `following`: rows of other tables that changed with it. */
+export function described(step: SqlStep, { rows, changed, changes = [], following = [] }: Did): StepResult {
+  const { facts } = step
+  const table =
+    facts.table === null ? "?" : facts.table.schema ? `${facts.table.schema}.${facts.table.name}` : facts.table.name
+  const many = rows === 1 ? "1 row" : `${rows} rows`
+  const line =
+    facts.verb === "update" && changed === 0 && rows > 0
+      ? `${many} of ${table} matched; already so, nothing changed`
+      : facts.verb === "update" && changed !== null && changed !== rows
+        ? `${many} of ${table} matched, ${changed} changed`
+        : `${many} of ${table} ${facts.onConflict === "update" ? "inserted or changed" : didOf(facts)}`
+  const affected = changed ?? rows
+  return stepResult({
+    rows,
+    changed,
+    changes,
+    evidence: [line, ...followingWords(following)],
+    affected: [
+      ...(affected > 0 ? [{ table, did: didOf(facts), rows: affected }] : []),
+      ...following.map((each) => ({ table: each.table, did: "changed" as const, rows: each.rows })),
+    ],
+  })
+}
