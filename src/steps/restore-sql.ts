@@ -1,4 +1,5 @@
 import { escapeIdentifier, type PoolClient } from "pg"
+import { errorCode } from "../errors.ts"
 import type { TableFacts } from "./catalog.ts"
 import type { Demands } from "./blocked.ts"
 import { nextTurn } from "./restore-blocked.ts"
@@ -19,9 +20,26 @@ export type Applied = { updated: number; removed: number; inserted: number }
 
 /**
  * Puts rows back and keeps what they replace. Removals first, so that their values are free again; undo goes the other
- * way. A row that is no longer as it was read is not touched: the counts then say so.
+ * way. A row that is no longer as it was read is not touched: the counts then say so. Rows that refer to others of the table
+ * may need those before: then rows that are missing come first, and those that are too many go last.
  */
 export async function applyGoing(client: PoolClient, going: readonly Going[], applying: Applying): Promise<Applied> {
+  await client.query("savepoint stepback_order")
+  try {
+    return await applyAll(client, going, applying, ["removed", "updated", "inserted"])
+  } catch (error) {
+    if (!["23503", "23001"].includes(errorCode(error))) throw error
+    await client.query("rollback to savepoint stepback_order")
+    return applyAll(client, going, applying, ["inserted", "updated", "removed"])
+  }
+}
+
+async function applyAll(
+  client: PoolClient,
+  going: readonly Going[],
+  applying: Applying,
+  order: readonly (keyof Applied)[],
+): Promise<Applied> {
   const { table, demands, rollbackId, stepId } = applying
   const run = async (sql: string, lists: string[][]) =>
     lists[0]?.length === 0
@@ -29,19 +47,22 @@ export async function applyGoing(client: PoolClient, going: readonly Going[], ap
       : ((await statement(client, sql, [...lists, rollbackId, stepId, table.relation])).rowCount ?? 0)
   const nowTexts = (rows: readonly Going[]) => rows.map((row) => row.now?.row ?? "")
   const baseTexts = (rows: readonly Going[]) => rows.map((row) => row.base?.row ?? "")
-  const [gone, changed, missing] = [
-    going.filter((row) => row.base === null),
-    going.filter((row) => row.base !== null && row.now !== null),
-    going.filter((row) => row.now === null),
-  ]
-  const removed = await run(removal(applying), [nowTexts(gone)])
-  let updated = 0
-  for (let rest = changed; rest.length > 0;) {
-    const turn = new Set(await nextTurn(client, applying, rest, demands))
-    updated += await run(update(applying), [baseTexts([...turn]), nowTexts([...turn])])
-    rest = rest.filter((row) => !turn.has(row))
+  const ways: Record<keyof Applied, () => Promise<number>> = {
+    removed: () => run(removal(applying), [nowTexts(going.filter((row) => row.base === null))]),
+    updated: async () => {
+      let updated = 0
+      for (let rest = going.filter((row) => row.base !== null && row.now !== null); rest.length > 0;) {
+        const turn = new Set(await nextTurn(client, applying, rest, demands))
+        updated += await run(update(applying), [baseTexts([...turn]), nowTexts([...turn])])
+        rest = rest.filter((row) => !turn.has(row))
+      }
+      return updated
+    },
+    inserted: () => run(insertion(applying), [baseTexts(going.filter((row) => row.now === null))]),
   }
-  return { removed, updated, inserted: await run(insertion(applying), [baseTexts(missing)]) }
+  const applied: Applied = { removed: 0, updated: 0, inserted: 0 }
+  for (const way of order) applied[way] = await ways[way]()
+  return applied
 }
 
 function keep(operation: string, values: string, first: number): string {

@@ -149,7 +149,10 @@ export function imageLock(table: TableFacts): string {
 }
 
 /** Rows of a child table that deleting the inserted rows would take along. Params 1 to 3. */
-export function imageChildren(table: TableFacts, child: TableFacts["children"][number]): string {
+export function imageChildren(
+  table: TableFacts,
+  child: Pick<TableFacts["children"][number], "relation" | "self" | "columns" | "parentColumns">,
+): string {
   const theirs = child.columns.map((name) => `c.${id(name)}`).join(", ")
   const ours = child.parentColumns.map((name) => `(o.r).${id(name)}`).join(", ")
   // Rows of its own that go as well are kept as well; one that was changed since stays.

@@ -2,12 +2,12 @@ import type { PoolClient } from "pg"
 import type { UndoStep } from "../plans/plan.ts"
 import { StepbackError } from "../errors.ts"
 import { archiveName, archivesForged } from "./archive.ts"
-import { findTable, rowShapes, type TableFacts } from "./catalog.ts"
+import { columnsBy, findTable, rowShapes, type TableFacts } from "./catalog.ts"
 import { keptShapes } from "./ledger.ts"
 import { statement } from "./target.ts"
 import { archived, archiveDiffers, cutSummary, cutUndo, removedSummary, removedUndo, type Cut } from "./undo-archive.ts"
 import { blockedBy, demandsOf, nothingBlocks, touchedBy, withoutKept, type Coming } from "./blocked.ts"
-import { imaged, imageSummary, imageUndo, inSet, itself, type ImageOperation } from "./undo-images.ts"
+import { imageChildren, imaged, imageSummary, imageUndo, inSet, itself, type ImageOperation } from "./undo-images.ts"
 
 /** One set of rows to take back: how to judge them and how to do it. */
 export type Part = {
@@ -130,6 +130,34 @@ async function blockedOf(
         ? blockedBy(table, demands, coming, set, itself(table))
         : null,
   }
+}
+
+const ownKeys = `select ${columnsBy("f.conrelid", "f.conkey")} as columns, ${columnsBy("f.confrelid", "f.confkey")} as "parentColumns"
+  from pg_constraint f where f.contype = 'f' and f.conrelid = to_regclass($1) and f.confrelid = f.conrelid`
+
+/** The newest first, but rows that others of their table refer to go after those have back what they referred to before. */
+export async function inOrder(client: PoolClient, step: UndoStep, parts: readonly Part[]): Promise<Part[]> {
+  const ordered: Part[] = []
+  const left = [...parts]
+  for (let part = left.shift(); part !== undefined; part = left.shift()) {
+    const { table, operation } = part
+    const changed = (other: Part) => other.operation === "update" && other.table.relation === table.relation
+    const later = operation === "insert" ? left.findIndex(changed) : -1
+    if (later >= 0 && (await refersToItself(client, step, table))) left.unshift(...left.splice(later, 1), part)
+    else ordered.push(part)
+  }
+  return ordered
+}
+
+/** Whether rows of the table refer to those that a step put there. */
+async function refersToItself(client: PoolClient, step: UndoStep, table: TableFacts): Promise<boolean> {
+  const { rows: keys } = await statement(client, ownKeys, [table.relation])
+  for (const key of keys as { columns: string[]; parentColumns: string[] }[]) {
+    const text = imageChildren(table, { ...key, relation: table.relation, self: true })
+    const { rows } = await statement(client, text, [step.ofRollback, step.ofStep, table.relation])
+    if ((rows[0] as { rows: number }).rows > 0) return true
+  }
+  return false
 }
 
 async function archivedParts(client: PoolClient, step: UndoStep, redact: readonly string[]): Promise<Part[]> {

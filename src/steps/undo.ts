@@ -20,7 +20,7 @@ import {
 import { statement } from "./target.ts"
 import { undoChanges } from "./undo-changes.ts"
 import { imageChildren, imageLock, rereadImages } from "./undo-images.ts"
-import { describe, findParts, nothingKept, schemaChanged, type Part } from "./undo-parts.ts"
+import { describe, findParts, inOrder, nothingKept, schemaChanged, type Part } from "./undo-parts.ts"
 
 type Summary = {
   wanted: number
@@ -162,7 +162,7 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext, kept
   const written: Written[] = []
   const following: ChildRows[] = []
   let rows = 0
-  for (const part of parts) {
+  for (const part of await inOrder(client, step, parts)) {
     const going = part.operation === "insert" ? await childrenAtRisk(client, step, part) : null
     if (going) return stepResult({ outcome: "failed", failure: failure("children", going) })
     following.push(...(await followingOf(client, step, [part])))
