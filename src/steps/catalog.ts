@@ -49,6 +49,11 @@ type ActingKey = {
  */
 export type Follower = ActingKey & { through: string[]; of: Follower | null }
 
+/** Those of an UPDATE of these columns that give others the new value. */
+export function followersOfSet({ followers }: TableFacts, set: readonly { column: string }[]): Follower[] {
+  return followers.filter(({ action, through }) => action === "c" && set.some(({ column }) => through.includes(column)))
+}
+
 /** A column of the key that the server computes from others: it moves with them, and no archive has it. */
 export function computedKey(table: TableFacts): string | undefined {
   return table.columns.find(({ name, generated }) => generated && table.primaryKey.includes(name))?.name
@@ -169,8 +174,13 @@ export function qualified(schema: string | null, name: string): string {
 }
 
 /** Null when there is no such table, or none that this role can see. */
-export async function findTable(client: PoolClient, schema: string | null, name: string): Promise<TableFacts | null> {
-  const { rows } = await client.query(tableQuery, [qualified(schema, name)])
+export function findTable(client: PoolClient, schema: string | null, name: string): Promise<TableFacts | null> {
+  return findRelation(client, qualified(schema, name))
+}
+
+/** The same by its quoted name. */
+export async function findRelation(client: PoolClient, relation: string): Promise<TableFacts | null> {
+  const { rows } = await client.query(tableQuery, [relation])
   const row = rows[0] as
     | {
         schema: string

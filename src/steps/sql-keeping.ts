@@ -1,7 +1,7 @@
 import type { PoolClient } from "pg"
 import type { SqlStep, StatementFacts } from "../plans/plan.ts"
 import type { ChildRows, Failure } from "../rollback/facts.ts"
-import { computedKey, type Follower, type TableFacts } from "./catalog.ts"
+import { computedKey, findRelation, followersOfSet, type Follower, type TableFacts } from "./catalog.ts"
 import { bindUsed, changedThrough, childrenOf, followedBy } from "./sql-text.ts"
 import { failure } from "./step.ts"
 import { statement } from "./target.ts"
@@ -83,24 +83,29 @@ export async function countChildren(
 
 /** Rows of other tables that get the new value of what they refer to. */
 export async function countFollowing(
-  { followers }: TableFacts,
+  followers: readonly Follower[],
   count: (follower: Follower) => Promise<number>,
-  facts: StatementFacts | null = null,
 ): Promise<ChildRows[]> {
   const rows = new Map<string, number>()
-  for (const follower of followers) {
-    if (follower.action !== "c" || !follower.seen || (facts !== null && !isSet(follower, facts))) continue
-    rows.set(follower.table, (rows.get(follower.table) ?? 0) + (await count(follower)))
-  }
+  for (const follower of followers)
+    if (follower.action === "c" && follower.seen)
+      rows.set(follower.table, (rows.get(follower.table) ?? 0) + (await count(follower)))
   return [...rows].flatMap(([table, many]) => (many > 0 ? [{ table, rows: many, action: "cascade" as const }] : []))
 }
 
-const isSet = ({ through }: Follower, { set }: StatementFacts) => set.some(({ column }) => through.includes(column))
-
 /** Rows that follow and that this role may not count. */
-export function unseenFollowing(facts: StatementFacts, { followers }: TableFacts): string[] {
-  const unseen = followers.filter((each) => each.action === "c" && !each.seen && isSet(each, facts))
-  return unseen.map(({ table }) => `rows of ${table} change with it by cascade, and this role cannot see how many`)
+export function unseenFollowing(facts: StatementFacts, table: TableFacts): string[] {
+  const unseen = followersOfSet(table, facts.set).filter(({ seen }) => !seen)
+  return unseen.map((each) => `rows of ${each.table} change with it by cascade, and this role cannot see how many`)
+}
+
+/** The table, and those whose rows get a new value with its own. */
+export async function writtenWith(client: PoolClient, { facts }: SqlStep, table: TableFacts): Promise<TableFacts[]> {
+  const following = new Set(followersOfSet(table, facts.set).map(({ relation }) => relation))
+  following.delete(table.relation)
+  const found: TableFacts[] = [table]
+  for (const relation of following) found.push(...[await findRelation(client, relation)].filter((one) => one !== null))
+  return found
 }
 
 /** What followed an UPDATE. A trigger, or a column that the server computes, may have changed what others refer to as well. */
@@ -123,7 +128,7 @@ export function countFollowed(
   keys: readonly [rollbackId: string, stepId: string],
 ): Promise<ChildRows[]> {
   return countFollowing(
-    table,
+    table.followers,
     async (follower) => ((await statement(client, followedBy(table, follower), keys)).rows[0] as { rows: number }).rows,
   )
 }

@@ -1,7 +1,15 @@
 import type { PoolClient, QueryResult } from "pg"
 import type { SqlStep } from "../plans/plan.ts"
 import type { Change, Failure, RehearsedStep, StepResult } from "../rollback/facts.ts"
-import { callingOut, findTable, findTableOfRun, shapeOf, type Follower, type TableFacts } from "./catalog.ts"
+import {
+  callingOut,
+  findTable,
+  findTableOfRun,
+  followersOfSet,
+  shapeOf,
+  type Follower,
+  type TableFacts,
+} from "./catalog.ts"
 import { besides, calledFunctions } from "./functions.ts"
 import { closeStep, openStep } from "./ledger.ts"
 import { hidden, shorten } from "./shown.ts"
@@ -15,6 +23,7 @@ import {
   ruleProblem,
   unseenFollowing,
   whatFollowed,
+  writtenWith,
 } from "./sql-keeping.ts"
 import * as sqlText from "./sql-text.ts"
 import { described } from "./sql-words.ts"
@@ -88,16 +97,17 @@ async function look(client: PoolClient, step: SqlStep, context: StepContext): Pr
   if (!table)
     return { outcome: "unknown", note: `there is no table ${step.facts.table?.name ?? ""} that this role can see` }
   const called = await calledFunctions(client, step.sql)
+  const written = await writtenWith(client, step, table)
   const warnings = [
     ...called.warnings,
-    ...table.triggers.map((name) => `trigger ${name} on ${table.name} fires`),
+    ...written.flatMap(({ name, triggers }) => triggers.map((trigger) => `trigger ${trigger} on ${name} fires`)),
     ...[ruleProblem(step.facts.verb, table)].filter((rules) => rules !== null),
     ...(await zonelessColumns(client, step.sql)),
   ]
   const unkept = keepingProblem(step, table)
   if (unkept) return { outcome: "unknown", note: unkept, warnings }
   return {
-    raises: [...callingOut([table]), ...called.raises, ...unseenFollowing(step.facts, table)],
+    raises: [...callingOut(written), ...called.raises, ...unseenFollowing(step.facts, table)],
     shape: shapeOf([table]),
     ...(await lookAt(client, step, context, table, warnings).catch((error: unknown) =>
       besides(error, { kept: keeps(step), own: called.warnings.length > 0, warnings }),
@@ -141,7 +151,7 @@ async function lookAt(
     rows: summary.rows,
     changed: summary.unsure === true ? null : summary.changed,
     changes: changesOf(named, table, context),
-    children: facts.verb === "update" ? await countFollowing(table, count, facts) : along,
+    children: facts.verb === "update" ? await countFollowing(followersOfSet(table, facts.set), count) : along,
     warnings,
     note: along.length > 0 ? "its deletion would take rows of other tables along: use purge" : null,
     ...(along.length > 0 ? { outcome: "unknown" as const, refused: true as const } : {}),

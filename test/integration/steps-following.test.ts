@@ -129,3 +129,17 @@ it("raises the risk where the role may not see how many rows follow", async () =
     await pool.end()
   }
 })
+
+it("tells of triggers that fire where rows follow, and raises the risk for one that calls out", async () => {
+  await sql(`create function tell() returns trigger language plpgsql as 'begin perform pg_notify(''x'', ''y''); return new; end';
+    create trigger tells after update on seats for each row execute function tell()`)
+  const step = await update("update plans set code = 'z' where id = 1")
+  const card = await rehearseStep(step, await contextOf({ pool: target.pools.get(target.url) }))
+  expect(card).toMatchObject({
+    warnings: ["trigger tells on seats fires"],
+    raises: ["trigger tells on seats reaches beyond the database"],
+  })
+  const other = await update("update plans set was = 'z' where id = 1")
+  const quiet = await rehearseStep(other, await contextOf({ pool: target.pools.get(target.url) }))
+  expect(quiet).toMatchObject({ warnings: [], raises: [] })
+})
