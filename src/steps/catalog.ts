@@ -70,8 +70,9 @@ export const referringTo = (oid: string) => `f.contype = 'f' and (
       (f.confrelid = ${oid} and not exists (select 1 from pg_constraint p where p.oid = f.conparentid and p.confrelid = f.confrelid))
       or (f.conparentid = 0 and f.confrelid in (select t.relid from pg_partition_tree(${oid}) t where t.relid <> ${oid})))`
 
-/** Those by which a DELETE of this table acts on others. */
-const actingOn = (oid: string, on = "f.confdeltype in ('c', 'n', 'd')") => `${referringTo(oid)} and ${on}`
+/** Those by which a DELETE of this table acts on others; one that is not enforced does nothing. */
+const actingOn = (oid: string, on = "f.confdeltype in ('c', 'n', 'd')") =>
+  `${referringTo(oid)} and to_jsonb(f) ->> 'conenforced' is distinct from 'false' and ${on}`
 
 /** Names of a table's columns by their numbers, in order. */
 export const columnsBy = (oid: string, numbers: string) =>

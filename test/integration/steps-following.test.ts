@@ -143,3 +143,11 @@ it("tells of triggers that fire where rows follow, and raises the risk for one t
   const quiet = await rehearseStep(other, await contextOf({ pool: target.pools.get(target.url) }))
   expect(quiet).toMatchObject({ warnings: [], raises: [] })
 })
+
+it("a foreign key that is not enforced takes nothing along", async () => {
+  await sql(`alter table seats drop constraint seats_plan_fkey;
+    alter table seats add foreign key (plan) references plans (code) on update cascade on delete cascade not enforced`)
+  expect((await go("update plans set code = 'z' where id = 1")).card).toMatchObject({ outcome: "looked", children: [] })
+  expect((await go("delete from plans where id = 2")).result).toMatchObject({ outcome: "succeeded", rows: 1 })
+  expect(await texts("seats")).toEqual(["(a,1)", "(b,2)"])
+})
