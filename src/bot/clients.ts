@@ -50,9 +50,12 @@ export function createClients(token: string, apiUrl: string | null, failed: Fail
   return { ask: create(askTimeoutMs), send: create(sendTimeoutMs), views: create(askTimeoutMs) }
 }
 
-/** Slack's own error code, as `not_in_channel`; null when Slack did not answer in its own words. */
+/**
+ * Slack's own error code, as `not_in_channel`; null when Slack did not answer in its own words. What is no JSON, as the
+ * page of a proxy or nothing at all, comes from the client as if it were a code.
+ */
 export function slackError(error: unknown): string | null {
   if (error === null || typeof error !== "object" || !("data" in error)) return null
   const { data } = error as { data?: { error?: unknown } }
-  return typeof data?.error === "string" ? data.error : null
+  return typeof data?.error === "string" && /^[\w.:-]+$/.test(data.error) ? data.error : null
 }

@@ -1,5 +1,8 @@
-import { expect, it } from "vitest"
-import type { SlackClients } from "../../../src/bot/clients.ts"
+import { once } from "node:events"
+import { createServer, type Server } from "node:http"
+import type { AddressInfo } from "node:net"
+import { afterEach, expect, it } from "vitest"
+import { createClients, type SlackClients } from "../../../src/bot/clients.ts"
 import { createSender } from "../../../src/bot/sender.ts"
 
 type Asked = { limit: number; oldest: string; latest?: string; cursor?: string }
@@ -47,4 +50,37 @@ it("comes to an end where a message is not, with fewer calls than Slack answers 
   const since = new Date(dayAgoS * 1000).toISOString()
   expect(await sender.find({ channel: "C1", threadTs: null, key: "r/card", since })).toEqual({ kind: "none" })
   expect(calls.count).toBeLessThan(50)
+})
+
+let slack: Server | undefined
+afterEach(() => slack?.close())
+
+/** A real client's sender, before a server that answers all with these words. */
+async function slackThatSays(body: string) {
+  slack = createServer((request, response) => void request.resume().on("end", () => response.end(body)))
+  await once(slack.listen(0, "127.0.0.1"), "listening")
+  return createSender(createClients("xoxb-1", `http://127.0.0.1:${(slack.address() as AddressInfo).port}/`))
+}
+
+const words = { channel: "C1", key: "r/card", drawn: { text: "words" } }
+const place = { channel: "C1", threadTs: null, key: "r/card", since: new Date().toISOString() }
+
+it.each(["<html><body>We will be back soon</body></html>", "", '{"ok":true,"ts":"1'])(
+  "%j is no answer of Slack's: nobody knows whether the message is there",
+  async (page) => {
+    const sender = await slackThatSays(page)
+    expect(await sender.post({ ...words, threadTs: null })).toMatchObject({ kind: "unknown" })
+    expect(await sender.update({ ...words, ts: "1" })).toMatchObject({ kind: "unknown" })
+    expect(await sender.find(place)).toEqual({ kind: "unknown" })
+    expect(await sender.remove({ channel: "C1", ts: "1" })).toBe(false)
+  },
+)
+
+it("a code is Slack's own answer", async () => {
+  const sender = await slackThatSays('{"ok":false,"error":"invalid_blocks"}')
+  expect(await sender.post({ ...words, threadTs: null })).toEqual({
+    kind: "refused",
+    error: "invalid_blocks",
+    hopeless: false,
+  })
 })
