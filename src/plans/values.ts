@@ -34,6 +34,15 @@ export function patternOf(source: string, values: Values, flags = ""): RegExp {
   return new RegExp(filled, flags)
 }
 
+/**
+ * Whether a pattern is about all of a text: what may not stand in it or, where lines do not count, where it ends. That it
+ * fits a part of the text says nothing then.
+ */
+export function isAboutAll(source: string, flags = ""): boolean {
+  const bare = source.replace(patternPart, "")
+  return /\(\?<?!/.test(bare) || (!flags.includes("m") && bare.includes("$"))
+}
+
 /** Parameters that are no texts in JSON, by name. */
 export type JsonTypes = Readonly<Record<string, "integer" | "number" | "boolean">>
 

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto"
 import { hostname } from "node:os"
 import type { CommandStep } from "../plans/plan.ts"
-import { fill, patternOf } from "../plans/values.ts"
+import { fill, isAboutAll, patternOf } from "../plans/values.ts"
 import type { Change, StepResult } from "../rollback/facts.ts"
 import { endGroup, processBirth, redactOutput, wasCut, runProgram, type Ended } from "./program.ts"
 import { redacted } from "./secrets.ts"
@@ -135,6 +135,8 @@ async function runOnce(
     wrong.push(`exit code ${ended.code ?? ended.signal ?? "?"}, expected ${step.expect.exit}`)
   if (step.expect.stdout !== null && !patternOf(step.expect.stdout, context.values, "m").test(ended.stdout))
     wrong.push(`its output does not match /${step.expect.stdout}/${whereCut(ended.stdout)}`)
+  else if (step.expect.stdout !== null && wasCut(ended.stdout) && isAboutAll(step.expect.stdout, "m"))
+    wrong.push(`whether all of its output matches /${step.expect.stdout}/ is not known${whereCut(ended.stdout)}`)
   const captures: Record<string, string> = {}
   for (const [name, source] of Object.entries(step.capture)) {
     const found = patternOf(source, context.values, "m").exec(ended.stdout)

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto"
 import { setTimeout as pause } from "node:timers/promises"
 import { errorMessage, neverSent } from "../errors.ts"
 import type { HttpStep } from "../plans/plan.ts"
-import { fill, fillDeep, patternOf } from "../plans/values.ts"
+import { fill, fillDeep, isAboutAll, patternOf } from "../plans/values.ts"
 import { tookEffect } from "../rollback/effect.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { mismatch, parseExactly, pointer, textOf } from "./expect.ts"
@@ -38,6 +38,7 @@ export const httpStep: StepType<HttpStep> = {
 const probeTimeoutMs = 5_000
 /** What is read of an answer; the rest is dropped. */
 const bodyLimit = 256 * 1024
+const tooLong = `the answer is longer than the ${bodyLimit / 1024} KB that are read`
 
 function idempotencyKey(rollbackId: string, stepId: string, number: number): string {
   return createHash("sha256").update(`${rollbackId} ${stepId} ${number}`).digest("hex").slice(0, 32)
@@ -186,10 +187,7 @@ function judge(step: HttpStep, context: StepContext, answer: Answer): StepResult
     wrong.push(`took ${answer.ms} ms, expected under ${expect.underMs} ms`)
   const document = parse(answer.body)
   const unread = document === undefined && (Object.keys(expect.json).length > 0 || Object.keys(step.capture).length > 0)
-  if (unread && statusHolds)
-    wrong.push(
-      answer.cut ? `the answer is longer than the ${bodyLimit / 1024} KB that are read` : "the answer is not JSON",
-    )
+  if (unread && statusHolds) wrong.push(answer.cut ? tooLong : "the answer is not JSON")
   for (const [path, expected] of Object.entries(expect.json)) {
     const complaint = mismatch(
       path || "the answer",
@@ -202,6 +200,8 @@ function judge(step: HttpStep, context: StepContext, answer: Answer): StepResult
   }
   if (expect.matches !== null && !patternOf(expect.matches, context.values).test(answer.body))
     wrong.push(`the answer does not match /${expect.matches}/`)
+  else if (expect.matches !== null && answer.cut && isAboutAll(expect.matches))
+    wrong.push(`${tooLong}, so whether all of it matches /${expect.matches}/ is not known`)
   const captures: Record<string, string> = {}
   for (const [name, path] of Object.entries(step.capture)) {
     const value = pointer(document, path)

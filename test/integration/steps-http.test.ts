@@ -192,6 +192,24 @@ describe("a request", () => {
     })
   })
 
+  it("that is longer than is read holds no pattern that is about all of it, as that a log has no errors", async () => {
+    const matches = (pattern: string) => `- { id: a, http: { path: / }, expect: { matches: '/${pattern}/' } }`
+    const log = (end: string) => () => (answers = [(_request, response) => void response.end(end)])
+    const long = log(`ready\n${"fine\n".repeat(60_000)}ERROR\n`)
+    for (const pattern of ["^(?![^]*ERROR)", "[fine]\\s*$"]) {
+      long()
+      expect((await run(matches(pattern))).failure?.message).toBe(
+        `the answer is longer than the 256 KB that are read, so whether all of it matches /${pattern}/ is not known`,
+      )
+      log("ready\nfine\n")()
+      expect(await run(matches(pattern))).toMatchObject({ outcome: "succeeded" })
+    }
+    for (const pattern of ["^ready", "[$]?fine"]) {
+      long()
+      expect(await run(matches(pattern))).toMatchObject({ outcome: "succeeded" })
+    }
+  })
+
   it.each(["../admin", "x/../../admin", "..", "%2E%2e/admin", "..\\admin", ".\t./admin"])(
     "whose value %j leads to another path is not sent",
     async (word) => {
