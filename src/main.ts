@@ -15,6 +15,7 @@ import { startLoops } from "./jobs/loops.ts"
 import { answerBell, createBell, type Bell } from "./jobs/queue.ts"
 import { serveBaseline } from "./jobs/serve-baselines.ts"
 import { watchOnce } from "./jobs/watch.ts"
+import { within } from "./jobs/within.ts"
 import { createWorkshop, type WorkDeps } from "./jobs/work.ts"
 import { createLogger, type Logger } from "./log.ts"
 import { createCounted, createMetrics } from "./metrics.ts"
@@ -133,19 +134,22 @@ function workerTurns(deps: WorkDeps, sender: DeliveryDeps["sender"]) {
 }
 const noTurns = { watch: null, baselines: null, forget: null, callHook: null }
 
+/** A state database that says nothing is none: who asks whether a process is ready does not wait for a driver's patience. */
+const stateSaysMs = 2_000
+
 type Looked = { store: Store; bell: Bell; bot: Bot | null; slack(): Promise<string | null> }
 
 /** Without the state database nothing can be decided; without queue or Slack it is slower, and said. */
 async function readiness({ store, bell, bot, slack }: Looked): Promise<Readiness> {
   const answer = slack()
-  const state = await store.ping().then(
+  const state = await within(stateSaysMs, store.ping()).then(
     () => null,
     (error: unknown) => `state database: ${errorMessage(error)}`,
   )
   const queue = await bell.trouble()
-  const closed = state === null && !(await store.takesWrites())
+  const closed = state === null && !(await within(stateSaysMs, store.takesWrites()))
   // Where nobody can write that they live, who does is not known.
-  const worked = state !== null || closed || (await store.figures.workersAlive()) > 0
+  const worked = state !== null || closed || (await within(stateSaysMs, store.figures.workersAlive())) > 0
   const reasons = [
     state,
     closed

@@ -28,9 +28,9 @@ components:
 `
 
 let stage: Stage
-let bot: StepbackProcess
 let folder: string
 let state: pg.Pool
+let bot: StepbackProcess
 /** The bot's link to its database; the worker has one of its own. */
 let link: PostgresProxy
 const play = (): Play => startPlay(stage, () => undefined)
@@ -135,6 +135,20 @@ test("a state database that takes no writes is said to the person and on /readyz
   await stopped(scene, card)
   await admin.end()
 }, 120_000)
+
+test("a state database that says nothing is told to those who watch over the process, before they stop asking", async () => {
+  const asked = async (path: string) => {
+    const response = await fetch(`http://127.0.0.1:${bot.port}${path}`, { signal: AbortSignal.timeout(8_000) })
+    return { status: response.status, body: await response.text() }
+  }
+  expect(await asked("/readyz")).toMatchObject({ status: 200 })
+  link.hold(true)
+  const [ready, metrics] = await Promise.all([asked("/readyz"), asked("/metrics")]).finally(() => link.hold(false))
+  expect(ready).toMatchObject({ status: 503, body: expect.stringContaining("state database: no answer") })
+  expect(metrics).toMatchObject({ status: 200, body: expect.stringContaining("process_cpu_seconds_total") })
+  expect(metrics.body).not.toContain("stepback_rollbacks{")
+  await expect.poll(async () => (await asked("/readyz")).status, { timeout: 20_000 }).toBe(200)
+})
 
 test("a card whose edits Slack refused while the bot was out of the channel is edited again when it is back", async () => {
   const scene = play()
