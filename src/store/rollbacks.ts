@@ -224,18 +224,21 @@ export async function move(client: PoolClient, id: string, to: RollbackState, fa
   return { kind: "moved", rollback: parseRollback(rows[0]) }
 }
 
+/** The counter's row is locked until commit, so a number is used or was never taken. */
+async function takeNumber(client: PoolClient): Promise<number | undefined> {
+  const { rows } = await client.query<{ value: number }>(
+    "update stepback.counters set value = value + 1 where name = 'rollback' returning value",
+  )
+  return rows[0]?.value
+}
+
 async function create(pool: Pool, request: NewRollback, tries = 3): Promise<Created> {
   try {
     return await inTransaction(pool, async (client) => {
-      const numbered = request.kind !== "rehearsal"
-      // The counter's row is locked until commit, so a number is used or was never taken.
-      const number = numbered
-        ? (
-            await client.query<{ value: number }>(
-              "update stepback.counters set value = value + 1 where name = 'rollback' returning value",
-            )
-          ).rows[0]?.value
-        : null
+      // A Retry holds its row and waits for the environment: had we that and waited for the row, one would be given up.
+      if (request.undoOf !== null)
+        await client.query("select from stepback.rollbacks where id = $1 for key share", [request.undoOf])
+      const number = request.kind === "rehearsal" ? null : await takeNumber(client)
       const { rows } = await client.query(
         `insert into stepback.rollbacks (id, number, kind, environment, title, state, requester_id, team_id, channel_id, reason,
            selection, request_key, target_reference, undo_of, audit_head)

@@ -270,6 +270,28 @@ it("a run that somebody leaves as it is at the moment of a Retry or a Skip stays
   }
 })
 
+it("a Retry and an Undo of one run at one moment are decided between them: the later one is told of the other", async () => {
+  const { id, environment } = await running(store)
+  await store.rollbacks.move(id, "failed", { actor: "stepback" })
+  await pool.query("insert into stepback.watches (rollback_id, until) values ($1, now())", [id])
+  const waits = async (count: number) => {
+    const waiting = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    await expect.poll(async () => (await pool.query(waiting)).rowCount, { interval: 5 }).toBe(count)
+  }
+  // Holds the Retry up where it has the run's row and not yet the environment.
+  const holding = await pool.connect()
+  await holding.query("begin")
+  await holding.query("select from stepback.watches where rollback_id = $1 for update", [id])
+  const retried = store.rollbacks.reopen(id, { actor: "U2BOB", requestKey: randomUUID(), skips: null })
+  await waits(1)
+  const undone = store.rollbacks.create(request({ environment, kind: "undo", undoOf: id }))
+  await waits(2)
+  await holding.query("commit")
+  holding.release()
+  expect(await retried).toMatchObject({ kind: "moved", rollback: { state: "running" } })
+  expect(await undone).toMatchObject({ kind: "busy", rollback: { id } })
+})
+
 it("a run that somebody stops at the moment of its asking again is not asked again: it ends", async () => {
   const { id, epoch } = await running(store)
   await store.rollbacks.requestStop(id, "U1ALICE", null)
