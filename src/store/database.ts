@@ -38,7 +38,9 @@ export function createPool(url: string, options: { log: Logger; max?: number }):
  * Runs the queries as one transaction in one round trip and gives their results. The first error is thrown and
  * nothing of it stays: statements behind an error fail too, and the commit of a failed transaction rolls back.
  */
-export async function inOneGo(pool: Pool, queries: Query[]): Promise<QueryResult[]> {
+export const inOneGo = (pool: Pool, queries: Query[]): Promise<QueryResult[]> => notLockedOut(() => send(pool, queries))
+
+async function send(pool: Pool, queries: Query[]): Promise<QueryResult[]> {
   const client = await pool.connect()
   let broken: Error | undefined
   try {
@@ -55,8 +57,24 @@ export async function inOneGo(pool: Pool, queries: Query[]): Promise<QueryResult
   }
 }
 
-/** A transaction whose statements depend on each other. */
-export async function inTransaction<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
+/** A transaction whose statements depend on each other. `work` may be called again: it does nothing beside its statements. */
+export const inTransaction = <T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> =>
+  notLockedOut(() => transact(pool, work))
+
+/**
+ * Of two transactions that wait for each other the server takes one back, whole, and the other goes on: then it is done
+ * again, so that neither a click nor what somebody typed is lost to a moment.
+ */
+async function notLockedOut<T>(work: () => Promise<T>, tries = 3): Promise<T> {
+  for (let tried = 1; ; tried++)
+    try {
+      return await work()
+    } catch (error) {
+      if (errorCode(error) !== "40P01" || tried === tries) throw error
+    }
+}
+
+async function transact<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   let broken: Error | undefined
   try {

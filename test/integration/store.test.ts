@@ -262,22 +262,23 @@ it("a run that somebody leaves as it is at the moment of a Retry or a Skip stays
     await leaving.query("begin")
     await leaving.query("update stepback.rollbacks set left_at = now(), left_by = 'U3CAROL' where id = $1", [id])
     const reopened = store.rollbacks.reopen(id, { actor: "U2BOB", requestKey: randomUUID(), skips })
-    const waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-    await expect.poll(async () => (await pool.query(waiting)).rowCount, { interval: 5 }).toBe(1)
+    await waits(1)
     await leaving.query("commit")
     leaving.release()
     expect(await reopened).toMatchObject({ kind: "not_moved", rollback: { state: "failed", left_by: "U3CAROL" } })
   }
 })
 
+/** Until so many transactions wait for a lock. */
+async function waits(count: number): Promise<void> {
+  const waiting = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+  await expect.poll(async () => (await pool.query(waiting)).rowCount, { interval: 5 }).toBe(count)
+}
+
 it("a Retry and an Undo of one run at one moment are decided between them: the later one is told of the other", async () => {
   const { id, environment } = await running(store)
   await store.rollbacks.move(id, "failed", { actor: "stepback" })
   await pool.query("insert into stepback.watches (rollback_id, until) values ($1, now())", [id])
-  const waits = async (count: number) => {
-    const waiting = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-    await expect.poll(async () => (await pool.query(waiting)).rowCount, { interval: 5 }).toBe(count)
-  }
   // Holds the Retry up where it has the run's row and not yet the environment.
   const holding = await pool.connect()
   await holding.query("begin")
@@ -290,6 +291,27 @@ it("a Retry and an Undo of one run at one moment are decided between them: the l
   holding.release()
   expect(await retried).toMatchObject({ kind: "moved", rollback: { state: "running" } })
   expect(await undone).toMatchObject({ kind: "busy", rollback: { id } })
+})
+
+it("an analysis that is filled in while its run ends once more is saved, and the run has ended", async () => {
+  const { id } = await running(store)
+  await store.rollbacks.move(id, "failed", { actor: "stepback" })
+  await store.rollbacks.reopen(id, { actor: "U2BOB", requestKey: randomUUID(), skips: null })
+  const { epoch } = (await store.runs.claim(id, "worker", 60_000)) ?? { epoch: 0 }
+  const holding = await pool.connect()
+  await holding.query("begin")
+  await holding.query("select from stepback.rollbacks where id = $1 for update", [id])
+  const end = { state: "failed", reason: "it failed", by: "stepback", analysis: {}, remindMs: 60_000 } as const
+  const ended = store.runs.finish(id, epoch, end)
+  await waits(1)
+  const words = { rootCause: "a typo", prevention: "a test", followUps: [] }
+  const filled = store.analyses.fill(id, "U3CAROL", 0, words)
+  await waits(2)
+  await holding.query("commit")
+  holding.release()
+  expect(await Promise.all([ended, filled])).toMatchObject([{ stop: false }, { kind: "filled" }])
+  expect(await store.analyses.find(id)).toMatchObject({ rootCause: "a typo" })
+  expect(await store.rollbacks.get(id)).toMatchObject({ state: "failed", end_reason: "it failed" })
 })
 
 it("a run that somebody stops at the moment of its asking again is not asked again: it ends", async () => {
