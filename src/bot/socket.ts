@@ -9,7 +9,7 @@ type Options = { logger: BoltLogger; logLevel: LogLevel; appToken: string; clien
 export function createSocket({ clientOptions, ...options }: Options, log: Logger) {
   const receiver = new SocketModeReceiver({
     ...options,
-    installerOptions: { clientOptions: { ...clientOptions, retryConfig: reconnecting } },
+    installerOptions: { clientOptions: { ...clientOptions, retryConfig: reconnecting, timeout: openTimeoutMs } },
   })
   const giveUp = keepConnecting(receiver.client, log)
   let connected = false
@@ -29,6 +29,8 @@ export function createSocket({ clientOptions, ...options }: Options, log: Logger
 /** The library's own pauses grow to many minutes. */
 const reconnecting = { retries: 100, factor: 1.3, maxTimeout: 10_000 }
 const retryEveryMs = 10_000
+/** The library has none, so that a Slack which takes the question and says nothing would keep everybody out for minutes. */
+const openTimeoutMs = 10_000
 
 /**
  * What Slack answers for good, as to a token that was revoked, the library leaves to nobody when it reconnects: the

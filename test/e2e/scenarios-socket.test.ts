@@ -64,6 +64,16 @@ test("a token that Slack refuses when the socket connects anew ends nothing: it 
   expect(await readiness()).toMatchObject({ ready: true, degraded: false })
 })
 
+test("a Slack that takes the question for a new socket and says nothing keeps nobody out: it is asked again", async () => {
+  const opened = () => stage.slack.calls.filter(({ method }) => method === "apps.connections.open").length
+  const before = opened()
+  stage.slack.faults.set({ kind: "hang", methods: ["apps.connections.open"], times: 1 })
+  stage.slack.refreshSockets("refresh_requested")
+  await expect.poll(opened, { timeout: 20_000 }).toBeGreaterThan(before)
+  await expect.poll(readiness, { timeout: 30_000, interval: 500 }).toMatchObject({ ready: true, degraded: false })
+  expect((await stage.slack.command({ user: "carol", channel: "staging", text: "help" })).ok).toBe(true)
+})
+
 test("functions-still-failing", async () => {
   const facts = await playScenario(scenarios["functions-still-failing"] as Scenario, stage, () => undefined)
   expect(facts.filter((fact) => !fact.holds)).toEqual([])
