@@ -20,7 +20,7 @@ function isPress(body: Json): boolean {
   const { actions, channel, container } = body
   return (
     isPerson(body) &&
-    isText(body["trigger_id"]) &&
+    isTextOrNone(body["trigger_id"]) &&
     isTextOrNone(body["response_url"]) &&
     (isNone(channel) || (isObject(channel) && isTextOrNone(channel["id"]))) &&
     (isNone(container) || (isObject(container) && isTextOrNone(container["channel_id"]))) &&

@@ -1,3 +1,4 @@
+import { createHmac } from "node:crypto"
 import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -184,6 +185,46 @@ test("a Stop that is delivered again after Retry does not stop the run a second 
     /is running.*Nothing was changed now.*rollback stop R-/,
   )
   expect(await stateOf(card)).toBe("running")
+  await stopped(scene, card)
+})
+
+/** As a compatible server may send it: with no trigger, or an empty one. */
+async function pressesWithoutTrigger(user: string, rollbackId: string, actionId: string, more: object): Promise<void> {
+  const actions = [{ type: "button", action_id: actionId, block_id: "b", value: rollbackId }]
+  const press = { type: "block_actions", user: { id: user, team_id: "T0LOCAL" }, actions, ...more }
+  const body = new URLSearchParams({ payload: JSON.stringify(press) }).toString()
+  const at = String(Math.floor(Date.now() / 1000))
+  const secret = stage.environment["SLACK_SIGNING_SECRET"] ?? ""
+  const headers = {
+    "content-type": "application/x-www-form-urlencoded",
+    "x-slack-request-timestamp": at,
+    "x-slack-signature": `v0=${createHmac("sha256", secret).update(`v0:${at}:${body}`).digest("hex")}`,
+  }
+  const answer = await fetch(`http://127.0.0.1:${bot.port}/slack/events`, { method: "POST", headers, body })
+  expect(answer.status).toBe(200)
+}
+
+test.each([{}, { trigger_id: "" }])("presses with %j for a trigger are one each", async (trigger) => {
+  const scene = play()
+  const card = await asked(scene)
+  await scene.presses("bob", card, "approve")
+  const one = "select id, generation from stepback.rollbacks where card_ts = $1"
+  const rollback = async () => (await state.query<{ id: string; generation: number }>(one, [card.ts])).rows[0]
+  const seen = new Set<string>()
+  for (const generation of [1, 2]) {
+    const question = await stage.slack.waitFor(
+      () =>
+        stage.slack
+          .replies("staging", card.ts)
+          .find((reply) => hasButton(reply, "manual_not_done") && !seen.has(reply.ts)),
+      { what: "the question", timeoutMs: 20_000 },
+    )
+    seen.add(question.ts)
+    await scene.presses("bob", question, "manual_not_done")
+    await expect.poll(() => stateOf(card), { timeout: 20_000 }).toBe("failed")
+    await pressesWithoutTrigger("U0BOB", (await rollback())?.id ?? "", "retry", trigger)
+    await expect.poll(async () => (await rollback())?.generation, { timeout: 10_000 }).toBe(generation)
+  }
   await stopped(scene, card)
 })
 

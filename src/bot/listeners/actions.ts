@@ -174,13 +174,23 @@ export function registerActions(app: App, context: BotContext): void {
     answering(context, action.action_id, to, async () => {
       const press = Object.hasOwn(presses, action.action_id) ? presses[action.action_id] : undefined
       if (!press) return refuse(null, { reason: "old_card", number: null })
-      const key = `action/${body.trigger_id}`
       return press(
-        { value: action.value ?? "", actor: actorOf(body, key), triggerId: body.trigger_id, channelId },
+        {
+          value: action.value ?? "",
+          actor: actorOf(body, pressKey(body, action)),
+          triggerId: body.trigger_id,
+          channelId,
+        },
         context,
       )
     })
   })
+}
+
+/** Tells a press from the next one, delivered again or not. A compatible server may send no trigger: then its own time does. */
+function pressKey(body: BlockAction, action: ButtonAction): string | null {
+  if (body.trigger_id) return `action/${body.trigger_id}`
+  return action.action_ts ? `action/${body.user.id}/${action.action_ts}` : null
 }
 
 export function answered(outcome: Confirmed | Refused): Answer {
