@@ -1,6 +1,6 @@
 import { escapeIdentifier, type Pool, type PoolClient } from "pg"
 import { lookInHalves } from "./halves.ts"
-import { readSamples, sampleColumn, sampledEach, type Density } from "./purge-pace.ts"
+import { readSample, samplingOf, unknownDensity, type Density } from "./purge-pace.ts"
 import { listedKin, unlistedKin, whereOf, type Family, type Kin } from "./purge-family.ts"
 import { allowedRows, describeRange, failure, stepResult } from "./step.ts"
 import { bindUsed } from "./sql-text.ts"
@@ -15,10 +15,10 @@ export function splitName(table: string): { schema: string | null; name: string 
     : { schema: null, name: table }
 }
 
-function counting(kin: Kin, rootWhere: string, values: readonly unknown[], also = "") {
+function counting(kin: Kin, rootWhere: string, values: readonly unknown[]) {
   const { name, relation } = kin.table
   return bindUsed(
-    `select count(*)::int as rows${also} from ${relation} as ${escapeIdentifier(name)} where ${whereOf(kin, rootWhere)}`,
+    `select count(*)::int as rows from ${relation} as ${escapeIdentifier(name)} where ${whereOf(kin, rootWhere)}`,
     values,
   )
 }
@@ -34,35 +34,47 @@ export async function countMatching(
   return ((await statement(client, used.text, used.values)).rows[0] as { rows: number }).rows
 }
 
-/** Another connection for the root's rows, its leaves (their oids, and how many pages each has), and how many rows may match. */
-type Beside = { pool: Pool; timeoutMs: number; oids: readonly string[]; pages: readonly number[]; about: number }
-
 type Counting = { family: Family; step: PurgeStep; values: readonly unknown[] }
+/** The root's leaves: their oids, and how many pages each has. */
+type Leaves = { oids: readonly string[]; pages: readonly number[] }
 
-/** The root's rows for the run: with where they are, by two connections where the table is large. */
-export async function countPlaces(
+/** The root's rows, by two connections where the table is large. */
+export async function countRoot(
+  { pool, client, timeoutMs }: { pool: Pool; client: PoolClient; timeoutMs: number },
+  { family: { root }, step, values }: Counting,
+  { pages }: Leaves,
+): Promise<number> {
+  const halves = await lookInHalves(
+    { pool, client, timeoutMs },
+    // Of several leaves, or with a condition that looks at all of them, half of the work would be done twice.
+    { name: root.table.name, pages: pages.length > 1 || step.whole ? 0 : (pages[0] ?? 0) },
+    (within) => counting(root, `(${step.where}) and ${within}`, values),
+  )
+  return halves.reduce((sum: number, half) => sum + (half as { rows: number }).rows, 0)
+}
+
+/**
+ * Where about `rows` rows are, by a sample of the table's pages: a batch that comes from where nothing matches would take
+ * far too many. Not taken note of by the count, which may need no more than an index.
+ */
+export async function findDensity(
   client: PoolClient,
   { family: { root }, step, values }: Counting,
-  { oids, pages, about, ...beside }: Beside,
-): Promise<{ rows: number; density: Density }> {
-  const { name } = root.table
-  const each = sampledEach(about)
-  // No pages: none can be asked for, and there is nothing to be said of them.
-  const also = pages.some((n) => n > 0) ? `, ${sampleColumn(name, each)}` : ""
-  const halves = (await lookInHalves(
-    { ...beside, client },
-    // Of several leaves, or with a condition that looks at all of them, half of the work would be done twice.
-    { name, pages: pages.length > 1 || step.whole ? 0 : (pages[0] ?? 0) },
-    (within) => counting(root, `(${step.where}) and ${within}`, values, also),
-  )) as { rows: number; sample?: string | null }[]
-  return {
-    rows: halves.reduce((sum, half) => sum + half.rows, 0),
-    density: readSamples(
-      halves.map(({ sample }) => sample ?? null),
-      oids,
-      each,
-    ),
-  }
+  { oids, pages }: Leaves,
+  rows: number,
+): Promise<Density> {
+  // None can be asked for, or all of it is one batch.
+  if (pages.every((n) => n === 0) || step.whole) return unknownDensity
+  const { share, every } = samplingOf(pages, rows)
+  const name = escapeIdentifier(root.table.name)
+  const used = bindUsed(
+    `select string_agg(concat(${name}.tableoid, ${name}.ctid), ' ') as sample
+       from ${root.table.relation} as ${name} tablesample system (${share * 100})
+       where hashtid(${name}.ctid) % ${every} = 0 and (${step.where})`,
+    values,
+  )
+  const found = (await statement(client, used.text, used.values)).rows[0] as { sample: string | null }
+  return readSample(found.sample, oids, every / share)
 }
 
 /** Rows that match, of the table and of each that goes along; a row of a table that the plan does not list is an error. */

@@ -1,4 +1,3 @@
-import { escapeIdentifier } from "pg"
 import type { PageRange } from "./purge-progress.ts"
 
 /** A batch holds up another writer for as long as it takes: this is aimed at. */
@@ -7,8 +6,11 @@ const batchAimMs = 45
 const firstPages = 2_000
 const mostPages = 100_000
 const mostRows = 1_000_000
-/** 2 ms for the server. Of a million rows that match, 50 for a batch of 10,000. */
-const samplesAtMost = 5_000
+/** 8 MB of a table are looked at to find out where its rows are that match, or this share of it. */
+const sampledPages = 1_000
+const sampledShare = 1 / 64
+/** Some 300 KB of text. */
+const samplesAtMost = 20_000
 
 /** How many rows, and out of how many pages, one batch may take. */
 export type Size = { rows: number; pages: number }
@@ -18,21 +20,17 @@ export type Density = { each: number; pages: number[][] }
 
 export const unknownDensity: Density = { each: 1, pages: [] }
 
-/** One in how many rows is taken note of, where about so many match. */
-export function sampledEach(rows: number): number {
-  return Math.max(1, Math.ceil(rows / samplesAtMost))
+/** Which share of its pages is looked at, and one in how many rows there is taken note of, where about `rows` match. */
+export function samplingOf(pages: readonly number[], rows: number): { share: number; every: number } {
+  const all = pages.reduce((sum, n) => sum + n, 0)
+  const share = Math.min(1, Math.max(sampledPages / Math.max(1, all), sampledShare))
+  return { share, every: Math.max(1, Math.ceil((rows * share) / samplesAtMost)) }
 }
 
-/** For the count: where the sampled rows are. Without it a batch that comes from where nothing matches takes far too many. */
-export function sampleColumn(name: string, each: number): string {
-  const table = escapeIdentifier(name)
-  return `string_agg(concat(${table}.tableoid, ${table}.ctid), ' ') filter (where hashtid(${table}.ctid) % ${each} = 0) as sample`
-}
-
-/** `leaves`: their oids. */
-export function readSamples(samples: readonly (string | null)[], leaves: readonly string[], each: number): Density {
+/** `sample`: of each row its leaf's oid and its place, as `16(5,2)`. `leaves`: their oids. */
+export function readSample(sample: string | null, leaves: readonly string[], each: number): Density {
   const pages = leaves.map((): number[] => [])
-  for (const place of samples.flatMap((sample) => sample?.split(" ") ?? [])) {
+  for (const place of sample?.split(" ") ?? []) {
     const [oid = "", page = ""] = place.split(/[(,]/)
     pages[leaves.indexOf(oid)]?.push(Number(page))
   }

@@ -11,16 +11,17 @@ import {
   allowedRowsMax,
   capProblem,
   countFamily,
-  countPlaces,
+  countRoot,
   countProblem,
   countTable,
+  findDensity,
   splitName,
   wholeProblem,
 } from "./purge-counts.ts"
 import { archiveFor, tooMany, type Purge } from "./purge-batch.ts"
 import { findFamily, listedKin, withOwn, type Family } from "./purge-family.ts"
 import { breathing, patiently, settleBatch, sweep } from "./purge-lane.ts"
-import { firstSize, nextSize, unknownDensity, type Size } from "./purge-pace.ts"
+import { firstSize, nextSize, type Size } from "./purge-pace.ts"
 import {
   beginningEntry,
   createProgress,
@@ -104,13 +105,12 @@ async function lookFirst(client: PoolClient, pool: Pool, asked: PurgeStep, conte
   const { oids, pages } = await pagesOf(client, family.leaves)
   const now: Beginning = { first: kept.next, leaves: family.leaves.map((leaf) => leaf.relation), pages }
   const counting = { family, step, values: valuesOf(asked, context) }
-  const about = Math.min(step.atMost, context.rehearsed?.rows ?? step.atMost)
   // Asked after its only batch, a condition that reads what it removes would mean other rows.
   const over = step.whole === true && kept.batches.length > 0
-  const { rows, density } = over
-    ? { rows: 0, density: unknownDensity }
-    : await countPlaces(client, counting, { pool, timeoutMs: asked.timeoutMs, oids, pages, about })
+  const leaves = { oids, pages }
+  const rows = over ? 0 : await countRoot({ pool, client, timeoutMs: asked.timeoutMs }, counting, leaves)
   const counts = over ? nothing : await countFamily(client, counting, rows)
+  const density = await findDensity(client, counting, leaves, rows)
   // The rehearsal counted the table; counting it again would be one scan more.
   const total = context.rehearsed?.total ?? (await countTable(client, family)) + gone(kept, family)
   return { step, family, kept, counts, total, now, density }

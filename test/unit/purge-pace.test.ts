@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest"
-import { firstOf, firstSize, nextSize, readSamples, type Density } from "../../src/steps/purge-pace.ts"
+import { firstOf, firstSize, nextSize, readSample, samplingOf, type Density } from "../../src/steps/purge-pace.ts"
 
 const all = { leaf: 0, from: 0, to: 10_000 }
 /** Nothing in the first 9,000 pages, then a row in ten of each page, each of which stands for ten. */
@@ -51,8 +51,14 @@ describe("the next size", () => {
   })
 })
 
+it("a small table is looked at as a whole, a large one in part, and no more is taken note of than fits", () => {
+  expect(samplingOf([600, 100], 5_000)).toEqual({ share: 1, every: 1 })
+  expect(samplingOf([10_000], 100_000)).toEqual({ share: 0.1, every: 1 })
+  expect(samplingOf([6_400_000], 128_000_000)).toEqual({ share: 1 / 64, every: 100 })
+})
+
 it("samples are told apart by their leaves, and stand in order", () => {
-  expect(readSamples(["17(30,1) 16(5,2) 17(4,9)", null, "16(1,1)"], ["16", "17"], 3)).toEqual({
+  expect(readSample("17(30,1) 16(5,2) 17(4,9) 16(1,1)", ["16", "17"], 3)).toEqual({
     each: 3,
     pages: [
       [1, 5],
