@@ -9,8 +9,8 @@ const mostRows = 1_000_000
 /** 8 MB of a table are looked at to find out where its rows are that match, or this share of it. */
 const sampledPages = 1_000
 const sampledShare = 1 / 64
-/** Some 300 KB of text. */
-const samplesAtMost = 20_000
+/** Some 80 KB of text. A batch of 10,000 of a million rows has 50 of them. */
+const samplesAtMost = 5_000
 
 /** How many rows, and out of how many pages, one batch may take. */
 export type Size = { rows: number; pages: number }
