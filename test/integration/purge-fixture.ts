@@ -27,7 +27,14 @@ export const fill = `
   insert into days select n, date '2026-01-01' + n % 59, case when n % 4 = 0 then 'bad' else 'good' end from generate_series(1, 1000) n;
   insert into day_notes select id, id, day from days where id % 8 = 0`
 
-export type Options = { table?: string; where?: string; cascade?: string; batch?: number; more?: string; expect?: string }
+export type Options = {
+  table?: string
+  where?: string
+  cascade?: string
+  batch?: number
+  more?: string
+  expect?: string
+}
 
 /** A target with orders and what hangs on them, and what tests ask of it. */
 export async function startOrders() {
