@@ -21,7 +21,7 @@ export type StepbackProcess = {
 const main = new URL("../src/main.ts", import.meta.url).pathname
 const keptLines = 5_000
 /** Where Node itself would put it: of a start's 1.8 s of processor time 0.6 s are the reading of sources. */
-const compileCache = join(tmpdir(), "node-compile-cache")
+export const compileCache = join(tmpdir(), "node-compile-cache")
 
 /** Fills Node's cache of compiled sources, which a process does that ends by itself: killed ones leave nothing there. */
 export async function warmUp(): Promise<void> {

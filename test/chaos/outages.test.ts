@@ -1,4 +1,3 @@
-import { setTimeout as pause } from "node:timers/promises"
 import pg from "pg"
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest"
 import { countingSteps, startCountingStage, type CountingStage } from "../../playground/faults/counting-stage.ts"
@@ -62,7 +61,7 @@ it("a state database that crashes in the run costs time", async () => {
 })
 
 it("a state database that takes no writes for a while, as one whose disk is nearly full, costs time", async () => {
-  const admin = new pg.Client(stage.state.url())
+  const admin = new pg.Client(stage.state.url("state"))
   await admin.connect()
   const closed = async (on: boolean) => {
     await admin.query(`alter system set default_transaction_read_only = ${on ? "on" : "off"}`)
@@ -73,8 +72,10 @@ it("a state database that takes no writes for a while, as one whose disk is near
   await stage.callArrived()
   await closed(true)
   stage.answerCalls()
-  // Longer than the lease.
-  await pause(8_000)
+  // Longer than the lease, which nobody can renew.
+  const lapsed = async () =>
+    (await admin.query("select from stepback.rollbacks where id = $1 and lease_until < now()", [id])).rowCount
+  await expect.poll(lapsed, { timeout: 20_000 }).toBe(1)
   await closed(false)
   await admin.end()
   await expectWhole(id)

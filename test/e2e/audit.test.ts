@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process"
+import { compileCache } from "../../playground/stepback-process.ts"
 import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -75,7 +76,11 @@ function cli(words: string[], env: Record<string, string>): Promise<{ code: numb
     const child = execFile(
       process.execPath,
       ["src/cli.ts", "audit", ...words],
-      { cwd: root, env: { PATH: process.env["PATH"], ...env }, maxBuffer: 20_000_000 },
+      {
+        cwd: root,
+        env: { PATH: process.env["PATH"], NODE_COMPILE_CACHE: compileCache, ...env },
+        maxBuffer: 20_000_000,
+      },
       (_error, out, err) => resolve({ code: child.exitCode ?? -1, out, err }),
     )
   })

@@ -1,4 +1,5 @@
 import { execFile, spawn } from "node:child_process"
+import { compileCache } from "../../playground/stepback-process.ts"
 import { once } from "node:events"
 import { text } from "node:stream/consumers"
 import { fileURLToPath } from "node:url"
@@ -26,7 +27,7 @@ function cli(words: string[], env: Record<string, string>): Promise<string> {
     execFile(
       process.execPath,
       ["src/cli.ts", ...words],
-      { cwd: root, env: { PATH: process.env["PATH"], ...env } },
+      { cwd: root, env: { PATH: process.env["PATH"], NODE_COMPILE_CACHE: compileCache, ...env } },
       (error, out, err) => {
         if (error) reject(new Error(`${words.join(" ")}: ${out}${err}`))
         else resolve(out)
@@ -164,7 +165,13 @@ describe("roles with no more than is needed", () => {
     )
     const child = spawn(process.execPath, ["src/main.ts"], {
       cwd: root,
-      env: { PATH: process.env["PATH"], ...stage.environment, DATABASE_URL: runtimeUrl, PORT: "0" },
+      env: {
+        PATH: process.env["PATH"],
+        NODE_COMPILE_CACHE: compileCache,
+        ...stage.environment,
+        DATABASE_URL: runtimeUrl,
+        PORT: "0",
+      },
       stdio: ["ignore", "ignore", "pipe"],
     })
     const [said, [code]] = await Promise.all([text(child.stderr), once(child, "exit")])

@@ -2,7 +2,6 @@ import { createHmac } from "node:crypto"
 import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { setTimeout as pause } from "node:timers/promises"
 import pg from "pg"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { startPostgresProxy, type PostgresProxy } from "../../playground/faults/proxy.ts"
@@ -130,7 +129,10 @@ test("a state database that takes no writes is said to the person and on /readyz
   const engine = () => stage.slack.replies("staging", card.ts).some(({ text }) => text.includes("Set the engine"))
   await stage.slack.waitFor(engine, { what: "the first step", timeoutMs: 20_000 })
   await closed(true)
-  await pause(8_000)
+  // Longer than the lease, which nobody can renew.
+  const lapsed = async () =>
+    (await state.query("select from stepback.rollbacks where card_ts = $1 and lease_until < now()", [card.ts])).rowCount
+  await expect.poll(lapsed, { timeout: 20_000 }).toBe(1)
   await closed(false)
   await expect.poll(() => stateOf(card), { timeout: 20_000 }).toBe("running")
   await stopped(scene, card)

@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process"
+import { compileCache } from "../../playground/stepback-process.ts"
 import { randomUUID } from "node:crypto"
 import { readdir, readFile } from "node:fs/promises"
 import pg from "pg"
@@ -308,7 +309,7 @@ describe("bypass: the plan's own policy", () => {
 describe("bypass: the command line", () => {
   const cli = (...words: string[]) =>
     new Promise<{ code: unknown; said: string }>((resolve) => {
-      const env = { PATH: process.env["PATH"], DATABASE_URL: town.stateUrl }
+      const env = { PATH: process.env["PATH"], NODE_COMPILE_CACHE: compileCache, DATABASE_URL: town.stateUrl }
       execFile(process.execPath, ["src/cli.ts", ...words], { env }, (error, out, err) =>
         resolve({ code: error?.code ?? 0, said: out + err }),
       )

@@ -9,6 +9,7 @@ import pg from "pg"
 import { afterAll, beforeAll, describe, expect, inject, it, vi } from "vitest"
 import { connectPostgres } from "../../playground/postgres.ts"
 import { type StagingWorld, startStagingWorld } from "../../playground/staging-world/staging-world.ts"
+import { compileCache } from "../../playground/stepback-process.ts"
 import { freshState, running } from "./store-fixture.ts"
 
 // Each command is a process of its own, and some tests start four.
@@ -28,7 +29,7 @@ function stepback(words: string[], env: Record<string, string> = {}, program = "
     const child = execFile(
       node,
       [program, ...words],
-      { cwd: root, env: { PATH: process.env["PATH"], HOME: tmpdir(), ...env } },
+      { cwd: root, env: { PATH: process.env["PATH"], HOME: tmpdir(), NODE_COMPILE_CACHE: compileCache, ...env } },
       (_error, out, err) => {
         resolve({ code: child.exitCode ?? -1, out, err })
       },

@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url"
 import pg from "pg"
 import { afterAll, beforeAll, expect, it, inject, vi } from "vitest"
 import { startLocalGitHub } from "../../playground/github/local-github.ts"
+import { compileCache } from "../../playground/stepback-process.ts"
 import { connectPostgres, startPostgres } from "../../playground/postgres.ts"
 import { startRedisCluster } from "../../playground/redis-group.ts"
 import { ask, findRedis, startRedis } from "../../playground/redis.ts"
@@ -56,7 +57,7 @@ afterAll(async () => {
 
 /** Runs doctor as a person does. Whatever it finds, it tells no secret. */
 async function doctor(changes: Environment = {}): Promise<Ended> {
-  const env = { PATH: process.env["PATH"], HOME: tmpdir(), ...healthy, ...changes }
+  const env = { PATH: process.env["PATH"], HOME: tmpdir(), NODE_COMPILE_CACHE: compileCache, ...healthy, ...changes }
   const ended = await new Promise<Ended & { err: string }>((resolve) => {
     const child = execFile(node, ["src/cli.ts", "doctor"], { cwd: root, env }, (_error, out, err) =>
       resolve({ code: child.exitCode ?? -1, out, err }),

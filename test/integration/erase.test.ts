@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process"
+import { compileCache } from "../../playground/stepback-process.ts"
 import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -54,7 +55,13 @@ afterAll(async () => {
 })
 
 function stepback(...words: string[]): Promise<{ code: number; out: string; err: string }> {
-  const env = { PATH: process.env["PATH"], DATABASE_URL: state.url, SHOP_URL: target.url, STEPBACK_PLANS: folder }
+  const env = {
+    PATH: process.env["PATH"],
+    NODE_COMPILE_CACHE: compileCache,
+    DATABASE_URL: state.url,
+    SHOP_URL: target.url,
+    STEPBACK_PLANS: folder,
+  }
   return new Promise((resolve) => {
     const child = execFile(node, ["src/cli.ts", ...words], { cwd: root, env }, (_error, out, err) =>
       resolve({ code: child.exitCode ?? -1, out, err }),
