@@ -1,5 +1,5 @@
 import { setTimeout as pause } from "node:timers/promises"
-import { errorMessage, takesNoWrites, isPassing, LostLeaseError } from "../errors.ts"
+import { errorMessage, isPassing, LostLeaseError, takesNoWrites } from "../errors.ts"
 import { canonicalJson } from "../plans/frozen.ts"
 import { namesOf } from "../plans/names.ts"
 import type { PlanComponent, PlanStep } from "../plans/plan.ts"

@@ -1,4 +1,4 @@
-import { errorMessage, takesNoWrites, isPassing, LostLeaseError } from "../errors.ts"
+import { errorMessage, isPassing, LostLeaseError, takesNoWrites } from "../errors.ts"
 import type { Logger } from "../log.ts"
 import type { StepKind, StepOutcome } from "../rollback/facts.ts"
 import type { Plans } from "../commands/ports.ts"
