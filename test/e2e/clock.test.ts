@@ -3,7 +3,7 @@ import { nameOf, startPlay } from "../../playground/scenarios/play.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
 import { startStepback, type StepbackProcess } from "../../playground/stepback-process.ts"
 
-const preload = new URL("../../playground/faults/clock-jump-preload.ts", import.meta.url).pathname
+const preload = new URL("../../playground/faults/clock-preload.ts", import.meta.url).pathname
 
 let stage: Stage
 let stepback: StepbackProcess

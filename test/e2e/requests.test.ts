@@ -71,7 +71,9 @@ describe("requests that are not Slack's", () => {
     expect(stage.slack.messages("staging")).toEqual([])
   })
 
-  test("those that are refused for their time are told in the log, once for many: the clock may be ours that is off", () => {
+  test("those that are refused for their time are told in the log, once for many: the clock may be ours that is off", async () => {
+    for (const timestamp of [now() - 600, now() + 3600])
+      expect(await stage.slack.sendRaw({ body, timestamp })).toBe(401)
     const told = running.lines.filter(({ msg }) => String(msg).includes("refused for its time"))
     expect(told).toEqual([expect.objectContaining({ level: "warn", secondsApart: expect.any(Number) })])
   })

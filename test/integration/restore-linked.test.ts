@@ -1,12 +1,10 @@
 import { afterAll, beforeAll, expect, it } from "vitest"
-import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
 import { restoreStepOf, snapshots } from "./restore-fixture.ts"
-import { contextOf, freshTarget, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
+import { freshTarget, goThrough, textsOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
 
 let target: TargetFixture
 const sql = (text: string) => target.admin.query(text)
-const texts = async () =>
-  (await target.admin.query<{ v: string }>("select m::text as v from menu m order by id")).rows.map(({ v }) => v)
+const texts = () => textsOf(target, "menu")
 
 beforeAll(async () => {
   target = await freshTarget("select 1")
@@ -30,14 +28,10 @@ it.each([
   if (!how.includes("set null")) await sql("insert into menu values (9, 1, 'new'); update menu set up = 9 where id = 2")
   const after = await texts()
   const step = restoreStepOf({ table: "menu", id: "a" })
-  const context = await contextOf({ pool: target.pools.get(target.url), baseline: snaps.context() })
-  const card = await rehearseStep(step, context)
-  const result = await runStep(step, { ...context, rehearsed: card })
+  const { rollbackId, card, result } = await goThrough(target, step, { baseline: snaps.context() })
   expect(result).toMatchObject({ outcome: "succeeded", rows: card.rows, failure: null, issues: [] })
   expect(await texts()).toEqual(before)
-  const undo = await contextOf({ pool: target.pools.get(target.url) })
-  const back = undoStepOf(context.rollbackId, "a")
-  const seen = await rehearseStep(back, undo)
-  expect(await runStep(back, { ...undo, rehearsed: seen })).toMatchObject({ outcome: "succeeded", rows: card.rows })
+  const undone = await goThrough(target, undoStepOf(rollbackId, "a"))
+  expect(undone.result).toMatchObject({ outcome: "succeeded", rows: card.rows })
   expect(await texts()).toEqual(after)
 })

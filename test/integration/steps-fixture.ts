@@ -5,6 +5,7 @@ import { inject } from "vitest"
 import { connectPostgres } from "../../playground/postgres.ts"
 import { checkPlanSource } from "../../src/plans/load.ts"
 import type { PlanStep, UndoStep } from "../../src/plans/plan.ts"
+import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
 import { initLedger, raiseFence, type RunKey } from "../../src/steps/ledger.ts"
 import { createSecrets } from "../../src/steps/secrets.ts"
 import type { RunContext } from "../../src/steps/step.ts"
@@ -128,4 +129,17 @@ export async function contextOf({
     ...facts,
     key,
   }
+}
+
+/** A step's card and then its run, as that was approved. */
+export async function goThrough({ pools, url }: TargetFixture, step: PlanStep | UndoStep, facts: ContextFacts = {}) {
+  const context = await contextOf({ pool: pools.get(url), ...facts })
+  const card = await rehearseStep(step, context)
+  return { rollbackId: context.rollbackId, card, result: await runStep(step, { ...context, rehearsed: card }) }
+}
+
+/** A table's rows, in order, as the server writes them. */
+export async function textsOf({ admin }: TargetFixture, table: string): Promise<string[]> {
+  const { rows } = await admin.query<{ v: string }>(`select x::text as v from ${table} x order by 1`)
+  return rows.map(({ v }) => v)
 }

@@ -1,12 +1,11 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest"
 import pg from "pg"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
-import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
+import { contextOf, freshTarget, goThrough, stepOf, textsOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
 
 let target: TargetFixture
 const sql = (text: string) => target.admin.query(text)
-const texts = async (table: string) =>
-  (await target.admin.query<{ v: string }>(`select x::text as v from ${table} x order by 1`)).rows.map(({ v }) => v)
+const texts = (table: string) => textsOf(target, table)
 
 beforeAll(async () => {
   target = await freshTarget("select 1")
@@ -22,12 +21,7 @@ beforeEach(() =>
 
 const update = (text: string) => stepOf(`- { id: a, sql: "${text}", expect: { rows: rehearsed, tolerance: 0% } }`)
 
-async function go(text: string) {
-  const step = await update(text)
-  const context = await contextOf({ pool: target.pools.get(target.url) })
-  const card = await rehearseStep(step, context)
-  return { rollbackId: context.rollbackId, card, result: await runStep(step, { ...context, rehearsed: card }) }
-}
+const go = async (text: string) => goThrough(target, await update(text))
 
 const users = `create table users (id integer primary key, plan text references seats (plan) on update cascade);
   insert into users values (1, 'a'), (2, 'a'), (3, 'b')`
@@ -49,12 +43,9 @@ it("rows that get the new value of what they refer to are counted: on the card, 
     ],
     evidence: ["1 row of plans changed", "1 in seats with them, by cascade", "2 in users with them, by cascade"],
   })
-  const context = await contextOf({ pool: target.pools.get(target.url) })
-  const undo = undoStepOf(rollbackId, "a")
-  const back = await rehearseStep(undo, context)
+  const { card: back, result: undone } = await goThrough(target, undoStepOf(rollbackId, "a"))
   const said = "1 in seats with them, by cascade, 2 in users with them, by cascade"
   expect(back.note).toBe(`1 row of plans given back, ${said}`)
-  const undone = await runStep(undo, { ...context, rehearsed: back })
   expect(undone).toMatchObject({ outcome: "succeeded", rows: 1 })
   expect(undone.evidence.join(", ")).toBe(`1 row of plans restored, ${said}`)
   expect(await texts("users")).toEqual(["(1,a)", "(2,a)", "(3,b)"])

@@ -1,11 +1,9 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest"
-import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
-import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
+import { freshTarget, goThrough, stepOf, textsOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
 
 let target: TargetFixture
 const sql = (text: string) => target.admin.query(text)
-const texts = async (table: string) =>
-  (await target.admin.query<{ v: string }>(`select x::text as v from ${table} x order by 1`)).rows.map(({ v }) => v)
+const texts = (table: string) => textsOf(target, table)
 
 beforeAll(async () => {
   target = await freshTarget("select 1")
@@ -13,19 +11,8 @@ beforeAll(async () => {
 afterAll(() => target.stop())
 beforeEach(() => sql("drop schema public cascade; create schema public"))
 
-async function go(yaml: string) {
-  const step = await stepOf(yaml)
-  const context = await contextOf({ pool: target.pools.get(target.url) })
-  const card = await rehearseStep(step, context)
-  return { rollbackId: context.rollbackId, card, result: await runStep(step, { ...context, rehearsed: card }) }
-}
-
-async function undo(rollbackId: string) {
-  const step = undoStepOf(rollbackId, "a")
-  const context = await contextOf({ pool: target.pools.get(target.url) })
-  const card = await rehearseStep(step, context)
-  return { card, result: await runStep(step, { ...context, rehearsed: card }) }
-}
+const go = async (yaml: string) => goThrough(target, await stepOf(yaml))
+const undo = (rollbackId: string) => goThrough(target, undoStepOf(rollbackId, "a"))
 
 const written = (text: string) => `- { id: a, sql: "${text}", expect: { rows: rehearsed, tolerance: 0% } }`
 const purge = `- { id: a, purge: { table: t, where: "id > 0", at_most: 10, max_share: 100% }, expect: { rows: rehearsed } }`

@@ -149,7 +149,7 @@ it("a worker whose clock is an hour ahead calls for the RTO of a component that 
     const breached = all.filter(({ trigger }) => trigger === "rto_breached")
     return breached.length > 0 ? breached : null
   })
-  expect(called.map(({ headline }) => headline)).toEqual(["slow takes longer than its RTO of 600 s"])
+  expect(called.map(({ headline }) => headline)).toEqual(["Slow takes longer than its RTO of 600 s"])
   await town.store.rollbacks.requestStop(card.id, "U0ALICE", null)
   await working
 })

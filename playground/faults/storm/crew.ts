@@ -29,7 +29,7 @@ export type Crew = {
   stop(): Promise<void>
 }
 
-const preload = new URL("clock-preload.ts", import.meta.url).pathname
+const preload = new URL("../clock-preload.ts", import.meta.url).pathname
 /** Processes whose words about rollbacks are kept. */
 const keptFallen = 500
 
@@ -50,7 +50,7 @@ export async function startCrew(environment: Record<string, string>): Promise<Cr
     while (!stopping) {
       const { clockMs } = seat
       const started = await startStepback(
-        { ...environment, STEPBACK_ROLE: seat.role, ...(clockMs === 0 ? {} : { STORM_CLOCK_MS: String(clockMs) }) },
+        { ...environment, STEPBACK_ROLE: seat.role, ...(clockMs === 0 ? {} : { CLOCK_OFF_MS: String(clockMs) }) },
         clockMs === 0 ? [] : ["--import", preload],
       ).catch((error: unknown) => {
         // A state database that was away for too long ends a start, as it should.

@@ -1,7 +1,7 @@
-/** Loaded before `src/main.ts` (`node --import`): at SIGUSR2 the clock of this process is put back by an hour. */
+/** Loaded before `src/main.ts` (`node --import`): its clock is off by CLOCK_OFF_MS; at SIGUSR2 it is put back by an hour. */
+let offMs = Number(process.env["CLOCK_OFF_MS"] ?? 0)
 const TrueDate = Date
-let offMs = 0
-process.on("SIGUSR2", () => (offMs = -3_600_000))
+process.on("SIGUSR2", () => (offMs -= 3_600_000))
 
 class OtherDate extends TrueDate {
   constructor(...parts: [] | [string | number | Date]) {
