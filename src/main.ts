@@ -30,7 +30,7 @@ const badConfiguration = 78
 /** SIGTERM to exit takes this long at the most; a step on its way has most of it. */
 const drainMs = 7_000
 
-/** Reads the configuration, builds the parts, starts them, and drains them on SIGTERM. */
+/** Reads the configuration, builds the parts and starts them. */
 async function main(environment: Record<string, string | undefined>): Promise<void> {
   const read = readConfig(environment)
   if (!read.ok) {
@@ -45,7 +45,16 @@ async function main(environment: Record<string, string | undefined>): Promise<vo
     log.fatal({ err }, "ended by an error that nothing handled")
     process.exit(1)
   })
-  const started = await start(config, environment, log)
+  // Before anything begins: without it a worker could be ended in the middle of its first step.
+  let started: Started | null = null
+  endOnSignal(log, () => started)
+  started = await start(config, environment, log)
+}
+
+type Started = Awaited<ReturnType<typeof start>>
+
+/** Drains on SIGTERM and SIGINT; what has not started yet has nothing to drain. */
+function endOnSignal(log: Logger, started: () => Started | null): void {
   let ending = false
   for (const signal of ["SIGTERM", "SIGINT"] as const)
     process.on(signal, () => {
@@ -57,7 +66,7 @@ async function main(environment: Record<string, string | undefined>): Promise<vo
         log.warn("drain was not over in time, what is left goes to another process")
         process.exit(0)
       }, drainMs + 2_000).unref()
-      started.close().then(
+      Promise.resolve(started()?.close()).then(
         () => {
           log.info("drained")
           process.exit(0)
@@ -81,6 +90,9 @@ async function start(config: Config, environment: Record<string, string | undefi
   const bellOptions = { redisUrl: config.redisUrl, databaseUrl: config.databaseUrl, log, migrate: mayMigrate }
   const bell = createBell(bellOptions)
   const plans = createPlanFolder(config.plansFolder)
+  const { invalid } = await plans.load()
+  for (const { file, problems } of invalid) log.warn({ file, problem: problems[0]?.message }, "a plan cannot be used")
+  // From here on nothing is awaited: a signal finds a process that has begun nothing, or one that can drain.
   const targets = createTargetPools(log)
   const worker = `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`
   let wakeOutbox: () => void = () => undefined
@@ -108,8 +120,6 @@ async function start(config: Config, environment: Record<string, string | undefi
     readiness: () => readiness({ store, bell, bot, slack: slack.trouble }),
   })
   void bot?.start()
-  const { invalid } = await plans.load()
-  for (const { file, problems } of invalid) log.warn({ file, problem: problems[0]?.message }, "a plan cannot be used")
   log.info({ port: http.port, worker }, "started")
   void slack.tellRefusal()
   return {
