@@ -13,7 +13,7 @@ export async function purgedSoFar(step: PurgeStep, pool: Pool, key: RunKey): Pro
   const kept = await looking(pool, step.timeoutMs, (client) => readKept(client, key, step.id))
   if (kept.batches.length === 0) return null
   const beginning = kept.beginning ?? { first: 0, leaves: [], pages: [] }
-  const progress = createProgress(splitName(step.table).name, beginning, kept.batches, { most: step.atMost })
+  const progress = createProgress(splitName(step.table).name, beginning, kept.batches, step.atMost)
   return brokenOff(
     step,
     progress,

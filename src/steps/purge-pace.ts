@@ -6,8 +6,8 @@ const batchAimMs = 45
 const firstPages = 2_000
 const mostPages = 100_000
 const mostRows = 1_000_000
-/** 8 MB of a table are looked at to find out where its rows are that match, or this share of it. */
-const sampledPages = 1_000
+/** 3 MB of a table are looked at to find out where its rows are that match, or this share of it. */
+const sampledPages = 400
 const sampledShare = 1 / 64
 /** Some 80 KB of text. A batch of 10,000 of a million rows has 50 of them. */
 const samplesAtMost = 5_000

@@ -1,7 +1,7 @@
 import type { PoolClient } from "pg"
 import type { StepResult } from "../rollback/facts.ts"
 import type { RunKey } from "./ledger.ts"
-import { firstOf, unknownDensity, type Density, type Size } from "./purge-pace.ts"
+import { firstOf, type Density, type Size } from "./purge-pace.ts"
 import { stepResult } from "./step.ts"
 
 /** Pages of a leaf: `from` is the first, `to` the one after the last. */
@@ -56,12 +56,7 @@ export function removedBy(entry: StepResult): Removed {
 export type Progress = ReturnType<typeof createProgress>
 
 /** Which pages are still to do, and how many rows are gone. Several lanes take from it. */
-export function createProgress(
-  table: string,
-  { first, pages }: Beginning,
-  batches: readonly Batch[],
-  { most, density = unknownDensity }: { most: number; density?: Density },
-) {
+export function createProgress(table: string, { first, pages }: Beginning, batches: readonly Batch[], most: number) {
   const startOf = (leaf: number) => first + 1 + pages.slice(0, leaf).reduce((sum, n) => sum + n, 0)
   const todo = gaps(pages, batches)
   const removed: Removed = {}
@@ -84,7 +79,7 @@ export function createProgress(
     /** Rows that may still go. */
     room: () => most - (removed[table] ?? 0) - reserved,
     /** The next pages that nobody has taken, with about as many rows that match as may go at once. */
-    take(size: Size): ReturnType<typeof firstOf> | null {
+    take(size: Size, density: Density): ReturnType<typeof firstOf> | null {
       const next = todo[0]
       if (!next) return null
       const taken = firstOf(next, size, density)

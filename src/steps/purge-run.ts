@@ -21,7 +21,7 @@ import {
 import { archiveFor, tooMany, type Purge } from "./purge-batch.ts"
 import { findFamily, listedKin, withOwn, type Family } from "./purge-family.ts"
 import { breathing, patiently, settleBatch, sweep } from "./purge-lane.ts"
-import { firstSize, nextSize, type Size } from "./purge-pace.ts"
+import { firstSize, nextSize, unknownDensity, type Density, type Size } from "./purge-pace.ts"
 import {
   beginningEntry,
   createProgress,
@@ -58,10 +58,10 @@ export async function runPurge(asked: PurgeStep, context: RunContext): Promise<S
     looking(pool, asked.timeoutMs, (client) => lookFirst(client, pool, asked, context), { helped: true }),
   )
   if (!found) return refused("no_table", `there is no table ${asked.table}`)
-  const { step, family, kept, counts, total, density } = found
+  const { step, family, kept, leaves, counts, total } = found
   const beginning = kept.beginning ?? found.now
   const most = Math.min(step.atMost, allowedRowsMax(step, context.rehearsed?.rows ?? null))
-  const progress = createProgress(family.root.table.name, beginning, kept.batches, { most, density })
+  const progress = createProgress(family.root.table.name, beginning, kept.batches, most)
   const matched = progress.rows() + counts.rows
   const problem =
     schemaProblem(family, context, beginning) ??
@@ -87,11 +87,16 @@ export async function runPurge(asked: PurgeStep, context: RunContext): Promise<S
     races: { spared: 0, next: 8 },
     breathe,
   }
-  if (!kept.beginning) await patiently(context, () => begin(purge, beginning))
+  const dense = looking(pool, asked.timeoutMs, (client) => findDensity(client, purge, leaves, counts.rows))
+  const [density] = await Promise.all([
+    // Where it cannot be told, batches are as large as the first one until they turn out to be too large.
+    dense.catch(() => unknownDensity),
+    kept.beginning ? null : patiently(context, () => begin(purge, beginning)),
+  ])
   // Rows that take others along take longer: as many in all.
   const first = step.whole ? { rows: Infinity, pages: Infinity } : firstSize(step.batch / listedKin(family).length)
   const pages = beginning.pages.reduce((sum, n) => sum + n, 0)
-  const go = () => goThrough(purge, first, pages > smallPages)
+  const go = () => goThrough(purge, { first, density, large: pages > smallPages })
   return pages > fewPages ? untidied(pool, step.timeoutMs, go) : go()
 }
 
@@ -110,10 +115,9 @@ async function lookFirst(client: PoolClient, pool: Pool, asked: PurgeStep, conte
   const leaves = { oids, pages }
   const rows = over ? 0 : await countRoot({ pool, client, timeoutMs: asked.timeoutMs }, counting, leaves)
   const counts = over ? nothing : await countFamily(client, counting, rows)
-  const density = await findDensity(client, counting, leaves, rows)
   // The rehearsal counted the table; counting it again would be one scan more.
   const total = context.rehearsed?.total ?? (await countTable(client, family)) + gone(kept, family)
-  return { step, family, kept, counts, total, now, density }
+  return { step, family, kept, leaves, counts, total, now }
 }
 
 const valuesOf = ({ params }: PurgeStep, { values }: RunContext) => params.map((name) => values[name] ?? "")
@@ -187,13 +191,13 @@ async function begin(purge: Purge, beginning: Beginning): Promise<void> {
   })
 }
 
-async function goThrough(purge: Purge, first: Size, large: boolean): Promise<StepResult> {
+type Pace = { first: Size; density: Density; large: boolean }
+
+async function goThrough(purge: Purge, pace: Pace): Promise<StepResult> {
   const { step, context, progress } = purge
-  const state: Shared = { over: false, large, committed: [] }
+  const state: Shared = { ...pace, over: false, committed: [] }
   try {
-    const ends = await Promise.allSettled(
-      Array.from({ length: step.whole ? 1 : lanes }, () => lane(purge, first, state)),
-    )
+    const ends = await Promise.allSettled(Array.from({ length: step.whole ? 1 : lanes }, () => lane(purge, state)))
     const errors = ends.flatMap((end) => (end.status === "rejected" ? [end.reason as unknown] : []))
     // A lost lease says more than what else went wrong beside it.
     const worst = errors.find((error) => error instanceof LostLeaseError) ?? errors[0]
@@ -210,16 +214,16 @@ async function goThrough(purge: Purge, first: Size, large: boolean): Promise<Ste
 }
 
 /** What the lanes know of each other. `committed`: ranges that were not looked at since, oldest first. */
-type Shared = { over: boolean; large: boolean; committed: PageRange[] }
+type Shared = Pace & { over: boolean; committed: PageRange[] }
 
 /** Takes range after range until none is left, somebody says that it is over, or more match than were approved. */
-async function lane(purge: Purge, first: Size, state: Shared): Promise<void> {
-  let size = first
+async function lane(purge: Purge, state: Shared): Promise<void> {
+  let size = state.first
   try {
     while (!state.over) {
       await purge.breathe()
       if (state.over) return
-      const taken = purge.progress.take(size)
+      const taken = purge.progress.take(size, state.density)
       if (!taken) return
       const { range, ended } = taken
       const began = performance.now()

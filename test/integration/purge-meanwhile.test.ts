@@ -280,7 +280,8 @@ describe("a purge that is broken off", () => {
 
   it("is taken up at its batch by the next worker; the one before commits nothing more", async () => {
     const { run, context } = await rehearse()
-    const { pool, frozen, thaw } = freezingPool(4)
+    // After the count, the sample, the beginning and one batch.
+    const { pool, frozen, thaw } = freezingPool(5)
     const first = run({ target: { pool, httpBase: null } }).catch((error: unknown) => error)
     await frozen
     // The other lane's transaction is on its way.

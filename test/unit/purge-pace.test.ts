@@ -52,8 +52,8 @@ describe("the next size", () => {
 })
 
 it("a small table is looked at as a whole, a large one in part, and no more is taken note of than fits", () => {
-  expect(samplingOf([600, 100], 5_000)).toEqual({ share: 1, every: 1 })
-  expect(samplingOf([10_000], 100_000)).toEqual({ share: 0.1, every: 2 })
+  expect(samplingOf([300, 100], 5_000)).toEqual({ share: 1, every: 1 })
+  expect(samplingOf([10_000], 200_000)).toEqual({ share: 0.04, every: 2 })
   expect(samplingOf([6_400_000], 128_000_000)).toEqual({ share: 1 / 64, every: 400 })
 })
 
