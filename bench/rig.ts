@@ -41,7 +41,7 @@ export async function startRig(options: {
   variables?: Record<string, string>
 }): Promise<Rig> {
   const plans = await mkdtemp(join(tmpdir(), "stepback-bench-"))
-  const stage = await startStage({ mode: "http", queue: "redis", plans })
+  const stage = await startStage({ mode: "http", queue: "redis", plans, postgresFlags: [] })
   // The commit log is the stop watch: what counts is when a transaction was committed, not when a client heard of it.
   await execute(stage.postgres.url(), "alter system set track_commit_timestamp = on")
   await stage.postgres.restart()

@@ -42,6 +42,9 @@ export type PostgresOptions = {
   flags?: string[]
 }
 
+/** For data that nobody needs once the machine has crashed; the end of a server alone loses nothing. */
+export const unsynced = ["-c", "fsync=off"]
+
 type User = { uid: number; gid: number }
 type Cluster = { home: string; native: string; user: User | null; password: string; flags: string[] }
 

@@ -1,4 +1,4 @@
-import { startPostgres, type Postgres } from "./postgres.ts"
+import { startPostgres, unsynced, type Postgres } from "./postgres.ts"
 import { findRedis, startRedis, type Redis } from "./redis.ts"
 import { startLocalSlack, type LocalSlack } from "./slack/local-slack.ts"
 import { startStagingWorld, type StagingWorld } from "./staging-world/staging-world.ts"
@@ -22,8 +22,10 @@ export async function startStage(options: {
   port?: number
   plans?: string
   slackPort?: number
+  /** The server's own, instead of `unsynced`. */
+  postgresFlags?: string[]
 }): Promise<Stage> {
-  const postgres = await startPostgres()
+  const postgres = await startPostgres({ flags: options.postgresFlags ?? unsynced })
   const [slack, world, stateUrl, redis] = await Promise.all([
     startLocalSlack(options.slackPort === undefined ? {} : { port: options.slackPort }),
     startStagingWorld({ postgres }),

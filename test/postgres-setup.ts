@@ -1,6 +1,6 @@
 import type { TestProject } from "vitest/node"
 
-import { startPostgres } from "../playground/postgres.ts"
+import { startPostgres, unsynced } from "../playground/postgres.ts"
 
 declare module "vitest" {
   export interface ProvidedContext {
@@ -11,7 +11,7 @@ declare module "vitest" {
 
 /** One embedded Postgres for a project's files; Vitest calls this only when the project has tests to run. */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const postgres = await startPostgres({})
+  const postgres = await startPostgres({ flags: unsynced })
   project.provide("postgresUrl", postgres.url())
   return async () => {
     await postgres.stop()

@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import pg from "pg"
-import { startPostgres, type Postgres } from "../postgres.ts"
+import { startPostgres, unsynced, type Postgres } from "../postgres.ts"
 import { findRedis, startRedis, type Redis } from "../redis.ts"
 import { startLocalSlack, type LocalSlack } from "../slack/local-slack.ts"
 import { startStepback, type StepbackProcess } from "../stepback-process.ts"
@@ -61,8 +61,8 @@ export type CountingStage = {
 /** State and target on servers of their own, so that each can fail alone. */
 export async function startCountingStage(): Promise<CountingStage> {
   const [state, target, redis, slack, folder] = await Promise.all([
-    startPostgres(),
-    startPostgres(),
+    startPostgres({ flags: unsynced }),
+    startPostgres({ flags: unsynced }),
     findRedis() === null ? null : startRedis(),
     startLocalSlack(),
     mkdtemp(join(tmpdir(), "stepback-counting-")),

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto"
 import { afterAll, beforeAll, expect, it } from "vitest"
 import { createIncarnation } from "../../playground/faults/incarnation.ts"
-import { startPostgres, type Postgres } from "../../playground/postgres.ts"
+import { startPostgres, unsynced, type Postgres } from "../../playground/postgres.ts"
 import { acknowledge } from "../../src/commands/acknowledge.ts"
 import { approve } from "../../src/commands/approve.ts"
 import { cancel, stop } from "../../src/commands/cancel.ts"
@@ -19,7 +19,7 @@ let postgres: Postgres
 let world: World
 
 beforeAll(async () => {
-  postgres = await startPostgres({ flags: ["-c", "fsync=off"] })
+  postgres = await startPostgres({ flags: unsynced })
   world = await startWorld(postgres)
 })
 afterAll(async () => {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from "vitest"
-import { startPostgres, type Postgres } from "../../playground/postgres.ts"
+import { startPostgres, unsynced, type Postgres } from "../../playground/postgres.ts"
 import { violationsOf } from "./crash-points-checks.ts"
 import { tryDeaths, type Trial } from "./crash-points-lab.ts"
 import { startWorld, type World } from "./crash-points-world.ts"
@@ -19,7 +19,7 @@ let postgres: Postgres
 let worlds: World[]
 
 beforeAll(async () => {
-  postgres = await startPostgres({ flags: ["-c", "fsync=off", "-c", "max_connections=400"] })
+  postgres = await startPostgres({ flags: [...unsynced, "-c", "max_connections=400"] })
   worlds = await Promise.all(Array.from({ length: laneCount }, () => startWorld(postgres)))
   // The first run on a target makes its archive tables.
   await Promise.all(worlds.map((world) => tryDeaths(world, [])))

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from "vitest"
-import { startPostgres, type Postgres } from "../../playground/postgres.ts"
+import { startPostgres, unsynced, type Postgres } from "../../playground/postgres.ts"
 import { tryDeaths, type Trial } from "./crash-points-lab.ts"
 import { startWorld, type World } from "./crash-points-world.ts"
 
@@ -10,7 +10,7 @@ let postgres: Postgres
 let world: World
 
 beforeAll(async () => {
-  postgres = await startPostgres({ flags: ["-c", "fsync=off"] })
+  postgres = await startPostgres({ flags: unsynced })
   world = await startWorld(postgres)
 })
 afterAll(async () => {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from "vitest"
 import { startCrashLane, type CrashLane, type CrashOutcome } from "../../playground/faults/crash-lane.ts"
 import { effectsOfTheStagingPlan } from "../../playground/faults/effects.ts"
-import { startPostgres, type Postgres } from "../../playground/postgres.ts"
+import { startPostgres, unsynced, type Postgres } from "../../playground/postgres.ts"
 import { findRedis, startRedis, type Redis } from "../../playground/redis.ts"
 
 /** STORM=1: each boundary of a run; else a few, spread. STORM_FROM and STORM_TO narrow it for a second look. */
@@ -15,7 +15,10 @@ let redis: Redis | null
 let lanes: CrashLane[]
 
 beforeAll(async () => {
-  ;[postgres, redis] = await Promise.all([startPostgres(), findRedis() === null ? null : startRedis()])
+  ;[postgres, redis] = await Promise.all([
+    startPostgres({ flags: unsynced }),
+    findRedis() === null ? null : startRedis(),
+  ])
   lanes = await Promise.all(Array.from({ length: laneCount }, (_, n) => startCrashLane(postgres, redis, n)))
 })
 afterAll(async () => {

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises"
 import { afterAll, beforeAll, expect, it } from "vitest"
 import { slowSteps, startKillStage, type KillStage } from "../../playground/faults/kill-stage.ts"
-import { startPostgres, type Postgres } from "../../playground/postgres.ts"
+import { startPostgres, unsynced, type Postgres } from "../../playground/postgres.ts"
 
 /** KILLS_SEED, as it is printed, plays the same moments again; STORM=1: many of them, a large table, KILLS_LANES at once. */
 const seed = Number(process.env["KILLS_SEED"] ?? Math.floor(Math.random() * 2 ** 31))
@@ -16,7 +16,7 @@ let postgres: Postgres
 let stages: KillStage[]
 
 beforeAll(async () => {
-  postgres = await startPostgres()
+  postgres = await startPostgres({ flags: unsynced })
   stages = await Promise.all(Array.from({ length: lanes }, (_, n) => startKillStage(postgres, n)))
   // Three processes a lane start at once, on a machine that may have other work.
 }, 300_000)

@@ -6,7 +6,7 @@ import pg from "pg"
 import { afterAll, beforeAll, expect, it } from "vitest"
 import { allSaid, endOf, keysOf, rollBack } from "../../playground/faults/following.ts"
 import { until } from "../../playground/faults/until.ts"
-import { startPostgres, type Postgres } from "../../playground/postgres.ts"
+import { startPostgres, unsynced, type Postgres } from "../../playground/postgres.ts"
 import { startLocalSlack } from "../../playground/slack/local-slack.ts"
 import { startStepback } from "../../playground/stepback-process.ts"
 
@@ -40,7 +40,7 @@ let postgres: Postgres
 let folder: string
 
 beforeAll(async () => {
-  postgres = await startPostgres()
+  postgres = await startPostgres({ flags: unsynced })
   folder = await mkdtemp(join(tmpdir(), "stepback-patient-"))
   await writeFile(join(folder, "patient.yaml"), source)
 }, 2 * minute)

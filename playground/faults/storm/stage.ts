@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import pg from "pg"
-import { startPostgres, type Postgres } from "../../postgres.ts"
+import { startPostgres, unsynced, type Postgres } from "../../postgres.ts"
 import { findRedis, startRedis, type Redis } from "../../redis.ts"
 import { startLocalSlack, type LocalSlack } from "../../slack/local-slack.ts"
 import { startStepback } from "../../stepback-process.ts"
@@ -95,7 +95,7 @@ async function build(home: string, undo: (() => Promise<unknown>)[]): Promise<St
 
 async function startServer(name: Server["name"], undo: (() => Promise<unknown>)[]): Promise<Server> {
   // Processes crash here and machines do not, so that waiting for the disk would only slow the storm.
-  const flags = ["fsync=off", "max_connections=400", "max_wal_size=256MB"].flatMap((setting) => ["-c", setting])
+  const flags = [...unsynced, "-c", "max_connections=400", "-c", "max_wal_size=256MB"]
   const postgres = await startPostgres({ flags })
   let disk: Server["disk"] = { why: "it was not mounted yet" }
   undo.push(async () => {
