@@ -41,7 +41,7 @@ const projects: Project[] = [
   { name: "integration", timeout: 30_000, workers: waiting, postgres: true },
   { name: "e2e", timeout: 60_000, workers: waiting, postgres: true },
   { name: "page", timeout: 60_000, workers: 1 },
-  { name: "chaos", timeout: 300_000 },
+  { name: "chaos", timeout: 300_000, workers: waiting },
   { name: "storm", timeout: 300_000, workers: 1 },
 ]
 
