@@ -15,7 +15,7 @@ export async function approve(click: { token: string; actor: Actor }, deps: Deps
   if (!card) return refuse("approve", { reason: "old_card", number: null })
   const { rollback } = card
   const closed = notOpen(rollback, card.current)
-  if (closed) return closed
+  if (closed) return (await alreadyTheirs(click.actor, card, deps)) ?? closed
   const { userId, teamId } = click.actor
   if (askersOf(rollback).includes(userId)) return refuse("approve", { reason: "requester_cannot_approve" })
   const run = readRun(rollback)
@@ -43,10 +43,11 @@ export async function approve(click: { token: string; actor: Actor }, deps: Deps
     teamId,
   })
   if (outcome.kind === "requester") return refuse("approve", { reason: "requester_cannot_approve" })
-  if (outcome.kind === "already_yours") return refuse("approve", { reason: "already_yours" })
+  if (outcome.kind === "already_yours") return refuse("approve", { reason: "already_yours", since: null })
   if (outcome.kind === "too_late") {
     const now = await deps.store.rollbacks.get(rollback.id)
     return (
+      (await alreadyTheirs(click.actor, { ...card, rollback: now }, deps)) ??
       notOpen(now, now.token === click.token) ??
       refuse("approve", { reason: "already_decided", ...decision({ ...now, state: "expired" }) })
     )
@@ -58,6 +59,20 @@ export async function approve(click: { token: string; actor: Actor }, deps: Deps
   }
   deps.wakeOutbox()
   return { kind: "counted", rollback, have: outcome.have, needed: rollback.approvals_needed }
+}
+
+/** Of one that runs or ran by their approval, given on this card. */
+async function alreadyTheirs(
+  actor: Actor,
+  card: { rollback: StoredRollback; round: number },
+  deps: Deps,
+): Promise<Refused | null> {
+  const { id, state, number } = card.rollback
+  if (!["approved", "running", "succeeded", "failed", "stopped"].includes(state)) return null
+  const given = await deps.store.approvals.list(id, card.round)
+  return given.some(({ userId }) => userId === actor.userId)
+    ? refuse("approve", { reason: "already_yours", since: { state, number } })
+    : null
 }
 
 function decision(rollback: StoredRollback) {

@@ -24,7 +24,8 @@ export type Refusal =
   | { reason: "could_not_check_person" }
   | { reason: "not_in_audience"; audience: Audience }
   | { reason: "could_not_check_group"; group: string }
-  | { reason: "already_yours" }
+  /** `since`: what has become of it by their approval; null while it needs another one. */
+  | { reason: "already_yours"; since: { state: RollbackState; number: number | null } | null }
   | { reason: "already_decided"; state: RollbackState; by: string | null; at: string | null; number: number | null }
   | { reason: "not_ready" }
   | { reason: "old_card"; number: number | null }

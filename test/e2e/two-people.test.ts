@@ -112,6 +112,14 @@ test("bypass: a click on the card of before, after the end, changes nothing and 
   expect(await count("approvals")).toBe(1)
 })
 
+test("who approved it, and whose press comes a second time, is not told that it was too late", async () => {
+  await press("bob")
+  const told = () => stage.slack.ephemerals("bob").find((one) => one.text.includes("has counted"))
+  const seen = await stage.slack.waitFor(told, { what: "an answer to bob" })
+  expect(seen.text).toBe("Your approval has counted: R-1 is done. This press changed nothing.")
+  expect(await count("approvals")).toBe(1)
+})
+
 test("bypass: the same requests delivered again change nothing", async () => {
   const before = [await count("rollbacks"), await count("approvals"), await count("step_runs")]
   await stage.slack.redeliver(40)

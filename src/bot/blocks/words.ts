@@ -31,7 +31,7 @@ export function refusalWords(refused: Refused): string {
     case "could_not_check_group":
       return `Slack did not say who is in ${idText(refusal.group)}, so I cannot tell whether you may ${deeds[verb ?? "request"]}. Please try again in a moment; if it stays so, whoever runs me finds out by \`stepback doctor\`.`
     case "already_yours":
-      return "Your approval is already counted. It needs another person now."
+      return alreadyYoursWords(refusal.since)
     case "already_decided":
       return tooLateWords(refusal, verb)
     case "not_ready":
@@ -57,6 +57,13 @@ export function refusalWords(refused: Refused): string {
     default:
       return inputWords(refusal)
   }
+}
+
+/** A press that Slack delivers twice, or that somebody repeats: "too late" would read as if it had not counted. */
+function alreadyYoursWords(since: Extract<Refusal, { reason: "already_yours" }>["since"]): string {
+  return since === null
+    ? "Your approval is already counted. It needs another person now."
+    : `Your approval has counted: ${rollbackText(since.number)} is ${stateWords[since.state]}. This press changed nothing.`
 }
 
 function tooLateWords(refusal: Extract<Refusal, { reason: "already_decided" }>, verb: Verb | null): string {

@@ -25,7 +25,8 @@ const refusals: [refusal: Refusal, ...named: RegExp[]][] = [
   [{ reason: "could_not_check_person" }, /could not check who you are/, /try again/],
   [{ reason: "not_in_audience", audience: ["S0ONCALL", "ULEAD"] }, /<!subteam\^S0ONCALL>, <@ULEAD>/, /approve/],
   [{ reason: "could_not_check_group", group: "S0ONCALL" }, /<!subteam\^S0ONCALL>/, /try again/, /stepback doctor/],
-  [{ reason: "already_yours" }, /another person/],
+  [{ reason: "already_yours", since: null }, /another person/],
+  [{ reason: "already_yours", since: { state: "running", number: 17 } }, /has counted: R-17 is running/],
   [
     { reason: "already_decided", state: "denied", by: "UBOB", at: "2025-11-22T14:20:00Z", number: 17 },
     /R-17 is denied, by <@UBOB> at 14:20:00 UTC/,
