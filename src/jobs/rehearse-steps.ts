@@ -25,9 +25,11 @@ export async function rehearseSteps(
         : foreseen(step, await rehearseStep(step, context)),
     )
   }
-  const outside = steps.filter((step) => step.kind === "http" || step.kind === "command").map(look)
+  const outside = Promise.all(steps.filter((step) => step.kind === "http" || step.kind === "command").map(look))
+  // Heard of at the end: one that fails before would otherwise end the process.
+  outside.catch(() => undefined)
   for (const step of steps) if (step.kind !== "http" && step.kind !== "command") await look(step)
-  await Promise.all(outside)
+  await outside
   return steps.map((step) => found.get(step.id) as RehearsedStep)
 }
 

@@ -261,3 +261,13 @@ test("a plan file that is no YAML any more when it is approved is named with its
   expect(ended.text).toMatch(/the plan is invalid: \S*shop\.yaml:1:\d+: /)
   await writeFile(join(folder, "shop.yaml"), plan)
 })
+
+test("a program that lacks a variable while tables are looked at ends the request with its reason, not the worker", async () => {
+  const scene = play()
+  const look = `- { id: flag, title: Turn the flag off, command: ["true"], env: [FLAG_TOOL], effect: none }`
+  await writeFile(join(folder, "shop.yaml"), plan.replace(/- \{ id: flag.*/, look))
+  await scene.types("alice", "shop it is bad")
+  const ended = await scene.sees("staging", "the end", ({ text }) => /cancelled/.test(text))
+  expect(ended.text).toContain("FLAG_TOOL is not set in the worker's environment")
+  await writeFile(join(folder, "shop.yaml"), plan)
+})
