@@ -36,7 +36,9 @@ const failuresAtMost = 30
 
 /** Does what there is to do for a rollback, if nobody else does: the same call for a first run and for a takeover. */
 export function createWorkshop(deps: WorkDeps, workerId: string) {
-  const inHand = new Map<string, { lease: Lease; done: Promise<void> }>()
+  const inHand = new Map<string, Lease>()
+  /** What goes on, from the question on whether the rollback is to be had: an end waits for that too. */
+  const underway = new Set<Promise<void>>()
   /** rollback -> how often work on it has failed since it last did not */
   const failures = new Map<string, number>()
   let closing = false
@@ -53,6 +55,8 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
     const asked = performance.now()
     const claimed = await deps.store.runs.claim(rollbackId, workerId, leaseMs)
     if (!claimed) return
+    // Asked to end meanwhile: another worker need not wait for the lease.
+    if (closing) return deps.store.runs.release(claimed)
     const log = deps.log.child({ rollbackId, environment: claimed.environment, epoch: claimed.epoch })
     const lease = holdLease(
       claimed,
@@ -61,8 +65,7 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
         void watchRto(claimed, runningMs, deps).catch((err: unknown) => log.warn({ err }, "RTO check failed")),
       asked,
     )
-    let settle: () => void = () => undefined
-    inHand.set(rollbackId, { lease, done: new Promise((resolve) => (settle = resolve)) })
+    inHand.set(rollbackId, lease)
     try {
       if (claimed.state === "preparing") await rehearseRollback(claimed, lease.signal, { ...deps, log })
       else await runRollback(claimed, lease, () => closing, { ...deps, log })
@@ -78,23 +81,25 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
       inHand.delete(rollbackId)
       // After an end this changes nothing; after an interruption another worker need not wait for the lease.
       await deps.store.runs.release(claimed).catch(() => undefined)
-      settle()
     }
   }
 
   return {
     async work(rollbackId: string): Promise<void> {
       const mine = inHand.get(rollbackId)
-      if (mine) return mine.lease.check()
-      if (!closing) await take(rollbackId)
+      if (mine) return mine.check()
+      if (closing) return
+      const taken = take(rollbackId)
+      underway.add(taken)
+      await taken.finally(() => underway.delete(taken))
     },
     size: () => inHand.size,
     /** Lets the steps on their way end, for `graceMs`; then leaves them to another worker. */
     async close(graceMs: number): Promise<void> {
       closing = true
-      const all = Promise.all([...inHand.values()].map((item) => item.done))
+      const all = Promise.allSettled(underway)
       const timer = setTimeout(() => {
-        for (const { lease } of inHand.values()) lease.abandon()
+        for (const lease of inHand.values()) lease.abandon()
       }, graceMs)
       await all
       clearTimeout(timer)
@@ -109,7 +114,9 @@ async function giveUp(claimed: StoredRollback, error: unknown, deps: WorkDeps): 
   const facts = { actor: "stepback", reason, epoch: claimed.epoch }
   const moved = await deps.store.rollbacks.move(claimed.id, preparing ? "cancelled" : "failed", facts).catch(() => null)
   if (moved?.kind === "moved" && !preparing) {
-    const trouble = { key: "trouble", trigger: "step_failed", headline: () => reason } as const
+    // Once for each Retry, as what a run itself calls for.
+    const key = `trouble/${claimed.generation}`
+    const trouble = { key, trigger: "step_failed", headline: () => reason } as const
     await raiseWhole(claimed.id, trouble, deps).catch((err: unknown) => deps.log.warn({ err }, "call not raised"))
   }
   deps.wakeOutbox()
