@@ -1,5 +1,5 @@
 import { findPlan } from "../commands/request.ts"
-import { errorCode, errorMessage, isPassing, LostLeaseError, StepbackError } from "../errors.ts"
+import { errorCode, errorMessage, isPassing, LostLeaseError, StepbackError, takesNoWrites } from "../errors.ts"
 import { canonicalJson, freeze, rulesOf, sha256, type Fingerprint, type FrozenRun } from "../plans/frozen.ts"
 import { planFingerprint } from "../plans/moved.ts"
 import { nameRefs } from "../plans/name-refs.ts"
@@ -61,7 +61,7 @@ export async function rehearseRollback(rollback: StoredRollback, signal: AbortSi
     log.info({ rollbackId: rollback.id, environment: rollback.environment, digest }, "rollback rehearsed")
   } catch (error) {
     if (error instanceof LostLeaseError) throw error
-    if (signal.aborted || isPassing(error)) throw error
+    if (signal.aborted || isPassing(error) || takesNoWrites(error)) throw error
     const reason = reasonOf(error)
     if (reason === notForeseen) log.error({ err: error }, "rehearsal failed")
     await store.rollbacks.move(rollback.id, "cancelled", { actor: "stepback", reason, epoch: rollback.epoch })
