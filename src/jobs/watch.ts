@@ -54,7 +54,7 @@ export async function watchOnce(deps: WorkDeps): Promise<boolean> {
     string
   >
   const seen = await probeAll({ rollback, run, due, steps, measures, captures }, deps)
-  await deps.store.watches.record(rollback.id, seen, run.watch.everyMs)
+  await deps.store.watches.record(due, seen, run.watch.everyMs)
   return true
 }
 

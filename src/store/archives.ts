@@ -1,6 +1,6 @@
 import type { Pool } from "pg"
 import type { Message } from "../rollback/facts.ts"
-import { inOneGo } from "./database.ts"
+import { inTransaction } from "./database.ts"
 import { storable } from "./rows.ts"
 
 /** The plan's own time is in the frozen run, in ms. What a live undo was approved to bring back stays. */
@@ -31,23 +31,29 @@ export function archiveStore(pool: Pool) {
       return rowCount === 1
     },
 
-    /** Written after the target's rows are gone: done twice is harmless, forgotten is not possible. */
-    async markRemoved(id: string, text: string): Promise<void> {
-      await inOneGo(pool, [
-        {
-          text: "update stepback.rollbacks set archive_removed_at = now() where id = $1 and ended_at is not null",
-          values: [id],
-        },
-        {
-          text: "select stepback.append_audit($1, 'archive_removed', 'stepback', $2)",
-          values: [id, storable({ text })],
-        },
-        {
-          // Once per generation: after Retry it keeps anew.
-          text: "select stepback.enqueue(id, id || '/archive/' || generation, $2) from stepback.rollbacks where id = $1",
-          values: [id, storable({ kind: "text", text } satisfies Message)],
-        },
-      ])
-    },
+    /**
+     * Written after the target's rows are gone. Done twice, as by two workers at once, it is said once; where a Retry came
+     * between it is not so any more, since that keeps anew.
+     */
+    markRemoved: (id: string, text: string): Promise<void> =>
+      inTransaction(pool, async (client) => {
+        const { rows } = await client.query<{ generation: number }>(
+          `update stepback.rollbacks set archive_removed_at = now()
+           where id = $1 and ended_at is not null and archive_removed_at is null returning generation`,
+          [id],
+        )
+        const marked = rows[0]
+        if (marked === undefined) return
+        await client.query("select stepback.append_audit($1, 'archive_removed', 'stepback', $2)", [
+          id,
+          storable({ text }),
+        ])
+        // Once per generation: after Retry it keeps anew.
+        await client.query("select stepback.enqueue($1, $2, $3)", [
+          id,
+          `${id}/archive/${marked.generation}`,
+          storable({ kind: "text", text } satisfies Message),
+        ])
+      }),
   }
 }

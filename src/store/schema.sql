@@ -571,6 +571,11 @@ begin
   if not found then
     raise exception 'rollback % belongs to another worker', p_rollback using errcode = 'SB001';
   end if;
+  -- Its answer was lost, and it is said once more.
+  if exists (select from stepback.step_runs
+      where rollback_id = p_rollback and step_id = p_step and attempt = p_attempt and result = p_result) then
+    return v_row.stop;
+  end if;
   insert into stepback.step_runs (rollback_id, step_id, attempt, generation, epoch, started_at, ended_at, outcome, result)
     values (p_rollback, p_step, p_attempt, v_row.generation, p_epoch, clock_timestamp() - p_ms * interval '1 millisecond',
       clock_timestamp(), p_outcome, p_result)

@@ -49,11 +49,12 @@ export function watchStore(pool: Pool) {
         return rows.length
       }),
 
-    async record(rollbackId: string, seen: Record<string, WatchSeen>, nextMs: number): Promise<void> {
+    /** Not over what another saw since, as when a process stood still in its probes: what it had called for would be forgotten. */
+    async record(due: DueWatch, seen: Record<string, WatchSeen>, nextMs: number): Promise<void> {
       await pool.query(
         `update stepback.watches set probes = probes + 1, seen = $2, next_at = now() + $3 * interval '1 millisecond'
-         where rollback_id = $1 and ended_at is null`,
-        [rollbackId, storable(seen), nextMs],
+         where rollback_id = $1 and ended_at is null and probes = $4`,
+        [due.rollbackId, storable(seen), nextMs, due.probes],
       )
     },
 

@@ -80,6 +80,20 @@ it.each(["undo", "Retry"])("what a run keeps stays where its %s comes at the mom
   expect(await kept()).toBe(1)
 })
 
+it("what two workers remove at once is on record once", async () => {
+  const run = await town.ran()
+  await age(run, "31 days")
+  // The other comes behind the removal and before the word of it.
+  const { archives } = town.store
+  const markRemoved: typeof archives.markRemoved = async (...said) => {
+    await forgetOverdue(town.workDeps)
+    await archives.markRemoved(...said)
+  }
+  await forgetOverdue({ ...town.workDeps, store: { ...town.store, archives: { ...archives, markRemoved } } })
+  const entries = (await town.store.audit.list(run.id)).filter(({ kind }) => kind === "archive_removed")
+  expect(entries).toHaveLength(1)
+})
+
 it("a worker that was frozen before it came to its target does nothing there when it wakes after a Stop", async () => {
   const card = await town.card()
   await town.press(card)

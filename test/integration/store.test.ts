@@ -254,6 +254,32 @@ describe("claims", () => {
   })
 })
 
+it("a step's result whose answer was lost stands in the audit once, however often it is sent", async () => {
+  const { id, epoch } = await running(store)
+  const step = { id: "a", attempt: 1, result: { ...stepResult({ rows: 3 }), ms: 12.5 } }
+  await store.runs.recordStep(id, epoch, step)
+  await store.rollbacks.requestStop(id, "U1ALICE", null)
+  expect(await store.runs.recordStep(id, epoch, step)).toEqual({ stop: true })
+  await store.runs.recordStep(id, epoch, { ...step, attempt: 2 })
+  const told = (await store.audit.list(id)).filter(({ kind }) => kind === "step")
+  expect(told.map(({ facts }) => (JSON.parse(facts) as { attempt: number }).attempt)).toEqual([1, 2])
+})
+
+it("a watch's probe that was overtaken does not make what the other one saw unseen", async () => {
+  const { id, epoch } = await running(store)
+  const end = { state: "succeeded", reason: null, by: "stepback", analysis: {}, remindMs: 60_000 } as const
+  await store.runs.finish(id, epoch, { ...end, watchMs: 3_600_000 })
+  const seen = (failed: number) => ({
+    probe: { failed, slow: 0, failures: failed, slowAnswers: 0, probes: 1, worstMs: 9, alarm: null, last: "" },
+  })
+  const stoodStill = await store.watches.take(0)
+  const other = await store.watches.take(0)
+  if (stoodStill === null || other === null) throw new Error("nothing to watch")
+  await store.watches.record(other, seen(3), 60_000)
+  await store.watches.record(stoodStill, seen(0), 60_000)
+  expect(await store.watches.find(id)).toMatchObject({ probes: 1, seen: seen(3) })
+})
+
 it("a run that somebody leaves as it is at the moment of a Retry or a Skip stays as it is", async () => {
   for (const skips of [null, { a: { by: "U2BOB", reason: "it can wait" } }]) {
     const { id } = await running(store)
