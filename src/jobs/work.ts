@@ -39,17 +39,8 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
   const inHand = new Map<string, Lease>()
   /** What goes on, from the question on whether the rollback is to be had: an end waits for that too. */
   const underway = new Set<Promise<void>>()
-  /** rollback -> how often work on it has failed since it last did not */
-  const failures = new Map<string, number>()
+  const failures = createFailures(deps)
   let closing = false
-
-  async function countFailure(claimed: StoredRollback, error: unknown): Promise<void> {
-    // A run that is begun waits for its target however long that is away; a look that fails so often is asked for anew.
-    if (claimed.state !== "preparing" && (isPassing(error) || takesNoWrites(error))) return
-    const failed = (failures.get(claimed.id) ?? 0) + 1
-    failures.set(claimed.id, failed)
-    if (failed >= failuresAtMost && (await giveUp(claimed, error, deps))) failures.delete(claimed.id)
-  }
 
   async function take(rollbackId: string): Promise<void> {
     const asked = performance.now()
@@ -69,12 +60,12 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
     try {
       if (claimed.state === "preparing") await rehearseRollback(claimed, lease.signal, { ...deps, log })
       else await runRollback(claimed, lease, () => closing, { ...deps, log })
-      failures.delete(rollbackId)
+      failures.forget(rollbackId)
     } catch (error) {
       if (error instanceof LostLeaseError || lease.lost()) log.info("rollback handed over")
       else {
         log.error({ err: error }, "work on a rollback was interrupted")
-        await countFailure(claimed, error)
+        await failures.count(claimed, error)
       }
     } finally {
       lease.end()
@@ -104,6 +95,21 @@ export function createWorkshop(deps: WorkDeps, workerId: string) {
       await all
       clearTimeout(timer)
     },
+  }
+}
+
+function createFailures(deps: WorkDeps) {
+  /** rollback -> how often work on it has failed since it last did not */
+  const failures = new Map<string, number>()
+  return {
+    async count(claimed: StoredRollback, error: unknown): Promise<void> {
+      // A run that is begun waits for its target however long that is away; a look that fails so often is asked for anew.
+      if (claimed.state !== "preparing" && (isPassing(error) || takesNoWrites(error))) return
+      const failed = (failures.get(claimed.id) ?? 0) + 1
+      failures.set(claimed.id, failed)
+      if (failed >= failuresAtMost && (await giveUp(claimed, error, deps))) failures.delete(claimed.id)
+    },
+    forget: (rollbackId: string) => void failures.delete(rollbackId),
   }
 }
 
