@@ -67,11 +67,19 @@ export function rulesOf({ approve: { low, medium, high }, channel }: Plan): Plan
 /** JSON with sorted keys: equal values give equal bytes. Postgres must be able to read it: no NUL, no half characters. */
 export function canonicalJson(value: unknown): string {
   return JSON.stringify(value, (_key, inner: unknown) => {
-    if (typeof inner === "string") return inner.replaceAll("\u0000", "").toWellFormed()
+    if (typeof inner === "string") return readable(inner)
     return inner !== null && typeof inner === "object" && !Array.isArray(inner)
-      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)))
+      ? Object.fromEntries(
+          Object.entries(inner)
+            .map(([key, each]) => [readable(key), each] as const)
+            .sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)),
+        )
       : inner
   })
+}
+
+function readable(text: string): string {
+  return text.replaceAll("\u0000", "").toWellFormed()
 }
 
 export function sha256(bytes: string | Buffer): string {

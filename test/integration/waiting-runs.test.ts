@@ -4,7 +4,7 @@ import { cancel } from "../../src/commands/cancel.ts"
 import { retry, skip } from "../../src/commands/reopen.ts"
 import { requestRollback } from "../../src/commands/request.ts"
 import { requestUndo } from "../../src/commands/undo.ts"
-import { readRun } from "../../src/commands/view.ts"
+import { loadView, readRun } from "../../src/commands/view.ts"
 import { telling } from "../../src/jobs/telling.ts"
 import { watchOnce } from "../../src/jobs/watch.ts"
 import { createWorkshop } from "../../src/jobs/work.ts"
@@ -342,4 +342,12 @@ it("a worker that is asked to end while it asks for a rollback begins nothing, a
   await working
   await town.work(card.id)
   expect((await town.get(card)).state).toBe("succeeded")
+})
+
+it("a plan with a key that Postgres reads as no JSON does not stand in the way of cards after its run", async () => {
+  const odd = String.raw`{ id: odd, http: { method: POST, path: /1, json: { "a\0b": 1 } }, effect: keyed, undo: { path: /1 } }`
+  town.written.source = `${plan}  odd: { risk: low, steps: [${odd}] }
+`
+  expect((await town.ran()).state).toBe("succeeded")
+  expect((await loadView(town.store, await town.card())).forecast).toMatchObject({ runs: 1 })
 })
