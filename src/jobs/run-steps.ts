@@ -12,6 +12,7 @@ import { failure, stepResult } from "../steps/step.ts"
 import { goesToApprovers } from "./conclude.ts"
 import { escalate } from "./escalate.ts"
 import { hashFilesOf } from "./freeze-run.ts"
+import { keysAfter, unusedKeys } from "./keys.ts"
 import { contextOf, peopleOf, type RunState } from "./step-context.ts"
 import type { WorkDeps } from "./work.ts"
 
@@ -75,7 +76,7 @@ async function bringToEnd(step: PlanStep, tryAgain: boolean, state: RunState, de
   if (state.lease.lost()) throw new LostLeaseError(state.rollback.id)
   const timed = result.ms > 0 ? result : { ...result, ms: Math.round(performance.now() - started) }
   const ended = await recordResult(step, attempt, withNews(step, timed, state), state, deps)
-  state.knownAttempts.set(step.id, (state.knownAttempts.get(step.id) ?? 0) + namesSpent(timed))
+  state.keys.set(step.id, keysAfter(state.keys.get(step.id) ?? unusedKeys, timed))
   if (timed.workflowRun !== undefined) state.workflowRuns.set(step.id, timed.workflowRun)
   Object.assign(state.captures, timed.captures)
   return ended
@@ -126,14 +127,6 @@ export function interrupted(): StepResult {
 }
 
 /**
- * Names of an outside effect that are not used again. After what is known it is named anew. What was ended while it ran may
- * have done its work: its key stays.
- */
-export function namesSpent({ outcome, failure: why, keysSpent = 0 }: StepResult): number {
-  return keysSpent + (outcome !== "unknown" && !["timed_out", "stopped"].includes(why?.code ?? "") ? 1 : 0)
-}
-
-/**
  * `on_failure: ask`: the people on call hear of it at once, the thread is asked, and the run waits, on whichever worker,
  * for as long as an approval would. Nobody's answer is the end of the run.
  */
@@ -158,7 +151,7 @@ async function whatNow(step: PlanStep, ended: StepRun, state: RunState, deps: Wo
 
 /** What another try a moment later may cure: nothing of these took effect. */
 const curable = new Set(["55P03", "40001", "40P01", "53300", "57014", "not_started"])
-/** Of a request that had been sent and has an effect, the outcome is unknown, not failed. */
+/** Of a request that had been sent and has an effect, the outcome is unknown, not failed; so it is where an earlier one is in doubt. */
 const curableRequest = new Set(["unreachable", "timeout"])
 const retryEveryMs = 1_000
 
@@ -176,7 +169,9 @@ async function tryPatiently(
     attempts += result.attempts
     const code = result.failure?.code ?? ""
     const isCurable = curable.has(code) || (step.kind === "http" && curableRequest.has(code))
-    const again = result.outcome === "failed" && isCurable && tried <= step.retries
+    const doubtful = step.effect === "keyed" && (before !== undefined || state.keys.get(step.id)?.doubt === true)
+    const isOpen = result.outcome === "failed" || (doubtful && result.outcome === "unknown")
+    const again = isOpen && isCurable && tried <= step.retries
     if (!again || state.lease.signal.aborted || state.closing()) return { ...result, attempts }
     await pause(retryEveryMs)
   }
@@ -256,7 +251,12 @@ async function tryStep(
     await state.lease.stillOurs()
     const over = state.lease.underway(step.id)
     try {
-      return await runStep(step, { ...contextOf(step, attempt, state, deps), interrupted: before !== undefined })
+      const result = await runStep(step, {
+        ...contextOf(step, attempt, state, deps),
+        interrupted: before !== undefined,
+      })
+      const isOpen = inDoubt && result.failure?.code === "not_started"
+      return isOpen ? { ...result, outcome: "unknown" } : result
     } finally {
       over()
     }

@@ -11,11 +11,12 @@ import { identify } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { conclude, everyStep } from "./conclude.ts"
 import { hashFiles } from "./freeze-run.ts"
+import { keysOf } from "./keys.ts"
 import { reportInterrupted, reportLeftovers } from "./leftovers.ts"
 import { leaseMs, type Lease } from "./lease.ts"
 import { openTarget } from "./open-target.ts"
 import { watchComponentRto } from "./rto.ts"
-import { namesSpent, runComponent } from "./run-steps.ts"
+import { runComponent } from "./run-steps.ts"
 import type { RunState } from "./step-context.ts"
 import type { WorkDeps } from "./work.ts"
 
@@ -53,7 +54,7 @@ export async function runRollback(
     endsHere,
     skips: {},
     heldComponents: new Set(),
-    knownAttempts: knownAttempts(stepRuns),
+    keys: keysOf(stepRuns),
     workflowRuns: workflowRuns(stepRuns),
   }
   await hideCaptured(stepsOf(run), state.captures, { redact: run.redact, secrets })
@@ -124,13 +125,6 @@ async function isApproved(rollback: StoredRollback, run: FrozenRun, deps: WorkDe
 /** Whether nothing is left to do, for a worker that is asked to end. */
 function isOver(state: RunState): boolean {
   return state.failed || state.lease.stopRequested() || everyStep(state, (run) => run?.result != null)
-}
-
-function knownAttempts(stepRuns: readonly StepRun[]): Map<string, number> {
-  const known = new Map<string, number>()
-  for (const { stepId, result } of stepRuns)
-    if (result) known.set(stepId, (known.get(stepId) ?? 0) + namesSpent(result))
-  return known
 }
 
 function workflowRuns(stepRuns: readonly StepRun[]): Map<string, number> {

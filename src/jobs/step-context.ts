@@ -7,6 +7,7 @@ import type { Secrets } from "../steps/secrets.ts"
 import type { People, RunContext } from "../steps/step.ts"
 import type { Target } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
+import { unusedKeys, type Keys } from "./keys.ts"
 import type { Lease } from "./lease.ts"
 import type { WorkDeps } from "./work.ts"
 
@@ -28,8 +29,8 @@ export type RunState = {
   skips: StoredRollback["skips"]
   /** Components of which every step did what it should: what others may build on. */
   heldComponents: Set<string>
-  /** step -> earlier attempts whose outcome is known: an outside effect is named anew after each. */
-  knownAttempts: Map<string, number>
+  /** step -> what earlier attempts make of the names of its outside effect. */
+  keys: Map<string, Keys>
   /** step -> the run at GitHub that one of its attempts was told of last: attempts that never saw it may have come after. */
   workflowRuns: Map<string, number>
 }
@@ -37,6 +38,7 @@ export type RunState = {
 /** What a step is given in a run. */
 export function contextOf(step: PlanStep, attempt: number, state: RunState, deps: WorkDeps): RunContext {
   const { rollback, run, lease } = state
+  const keys = state.keys.get(step.id) ?? unusedKeys
   return {
     rollbackId: rollback.id,
     environment: run.environment,
@@ -48,7 +50,8 @@ export function contextOf(step: PlanStep, attempt: number, state: RunState, deps
     log: deps.log,
     key: state.key,
     attempt,
-    keyNumber: 1 + (state.knownAttempts.get(step.id) ?? 0),
+    keyNumber: 1 + keys.spent,
+    inDoubt: keys.doubt,
     workflowRun: state.workflowRuns.get(step.id) ?? null,
     rehearsed: run.rehearsal.steps.find((seen) => seen.stepId === step.id) ?? null,
     fingerprint: run.target.fingerprint,

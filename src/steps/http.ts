@@ -16,7 +16,7 @@ export const httpStep: StepType<HttpStep> = {
       return rehearsed(step.id, { outcome: "not_tried", note: `${step.method} ${step.path} has an effect` })
     const hasty = { ...step, attempts: 1, timeoutMs: Math.min(step.timeoutMs, probeTimeoutMs) }
     const probe = context.patient === true ? step : hasty
-    const result = await attemptAll(probe, context, null, () => Promise.resolve())
+    const result = await attemptAll(probe, context, null)
     if (result.failure?.code === "timeout" && probe.timeoutMs < step.timeoutMs)
       return rehearsed(step.id, { outcome: "unknown", note: tooSlowToLook(step, probe), ms: result.ms })
     return rehearsed(step.id, {
@@ -30,7 +30,8 @@ export const httpStep: StepType<HttpStep> = {
     // Reused after an unknown outcome only: a conforming server replays what it answered, a 500 too.
     const first = context.keyNumber ?? context.attempt
     const keyOf = (spent: number) => idempotencyKey(context.rollbackId, step.id, first + spent)
-    return attemptAll(step, context, step.effect === "keyed" ? keyOf : null, context.stillOurs)
+    const keyed = { keyOf, inDoubt: context.inDoubt === true || context.interrupted === true }
+    return attemptAll(step, context, step.effect === "keyed" ? keyed : null, context.stillOurs)
   },
 }
 
@@ -47,18 +48,21 @@ function idempotencyKey(rollbackId: string, stepId: string, number: number): str
 /** `cut`: there was more of it than is read. */
 type Answer = { status: number; body: string; cut: boolean; ms: number }
 
-/** `keyOf`: the key after so many that were answered for good. `stillOurs`: asked before what is sent again. */
+/**
+ * `keyOf`: the key after so many that were answered for good. `inDoubt`: it may be done already, under the first of them.
+ * `stillOurs`: asked before what is sent again.
+ */
 async function attemptAll(
   step: HttpStep,
   context: StepContext,
-  keyOf: ((spent: number) => string) | null,
-  stillOurs: () => Promise<void>,
+  keyed: { keyOf(spent: number): string; inDoubt: boolean } | null,
+  stillOurs = () => Promise.resolve(),
 ): Promise<StepResult> {
   const started = performance.now()
   let last: StepResult = stepResult({ outcome: "failed", failure: failure("not_tried", "no attempt was made") })
   // A blind request that may be done is never repeated; a keyed one in doubt is, under the same key.
   let spent = 0
-  let doubt = false
+  let doubt = keyed?.inDoubt === true
   let touched = false
   for (let attempt = 1; attempt <= step.attempts; attempt++) {
     if (attempt > 1) await pause(step.everyMs, undefined, { signal: context.signal }).catch(() => undefined)
@@ -67,7 +71,7 @@ async function attemptAll(
     // What never came to be done has no stored answer: under another key it could be done beside this one.
     if (attempt > 1 && last.outcome === "failed" && !saysNothing.has(last.failure?.code ?? "")) spent++
     touched ||= last.outcome === "failed" && tookEffect(step, last)
-    last = { ...(await attemptOnce(step, context, keyOf?.(spent) ?? null)), attempts: attempt }
+    last = { ...(await attemptOnce(step, context, keyed?.keyOf(spent) ?? null)), attempts: attempt }
     // These say nothing of an earlier try whose answer was lost: it may still be at work.
     if (doubt && saysNothing.has(last.failure?.code ?? "")) last = { ...last, outcome: "unknown" }
     doubt = last.outcome === "unknown"
@@ -76,13 +80,13 @@ async function attemptAll(
   }
   const all = elapsed(started)
   const effort = last.attempts === 1 ? [] : [`${last.attempts} attempts in ${(all / 1000).toFixed(1)} s`]
-  const spending = keyOf !== null && spent > 0 ? { keysSpent: spent } : {}
+  const spending = keyed !== null && spent > 0 ? { keysSpent: spent } : {}
   const before = touched && last.outcome === "failed" ? ({ earlierEffect: true } as const) : {}
   return { ...last, evidence: [...last.evidence, ...effort], ms: all, ...spending, ...before }
 }
 
-/** Refused before it was looked at: the connection, or by a server that is busy, with the first try perhaps. */
-const saysNothing = new Set(["unreachable", "http_409", "http_425", "http_429", "http_503"])
+/** Not sent, or refused before it was looked at: the connection, or by a server that is busy, with the first try perhaps. */
+const saysNothing = new Set(["not_sent", "unreachable", "http_409", "http_425", "http_429", "http_503"])
 /** Answers of those that stand between, or of a server that gave up waiting: what became of the request is not known. */
 const inDoubt = [408, 502, 504]
 

@@ -43,6 +43,8 @@ export type RunContext = StepContext & {
   attempt: number
   /** One more than the earlier attempts whose outcome is known: an idempotency key is kept after an unknown one. */
   keyNumber?: number
+  /** An earlier attempt under this key may have taken effect. */
+  inDoubt?: boolean
   /** The run at GitHub that an earlier attempt was told of last. */
   workflowRun?: number | null
   /** An earlier worker began this attempt and left no result: it may have taken effect already. */

@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net"
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest"
 import { LostLeaseError } from "../../src/errors.ts"
-import { namesSpent } from "../../src/jobs/run-steps.ts"
+import { keysAfter, unusedKeys } from "../../src/jobs/keys.ts"
 import type { FrozenRun } from "../../src/plans/frozen.ts"
 import { stepView } from "../../src/plans/step-view.ts"
 import { draftUndo } from "../../src/plans/undo-run.ts"
@@ -354,7 +354,7 @@ describe("the idempotency key", () => {
     expect(last).not.toBe(seen[0]?.key)
     seen = []
     answers = [say(200)]
-    await run(`- ${keyed}`, { rollbackId, attempt: 2, keyNumber: 1 + namesSpent(doubtful) })
+    await run(`- ${keyed}`, { rollbackId, attempt: 2, keyNumber: 1 + keysAfter(unusedKeys, doubtful).spent })
     expect(seen.map((request) => request.key)).toEqual([last])
   })
 

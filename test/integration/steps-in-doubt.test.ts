@@ -153,6 +153,66 @@ components: { all: { risk: low, steps: [${step}] } }
     expect(new Set(site.keys).size).toBe(2)
   })
 
+  it.each([409, 425, 429, 503])(
+    "has its key again after a Retry that was answered %d: the first may be at work",
+    async (status) => {
+      const { id, plan } = await approved(post)
+      const workshop = workshopOf(state.store, plan)
+      site.answers.push(silent, (response) => void response.writeHead(status).end())
+      for (let attempt = 1; attempt <= 3; attempt++) {
+        await workshop.work(id)
+        if (attempt < 3) expect(await retry(id)).toMatchObject({ kind: "moved" })
+      }
+      expect(await outcomes(id)).toEqual(["1 unknown", "2 unknown", "3 succeeded"])
+      expect(site.keys).toHaveLength(3)
+      expect(new Set(site.keys).size).toBe(1)
+    },
+  )
+
+  it("has its key again after Retries that reached nobody, or could not be begun", async () => {
+    const { id, plan } = await approved(post.replace("/post }", '/post, headers: { Authorization: "${DOUBT_KEY}" } }'))
+    const had = environment
+    const works = async (facts: Record<string, string | undefined>) => {
+      environment = { ...had, DOUBT_KEY: "a key", ...facts }
+      await workshopOf(state.store, plan).work(id)
+      environment = had
+    }
+    site.answers.push(silent)
+    await works({})
+    await retry(id)
+    await works({ DOUBT_KEY: undefined })
+    await retry(id)
+    await works({})
+    expect(await outcomes(id)).toEqual(["1 unknown", "2 unknown", "3 succeeded"])
+    expect(site.keys).toHaveLength(2)
+    expect(new Set(site.keys).size).toBe(1)
+  })
+
+  it("is unknown where its worker died in it and the repetition was refused for now, and a Retry has its key", async () => {
+    const { id, plan } = await approved(post)
+    const first = createIncarnation()
+    // Never answered.
+    site.answers.push(
+      () => undefined,
+      (response) => void response.writeHead(503).end(),
+    )
+    void first.live(async () => {
+      await workshopOf(createStore(createPool(state.url, { log })), plan).work(id)
+    })
+    await until("the request", () => Promise.resolve(site.keys.length === 1))
+    first.end()
+    await state.pool.query("update stepback.rollbacks set lease_until = now() - interval '1 second' where id = $1", [
+      id,
+    ])
+    await workshopOf(state.store, plan).work(id)
+    expect(await outcomes(id)).toEqual(["1 unknown"])
+    expect(await retry(id)).toMatchObject({ kind: "moved" })
+    await workshopOf(state.store, plan).work(id)
+    expect(await outcomes(id)).toEqual(["1 unknown", "2 succeeded"])
+    expect(site.keys).toHaveLength(3)
+    expect(new Set(site.keys).size).toBe(1)
+  })
+
   it.each(["keyed", "blind"])(
     "is sent, of effect %s, as often as its retries say while nobody is there to take it, and then once",
     async (effect) => {
@@ -228,6 +288,13 @@ wait`)
     await until("its end", () => Promise.resolve(!isAlive(pid)), 10_000)
   })
 
+  it("is unknown where its worker died in it and another could not start it again", async () => {
+    const { id, plan } = await leftRunning("stuck", "keyed, irreversible: a test")
+    await chmod(join(folder, "go.sh"), 0o644)
+    await workshopOf(state.store, plan).work(id)
+    expect(await outcomes(id)).toEqual(["1 unknown"])
+  })
+
   it("is ended and told also where the run cannot go on, since what it would run is another program by now", async () => {
     const { id, plan, pid } = await leftRunning("cut")
     await script("exit 0")
@@ -267,9 +334,9 @@ wait`)
   const read = (name: string) => readFile(join(folder, name), "utf8").catch(() => "")
 
   /** A blind program that lasts, tells its number in a file, and was left running by a worker that died. */
-  async function leftRunning(file: string): Promise<{ id: string; plan: LoadedPlan; pid: number }> {
+  async function leftRunning(file: string, effect = "blind"): Promise<{ id: string; plan: LoadedPlan; pid: number }> {
     await script(`echo $$ >> ${file}; exec sleep 60`)
-    const { id, plan } = await approved('{ id: go, command: [./go.sh], cwd: "${DOUBT_FOLDER}", effect: blind }')
+    const { id, plan } = await approved(`{ id: go, command: [./go.sh], cwd: "\${DOUBT_FOLDER}", effect: ${effect} }`)
     const first = createIncarnation()
     void first.live(async () => {
       await workshopOf(createStore(createPool(state.url, { log })), plan).work(id)
