@@ -21,10 +21,10 @@ export function keysAfter({ spent, doubt }: Keys, { outcome, failure, keysSpent 
   return { spent: spent + keysSpent + 1, doubt: false }
 }
 
-/** By step. */
+/** By step; attempt after attempt, whatever the clock of the database said meanwhile. */
 export function keysOf(stepRuns: readonly StepRun[]): Map<string, Keys> {
   const keys = new Map<string, Keys>()
-  for (const { stepId, result } of stepRuns)
+  for (const { stepId, result } of stepRuns.toSorted((a, b) => a.attempt - b.attempt))
     if (result) keys.set(stepId, keysAfter(keys.get(stepId) ?? unusedKeys, result))
   return keys
 }

@@ -580,7 +580,7 @@ begin
     values (p_rollback, p_step, p_attempt, v_row.generation, p_epoch, clock_timestamp() - p_ms * interval '1 millisecond',
       clock_timestamp(), p_outcome, p_result)
     on conflict (rollback_id, step_id, attempt) do update
-      set ended_at = excluded.ended_at, outcome = excluded.outcome, result = excluded.result;
+      set generation = excluded.generation, ended_at = excluded.ended_at, outcome = excluded.outcome, result = excluded.result;
   v_hash := encode(sha256(convert_to(
     concat_ws(e'\n', v_row.previous, v_row.entry::text, v_at, 'step', 'stepback', p_facts::text), 'UTF8')), 'hex');
   insert into stepback.audit (rollback_id, entry, at, kind, actor, facts, previous, hash)

@@ -265,6 +265,20 @@ it("a step's result whose answer was lost stands in the audit once, however ofte
   expect(told.map(({ facts }) => (JSON.parse(facts) as { attempt: number }).attempt)).toEqual([1, 2])
 })
 
+it("a result belongs to the generation in which it came, though its step was begun before a Retry", async () => {
+  const { id, epoch } = await running(store)
+  await store.runs.recordIntent(id, epoch, "a", 1)
+  await store.rollbacks.move(id, "failed", { actor: "stepback", reason: "it could not be worked on", epoch })
+  expect(await store.rollbacks.reopen(id, { actor: "U1ALICE", requestKey: null, skips: null })).toMatchObject({
+    kind: "moved",
+    rollback: { generation: 1 },
+  })
+  const heir = await store.runs.claim(id, "heir", 60_000)
+  await store.runs.recordIntent(id, heir?.epoch ?? 0, "a", 1)
+  await store.runs.recordStep(id, heir?.epoch ?? 0, { id: "a", attempt: 1, result: stepResult({ outcome: "unknown" }) })
+  expect(await store.runs.listSteps(id)).toMatchObject([{ attempt: 1, generation: 1, result: { outcome: "unknown" } }])
+})
+
 it("a watch's probe that was overtaken does not make what the other one saw unseen", async () => {
   const { id, epoch } = await running(store)
   const end = { state: "succeeded", reason: null, by: "stepback", analysis: {}, remindMs: 60_000 } as const

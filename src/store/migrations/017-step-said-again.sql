@@ -1,4 +1,6 @@
 -- A result whose answer was lost with the link is sent again: the audit had it twice then, as if the step had ended twice.
+-- And a result belongs to the generation in which it came: of a step that was begun before a Retry, and told of after it, the
+-- next worker took it for a failure that somebody had seen, and tried again what was in doubt.
 
 create or replace function stepback.record_step(p_rollback uuid, p_epoch integer, p_step text, p_attempt integer, p_ms double precision,
   p_outcome text, p_result jsonb, p_facts jsonb, p_key text, p_body jsonb) returns boolean language plpgsql as $$
@@ -23,7 +25,7 @@ begin
     values (p_rollback, p_step, p_attempt, v_row.generation, p_epoch, clock_timestamp() - p_ms * interval '1 millisecond',
       clock_timestamp(), p_outcome, p_result)
     on conflict (rollback_id, step_id, attempt) do update
-      set ended_at = excluded.ended_at, outcome = excluded.outcome, result = excluded.result;
+      set generation = excluded.generation, ended_at = excluded.ended_at, outcome = excluded.outcome, result = excluded.result;
   v_hash := encode(sha256(convert_to(
     concat_ws(e'\n', v_row.previous, v_row.entry::text, v_at, 'step', 'stepback', p_facts::text), 'UTF8')), 'hex');
   insert into stepback.audit (rollback_id, entry, at, kind, actor, facts, previous, hash)
