@@ -32,6 +32,15 @@ export function latestRuns(view: Pick<RollbackView, "stepRuns">): Map<string, St
   return latest
 }
 
+type Began = Pick<RollbackView, "approvedAt" | "startedAt" | "stepRuns">
+
+/** The clock of the RTO: from the approval, or from the first step of a run that asked again in its middle. */
+export function beganAt({ approvedAt, startedAt, stepRuns }: Began): string | null {
+  const first = Math.min(...stepRuns.map((run) => Date.parse(run.startedAt)))
+  const asked = approvedAt ?? startedAt
+  return asked !== null && first < Date.parse(asked) ? new Date(first).toISOString() : asked
+}
+
 /** What the analysis can say by itself: items 1 to 3 and the criteria, from what was recorded. */
 export function analysisFacts(view: RollbackView): Facts {
   const runs = latestRuns(view)
@@ -40,9 +49,8 @@ export function analysisFacts(view: RollbackView): Facts {
     // What was done by hand began nobody knows when; its record has one moment.
     startedAt: view.kind === "record" ? view.createdAt : view.startedAt,
     endedAt: view.endedAt,
-    waitedMs: between(view.createdAt, view.approvedAt),
-    // The clock of the RTO: from the approval.
-    ranMs: between(view.approvedAt ?? view.startedAt, view.endedAt),
+    waitedMs: view.approvedAt === null ? null : between(view.createdAt, beganAt(view)),
+    ranMs: between(beganAt(view), view.endedAt),
     approvals: view.approvals.map(({ userId, decidedAt }) => ({
       userId,
       afterMs: between(view.rehearsedAt ?? view.createdAt, decidedAt),

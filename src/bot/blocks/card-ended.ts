@@ -136,6 +136,7 @@ function succeededBody(view: RollbackView, now: Date): Part[] {
       null,
       view.components.map((component) => componentLine(progressOf(view, component, now))),
     ),
+    ...listOf("Left out", leftOutLines(view)),
     ...listOf(null, affectedLines(view)),
     ...listOf(
       "Criteria that are not met or not checked",
@@ -146,6 +147,12 @@ function succeededBody(view: RollbackView, now: Date): Part[] {
       ]),
     ),
   ]
+}
+
+/** Whoever reads only that it is back must not take what somebody had skipped for done. */
+function leftOutLines(view: RollbackView): Line[] {
+  const skipped = stepsOf(view).filter((step) => standingOf(latestRun(view, step.id)).word === "skipped")
+  return skipped.map((step): Line => ["– ", step.title])
 }
 
 function brokenOffBody(view: RollbackView): Part[] {

@@ -1,4 +1,4 @@
-import { componentTime, latestRuns } from "../../rollback/analysis.ts"
+import { beganAt, componentTime, latestRuns } from "../../rollback/analysis.ts"
 import type { ComponentView, RollbackView, StepRun, StepView } from "../../rollback/facts.ts"
 import { between } from "./format.ts"
 
@@ -85,7 +85,7 @@ export function troubleOf(view: RollbackView): { step: StepView | null; run: Ste
   return run === undefined ? null : { step: stepOf(view, run.stepId), run }
 }
 
-/** From the approval on: that is when the clock of the RTO starts. */
+/** From the approval on: that is when the clock of the RTO starts. What people take in the middle of a run counts. */
 export function elapsedOf(view: RollbackView, now: Date): number | null {
-  return between(view.approvedAt ?? view.startedAt, view.endedAt ?? now.toISOString())
+  return between(beganAt(view), view.endedAt ?? now.toISOString())
 }

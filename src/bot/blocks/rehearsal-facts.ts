@@ -5,7 +5,7 @@ import { stepLines } from "./changes.ts"
 import { cut } from "./escape.ts"
 import { duration, exactTime } from "./format.ts"
 import { joined, list, listOf, type Line, type Part } from "./parts.ts"
-import { stepsOf } from "./progress.ts"
+import { latestRun, standingOf, stepsOf } from "./progress.ts"
 
 /** What looking at the live target told: what changes, what is broken already, how long it takes, what cannot be undone. */
 export function rehearsalFacts(view: RollbackView): Part[] {
@@ -39,10 +39,13 @@ function changesPart(view: RollbackView, steps: StepView[], seen: Seen): Part[] 
     at === null ? " · not looked at" : ` · looked at the live target at ${exactTime(at)}`,
   ]
   if (steps.length === 0) return [list(heading, [["Nothing: no step of this has an effect."]])]
+  // A run that asks again in its middle does nothing twice.
+  const toCome = steps.filter((step) => standingOf(latestRun(view, step.id)).word !== "done")
+  if (toCome.length === 0) return [list(heading, [["Nothing more: what has an effect is done."]])]
   return [
     list(heading, [
-      ...steps.filter((step) => !waits(step, seen)).flatMap((step) => stepLines(step, seen.get(step.id) ?? null)),
-      ...laterLine(steps.filter((step) => waits(step, seen))),
+      ...toCome.filter((step) => !waits(step, seen)).flatMap((step) => stepLines(step, seen.get(step.id) ?? null)),
+      ...laterLine(toCome.filter((step) => waits(step, seen))),
     ]),
   ]
 }

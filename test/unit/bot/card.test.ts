@@ -6,7 +6,7 @@ import { analysisFacts } from "../../../src/rollback/analysis.ts"
 import type { RollbackView } from "../../../src/rollback/facts.ts"
 import { neverLookedAt, transitions } from "../../../src/rollback/states.ts"
 import { buttonsOf, readable } from "./reading.ts"
-import { approved, failed, failedAnswer, now, result, running, stepRun, stopped, succeeded, waiting } from "./views.ts"
+import { approved, failed, failedAnswer, now, result, running, stepRun, stopped, succeeded, versionSet, waiting } from "./views.ts"
 
 const preparing: RollbackView = { ...waiting, state: "preparing", token: null, rehearsal: null }
 const denied: RollbackView = { ...waiting, state: "denied", endedBy: "UBOB", endReason: "not before the demo" }
@@ -96,6 +96,29 @@ it("leaves what people took in the middle out of a component's time", () => {
   const view = { ...failed, stepRuns: [asked, { ...later, endedAt: "2025-11-22T14:58:31Z" }] }
   const all = analysisFacts(view).components.map(({ ranMs }) => ranMs)
   expect(Math.max(...all.map((ms) => ms ?? 0))).toBeLessThan(60_000)
+})
+
+it("a card that asks again in the middle of a run does not show as to come what is done", () => {
+  const again: RollbackView = { ...waiting, moved: ['step "x" will be skipped'], stepRuns: [versionSet] }
+  expectBoth(waiting, '"v1.2.1" → "v1.2.0"')
+  expectBoth(again, "Done already, before it asked again", "a1b2c3d → 9f8e7d6")
+  expect(read(again).text).not.toContain('"v1.2.1" → "v1.2.0"')
+  const allDone = waiting.components.flatMap(({ steps }) => steps.map(({ id }) => stepRun(id, result())))
+  expectBoth({ ...again, stepRuns: allDone }, "Nothing more: what has an effect is done.")
+})
+
+it("a card of a run that is back names the steps that were left out", () => {
+  const skip = { result: null, skippedBy: "UBOB", skipReason: "it is gone" }
+  const stepRuns = succeeded.stepRuns.map((run) => (run.stepId === "deploy-finalize" ? { ...run, ...skip } : run))
+  expectBoth({ ...succeeded, stepRuns }, "Left out", "– Redeploy finalizeAssessment")
+  expect(read(succeeded).text).not.toContain("Left out")
+})
+
+it("counts a run that asked again in its middle from its first step, not from its last approval", () => {
+  const view: RollbackView = { ...succeeded, approvedAt: "2025-11-22T14:19:15Z" }
+  expect(versionSet.startedAt).toBe("2025-11-22T14:18:08Z")
+  expect(analysisFacts(view)).toMatchObject({ waitedMs: 126_000, ranMs: 68_000 })
+  expectBoth(view, "1 min 08 s of 15 min")
 })
 
 it("counts rows that came and rows that went, though they are as many", () => {
