@@ -3,7 +3,7 @@ import { refuse, type Refused } from "../rollback/refusals.ts"
 import type { Store } from "../store/store.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { analysisFacts, latestRuns, seenBefore } from "../rollback/analysis.ts"
-import { describeWatch, measureOf } from "../rollback/watch.ts"
+import { describeWatch, measureOf, watchIssues } from "../rollback/watch.ts"
 import { mayAct, tidy, type Actor, type Deps } from "./ports.ts"
 import { loadView, readRun } from "./view.ts"
 
@@ -17,8 +17,10 @@ export async function loadAnalysis(
   if (!stored) return null
   const seen = view ?? (await loadView(store, rollback))
   const facts = analysisFacts(seen)
+  const watch = await watchOf(store, rollback, seen)
   return {
     ...facts,
+    issues: [...facts.issues, ...watch.issues],
     auditHead: rollback.audit_head,
     auditEntries: rollback.audit_entries,
     rootCause: stored.rootCause,
@@ -30,7 +32,7 @@ export async function loadAnalysis(
       .filter(({ kind }) => !untold.has(kind))
       .map(({ at, kind, actor }) => ({ at, kind, actor })),
     keptUntil: keptUntil(rollback, facts.affected.length),
-    watch: await watchLine(store, rollback, seen),
+    watch: watch.line,
   }
 }
 
@@ -43,10 +45,12 @@ function keptUntil(rollback: StoredRollback, affected: number): string | null {
   return new Date(Date.parse(rollback.ended_at) + run.keepMs).toISOString()
 }
 
-async function watchLine(store: Store, rollback: StoredRollback, view: RollbackView): Promise<string | null> {
+type Watched = { line: string | null; issues: string[] }
+
+async function watchOf(store: Store, rollback: StoredRollback, view: RollbackView): Promise<Watched> {
   const watch = await store.watches.find(rollback.id)
-  if (!watch) return null
-  if (!watch.ended) return "going on"
+  if (!watch) return { line: null, issues: [] }
+  if (!watch.ended) return { line: "going on", issues: [] }
   const titles = new Map(
     view.components.flatMap((component) => component.steps.map((step) => [step.id, step.title] as const)),
   )
@@ -57,7 +61,7 @@ async function watchLine(store: Store, rollback: StoredRollback, view: RollbackV
       measureOf(view.rehearsal === null ? undefined : seenBefore(view.rehearsal, id), latest.get(id)?.result ?? null),
     ]),
   )
-  return describeWatch(titles, watch.seen, measures)
+  return { line: describeWatch(titles, watch.seen, measures), issues: watchIssues(titles, watch.seen) }
 }
 
 /** Keeps what a form brought. `followUps` were read by `readFollowUps`; `revision` is that of the form. */

@@ -66,12 +66,15 @@ export function analysisFacts(view: RollbackView): Facts {
   }
 }
 
-/** Components that took longer than their RTO allows: worth asking why. */
+/** What took longer than its RTO allows, the whole or a component: worth asking why. */
 function overTime(view: RollbackView, runs: Map<string, StepRun>): string[] {
-  return view.components.flatMap(({ title, rtoMs, steps }) => {
+  const wholeMs = between(beganAt(view), view.endedAt)
+  const isOver = view.rtoMs !== null && wholeMs !== null && wholeMs > view.rtoMs
+  const parts = view.components.flatMap(({ title, rtoMs, steps }) => {
     const ranMs = componentTime(steps.map((step) => runs.get(step.id)))
     return rtoMs !== null && ranMs !== null && ranMs > rtoMs ? [`${title} took longer than its RTO`] : []
   })
+  return [...parts, ...(isOver ? ["the whole took longer than its RTO"] : [])]
 }
 
 /**

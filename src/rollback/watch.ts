@@ -68,3 +68,12 @@ export function describeWatch(
   })
   return lines.length === 0 ? "nothing was probed" : lines.join("; ")
 }
+
+/** What people were called for and has not recovered. */
+export function watchIssues(titles: ReadonlyMap<string, string>, seen: Readonly<Record<string, WatchSeen>>): string[] {
+  return Object.entries(seen).flatMap(([id, { alarm }]) => {
+    if (alarm === null) return []
+    const how = alarm === "slow" ? "slower than before" : "failing after the rollback"
+    return [`${titles.get(id) ?? id}: ${how}, until the end of the watch`]
+  })
+}

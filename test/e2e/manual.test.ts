@@ -63,7 +63,7 @@ const stumbles = (file: string) => `${head("stumbles", "With two that fail")}
 const watched = (file: string) => `${head("watched", "With a watch")}
       - { id: before, title: Before, effect: keyed, command: [sleep, "0"] }
       - { id: there, title: The file, effect: none, command: [test, "-e", ${file}] }
-watch: { for: 2s, every: 500ms, steps: [there], failures: 2 }
+watch: { for: 2s, every: 500ms, steps: [there], failures: 1 }
 escalate: { channel: C0ONCALL, mention: [S0ONCALL] }
 `
 
@@ -321,6 +321,7 @@ test("what held before the rollback is not said to have been broken before it be
     return wordsOf(message).includes(", last: exit code 1")
   })
   expect(wordsOf(analysis)).toContain("(worked before the rollback)")
+  expect(wordsOf(analysis)).toContain("The file: failing after the rollback, until the end of the watch")
 })
 
 test("a Skip form leaves out the failure that it was opened for, and no other", async () => {

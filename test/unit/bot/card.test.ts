@@ -6,7 +6,19 @@ import { analysisFacts } from "../../../src/rollback/analysis.ts"
 import type { RollbackView } from "../../../src/rollback/facts.ts"
 import { neverLookedAt, transitions } from "../../../src/rollback/states.ts"
 import { buttonsOf, readable } from "./reading.ts"
-import { approved, failed, failedAnswer, now, result, running, stepRun, stopped, succeeded, versionSet, waiting } from "./views.ts"
+import {
+  approved,
+  failed,
+  failedAnswer,
+  now,
+  result,
+  running,
+  stepRun,
+  stopped,
+  succeeded,
+  versionSet,
+  waiting,
+} from "./views.ts"
 
 const preparing: RollbackView = { ...waiting, state: "preparing", token: null, rehearsal: null }
 const denied: RollbackView = { ...waiting, state: "denied", endedBy: "UBOB", endReason: "not before the demo" }
@@ -119,6 +131,11 @@ it("counts a run that asked again in its middle from its first step, not from it
   expect(versionSet.startedAt).toBe("2025-11-22T14:18:08Z")
   expect(analysisFacts(view)).toMatchObject({ waitedMs: 126_000, ranMs: 68_000 })
   expectBoth(view, "1 min 08 s of 15 min")
+})
+
+it("names a whole that took longer than its RTO among the issues, as it does its parts", () => {
+  expect(analysisFacts(succeeded).issues).toEqual([])
+  expect(analysisFacts({ ...succeeded, rtoMs: 60_000 }).issues).toEqual(["the whole took longer than its RTO"])
 })
 
 it("counts rows that came and rows that went, though they are as many", () => {

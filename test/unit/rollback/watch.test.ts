@@ -1,6 +1,13 @@
 import { describe, expect, test } from "vitest"
 import type { RehearsedStep, StepResult, WatchSeen } from "../../../src/rollback/facts.ts"
-import { describeWatch, judgeProbe, measureOf, type Measure, type Verdict } from "../../../src/rollback/watch.ts"
+import {
+  describeWatch,
+  judgeProbe,
+  measureOf,
+  watchIssues,
+  type Measure,
+  type Verdict,
+} from "../../../src/rollback/watch.ts"
 
 const rules = { failures: 2, slowerThan: 2 }
 const worked: Measure = { heldBefore: true, ms: 200 }
@@ -67,4 +74,9 @@ test("the end tells apart what recovered, what got worse and what was broken alr
     "D: 2 of 2 failed, 0 slow (worked before the rollback), last: 500",
   ])
   expect(describeWatch(titles, {}, measures)).toBe("nothing was probed")
+  const slow = watch(worked, [500, 500]).seen
+  expect(watchIssues(titles, { ...seen, a: slow, b: watch(worked, ["-", "-", 200]).seen })).toEqual([
+    "A: slower than before, until the end of the watch",
+    "D: failing after the rollback, until the end of the watch",
+  ])
 })
