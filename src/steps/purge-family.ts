@@ -55,7 +55,13 @@ const leavesOf = `
 select n.nspname as schema, c.relname as name from pg_partition_tree(to_regclass($1)) t
 join pg_class c on c.oid = t.relid join pg_namespace n on n.oid = c.relnamespace where t.isleaf`
 
-/** Ways to a partition's or heir's rows that the table's own foreign keys do not show, and rules that stand before a delete. */
+/** What a purge and its undo write to a table, as `pg_rewrite` has it: rows go and come back, or lose their parent and get it back. */
+const written = { delete: ["3", "4"], cut_loose: ["2"] }
+
+/**
+ * Ways to a partition's or heir's rows that the table's own foreign keys do not show, and rules that stand before a write.
+ * Params: the table, and which writes.
+ */
 const besides = `
 select format('%s refers to partition %s by itself: purge it by a step of its own first', f.conrelid::regclass, f.confrelid::regclass) as problem
   from pg_partition_tree(to_regclass($1)) t join pg_constraint f on f.confrelid = t.relid
@@ -65,8 +71,11 @@ select format('%s inherits from %s: purge it by a step of its own first', i.inhr
   from pg_inherits i join pg_class c on c.oid = i.inhparent
   where i.inhparent = to_regclass($1) and c.relkind = 'r'
 union all
-select format('rule %I of %s says what a DELETE there does: a purge cannot tell what became of its rows', r.rulename, r.ev_class::regclass)
-  from pg_rewrite r where r.ev_type = '4' and r.ev_enabled <> 'D'
+select format('rule %I of %s says what %s', r.rulename, r.ev_class::regclass, case r.ev_type
+      when '2' then 'an UPDATE there does: rows that lose their parent could not get it back'
+      when '3' then 'an INSERT there does: rows that go could not be given back'
+      else 'a DELETE there does: a purge cannot tell what became of its rows' end)
+  from pg_rewrite r where r.ev_type::text = any($2) and r.ev_enabled <> 'D'
     and (r.ev_class = to_regclass($1) or r.ev_class in (select t.relid from pg_partition_tree(to_regclass($1)) t))`
 
 /** How deep children are followed: deeper than any schema that a person can oversee. */
@@ -92,7 +101,7 @@ export async function findFamily(
     if (facts) family.leaves.push(facts)
   }
   if (family.leaves.length === 0) family.leaves.push(table)
-  const { rows: strange } = await client.query<{ problem: string }>(besides, [table.relation])
+  const { rows: strange } = await client.query<{ problem: string }>(besides, [table.relation, written.delete])
   family.problems.push(...strange.map((row) => row.problem))
   return family
 }
@@ -160,7 +169,7 @@ async function follow(client: PoolClient, parent: Kin, family: Family, listed: R
     }
     keyProblem(family, table)
     family.kin.push(kin)
-    const { rows: strange } = await client.query<{ problem: string }>(besides, [table.relation])
+    const { rows: strange } = await client.query<{ problem: string }>(besides, [table.relation, written[kin.action]])
     family.problems.push(...strange.map((row) => row.problem))
     if (!cutLoose) await follow(client, kin, family, listed)
     else family.problems.push(...lostBehind(kin))

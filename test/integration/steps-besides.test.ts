@@ -56,6 +56,38 @@ describe("a rule", () => {
     expect(updated.result).toMatchObject({ outcome: "succeeded" })
     expect((await go(updated.undo)).result).toMatchObject({ outcome: "succeeded", rows: 1 })
   })
+
+  it.each([
+    ["of what comes back", "insert to ruled do also insert into other values (new.id + 10, 0)", "an INSERT"],
+    ["of what goes along and comes back", "insert to lines do instead nothing", "an INSERT"],
+    ["of what loses its parent", "update to calls do instead nothing", "an UPDATE"],
+  ])("%s stands in the way of a purge, which an undo could not take back", async (_name, rule, verb) => {
+    await having(`${schema} create table lines (id integer primary key, ruled_id integer references ruled on delete cascade);
+      create table calls (id integer primary key, ruled_id integer references ruled on delete set null);
+      insert into lines values (1, 1); insert into calls values (1, 1); create rule also as on ${rule}`)
+    const { rehearsal, result } = await go(
+      await stepOf(
+        `- { id: p, purge: { table: ruled, where: "id = 1", cascade: [lines, calls], at_most: 5, max_share: 100% }, expect: { rows: 1 } }`,
+      ),
+    )
+    expect(rehearsal).toMatchObject({
+      refused: true,
+      note: expect.stringContaining(`says what ${verb} there`) as string,
+    })
+    expect(result).toMatchObject({ outcome: "failed", failure: { code: "refused" } })
+    expect(await list("select count(*) from ruled union all select count(*) from lines")).toEqual(["2", "1"])
+  })
+
+  it("of an UPDATE is in nobody's way where rows go and come back", async () => {
+    await having(`${schema} create rule also as on update to ruled do instead nothing`)
+    const { result, undo } = await go(
+      await stepOf(
+        `- { id: p, purge: { table: ruled, where: "id = 1", at_most: 5, max_share: 100% }, expect: { rows: 1 } }`,
+      ),
+    )
+    expect(result).toMatchObject({ outcome: "succeeded", rows: 1 })
+    expect((await go(undo)).result).toMatchObject({ outcome: "succeeded", rows: 1 })
+  })
 })
 
 describe("a trigger", () => {
