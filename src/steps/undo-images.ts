@@ -61,20 +61,33 @@ const verdicts: Record<ImageOperation, { wanted: string; already: string }> = {
   insert: { wanted: "t.now_text = o.row_text", already: "t.now_text is null" },
 }
 
+/** Behind every image: the greatest bigint. */
+const lastOfAll = "9223372036854775807"
+
+/** Archives of rows that later steps of that run removed from the table. Params: id, step, relation. */
+export const laterArchives = `select name from stepback_ledger.archives where rollback_id = $1 and step_id <> $2 and cut is null
+  and (relation = $3 or to_regclass(relation) in (select relid from pg_partition_tree(to_regclass($3))))
+  and created_at > (select max(kept_at) from stepback_ledger.before_images where rollback_id = $1 and step_id = $2)`
+
 /**
- * How many rows can be taken back, how many are so already, and which changed since. `ahead`: as it will be when the later
- * steps of that run, which are taken back first, are: a row that one of them touched is not what somebody else changed.
+ * How many rows can be taken back, how many are so already, and which changed since. `ahead`: as it will be when what came
+ * later in that run, which is taken back first, is: a row that it touched, or removed into one of these archives, is not what
+ * somebody else changed.
  */
 export function imageSummary(
   table: TableFacts,
   operation: ImageOperation,
   shown: number,
-  { redact, ahead, blocked }: { redact: readonly string[]; ahead: boolean; blocked: string },
+  { redact, ahead, blocked }: { redact: readonly string[]; ahead: readonly string[] | null; blocked: string },
 ): string {
   const verdict = verdicts[operation]
   const names = table.primaryKey.map(id)
-  const later = `left join (select ${names.map((name) => `(row_text::${table.relation}).${name}`).join(", ")}, max(n) as last from stepback_ledger.before_images
-        where rollback_id = $1 and step_id <> $2 and relation = $3 group by ${names.map((_name, n) => n + 1).join(", ")}) l
+  const touched = [
+    `select ${names.map((name) => `(row_text::${table.relation}).${name}`).join(", ")}, n as last from stepback_ledger.before_images
+        where rollback_id = $1 and relation = $3 and not (step_id = $2 and operation = '${operation}')`,
+    ...(ahead ?? []).map((archive) => `select ${names.join(", ")}, ${lastOfAll} from ${archive}`),
+  ].join(" union all ")
+  const later = `left join (select ${names.join(", ")}, max(last) as last from (${touched}) touched group by ${names.join(", ")}) l
       on l.last > o.n and ${names.map((name) => `l.${name} = (o.r).${name}`).join(" and ")}`
   const [wanted, already] = ahead
     ? [`(l.last is not null or ${verdict.wanted})`, `(l.last is null and ${verdict.already})`]

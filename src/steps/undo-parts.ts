@@ -7,7 +7,16 @@ import { keptShapes } from "./ledger.ts"
 import { statement } from "./target.ts"
 import { archived, archiveDiffers, cutSummary, cutUndo, removedSummary, removedUndo, type Cut } from "./undo-archive.ts"
 import { blockedBy, demandsOf, nothingBlocks, touchedBy, withoutKept, type Coming } from "./blocked.ts"
-import { imageChildren, imaged, imageSummary, imageUndo, inSet, itself, type ImageOperation } from "./undo-images.ts"
+import {
+  imageChildren,
+  imaged,
+  imageSummary,
+  imageUndo,
+  inSet,
+  itself,
+  laterArchives,
+  type ImageOperation,
+} from "./undo-images.ts"
 
 /** One set of rows to take back: how to judge them and how to do it. */
 export type Part = {
@@ -64,6 +73,7 @@ export async function findParts(client: PoolClient, step: UndoStep, redact: read
     const then = shapes?.[relation]
     if (then && JSON.stringify(then) !== JSON.stringify(rowShapes([table])[relation]))
       throw new StepbackError(schemaChanged, describe("22P02", ""))
+    const { rows: archives } = await client.query<{ name: string }>(laterArchives, [...of, relation])
     const blocked = await blockedOf(client, step, {
       table,
       coming: operation === "insert" ? null : imaged(table),
@@ -74,15 +84,19 @@ export async function findParts(client: PoolClient, step: UndoStep, redact: read
       operation,
       blocked: blocked.ahead,
       did: operation === "update" ? "restored" : operation === "delete" ? "restored" : "removed",
-      summary: imageSummary(table, operation, shownConflicts, { redact, ahead: false, blocked: blocked.now }),
-      ahead: imageSummary(table, operation, shownConflicts, { redact, ahead: true, blocked: blocked.ahead }),
+      summary: imageSummary(table, operation, shownConflicts, { redact, ahead: null, blocked: blocked.now }),
+      ahead: imageSummary(table, operation, shownConflicts, {
+        redact,
+        ahead: archives.map(({ name }) => archiveName(name)),
+        blocked: blocked.ahead,
+      }),
       undo: imageUndo(table, operation, blocked.now),
       inTurns:
         blocked.inTurns === null
           ? null
           : {
               undo: imageUndo(table, operation, blocked.inTurns),
-              rest: imageSummary(table, operation, shownConflicts, { redact, ahead: false, blocked: blocked.inTurns }),
+              rest: imageSummary(table, operation, shownConflicts, { redact, ahead: null, blocked: blocked.inTurns }),
             },
       differs: null,
     })

@@ -1,5 +1,8 @@
+import { randomUUID } from "node:crypto"
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest"
-import { freshTarget, goThrough, stepOf, textsOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
+import { rehearseStep } from "../../src/steps/definitions.ts"
+import { restoreStepOf, snapshots } from "./restore-fixture.ts"
+import { contextOf, freshTarget, goThrough, stepOf, textsOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
 
 let target: TargetFixture
 const sql = (text: string) => target.admin.query(text)
@@ -56,4 +59,47 @@ it("rows of heirs come back, whatever the keys and rules are that only their par
   const back = await undo(rollbackId)
   expect(back.result).toMatchObject({ outcome: "succeeded", rows: 2, issues: [] })
   expect([await texts("t1"), await texts("t2")]).toEqual([["(1,old,77,5)"], ["(2,old,77)"]])
+})
+
+it.each([
+  ["changed", "update t set v = 'new' where id > 0"],
+  ["made", "insert into t select n, 'new' from generate_series(11, 14) n"],
+])(
+  "the card counts rows that a step %s and a later purge of that run removed: the purge is undone first",
+  async (_, text) => {
+    for (const by of ["", "partition by range (id)"]) {
+      await sql(`drop table if exists t; create table t (id integer primary key, v text) ${by};
+      ${by === "" ? "" : "create table t_1 partition of t for values from (0) to (3); create table t_2 partition of t default;"}
+      insert into t values (1, 'old'), (2, 'old'), (3, 'old'), (4, 'old')`)
+      const [before, rollbackId, undoing] = [await texts("t"), randomUUID(), randomUUID()]
+      const first = await goThrough(target, await stepOf(written(text)), { rollbackId })
+      const removes = `- { id: p, purge: { table: t, where: "v = 'new' and id % 2 = 0", at_most: 10, max_share: 100% }, expect: { rows: rehearsed } }`
+      const second = await goThrough(target, await stepOf(removes), { rollbackId })
+      expect([first.result.rows, second.result.rows]).toEqual([4, 2])
+      const back = undoStepOf(rollbackId, "a")
+      const card = await rehearseStep(
+        back,
+        await contextOf({ pool: target.pools.get(target.url), rollbackId: undoing }),
+      )
+      expect(card).toMatchObject({ outcome: "looked", rows: 4, warnings: [] })
+      await goThrough(target, undoStepOf(rollbackId, "p"), { rollbackId: undoing })
+      expect((await goThrough(target, back, { rollbackId: undoing })).result).toMatchObject({ rows: 4, issues: [] })
+      expect(await texts("t")).toEqual(before)
+    }
+  },
+)
+
+it("the card counts a row that a restore put in the place of another with its primary key", async () => {
+  await sql("create table t (id integer primary key, v text unique); insert into t values (1, 'old')")
+  const kept = snapshots(target, [{ table: "t", key: ["v"], ignore: [] }])
+  await kept.capture()
+  await sql("update t set v = 'new'")
+  const { rollbackId, result } = await goThrough(target, restoreStepOf({ table: "t", id: "a" }), {
+    baseline: kept.context(),
+  })
+  expect(result).toMatchObject({ outcome: "succeeded", rows: 2 })
+  const back = await undo(rollbackId)
+  expect(back.card).toMatchObject({ outcome: "looked", rows: 2, warnings: [] })
+  expect(back.result).toMatchObject({ outcome: "succeeded", rows: 2, issues: [] })
+  expect(await texts("t")).toEqual(["(1,new)"])
 })
