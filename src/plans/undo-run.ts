@@ -2,6 +2,7 @@ import type { StepRun } from "../rollback/facts.ts"
 import type { FrozenRun } from "./frozen.ts"
 import { tookEffect } from "../rollback/effect.ts"
 import { namesOf } from "./names.ts"
+import { sortByNeeds } from "./order.ts"
 import type { PlanComponent, PlanStep } from "./plan.ts"
 import { missing } from "./values.ts"
 
@@ -19,34 +20,68 @@ export function draftUndo(run: FrozenRun, done: readonly StepRun[]): UndoDraft {
   const captures = Object.assign({}, ...done.map((step) => step.result?.captures ?? {})) as Record<string, string>
   const values: UndoDraft["values"] = {}
   const without: string[] = []
-  const components = [...run.components].reverse().flatMap((component): PlanComponent[] => {
-    const steps = [...component.steps].reverse().flatMap((step): PlanStep[] => {
-      // The newest attempt that did something; a Skip after it did not take that back.
-      const attempts = done.filter((each) => each.stepId === step.id).map((each) => each.result)
-      const result = attempts.findLast((each) => each !== null && tookEffect(step, each))
-      if (!result) return []
-      // What a first attempt replaced, later ones no longer see.
-      const deployed = attempts.find((each) => each?.deployedBefore != null)?.deployedBefore ?? null
-      const back = wayBack(step, run.rollbackId)
-      if (!back) {
-        without.push(`${step.title}: ${step.irreversible ?? "nothing to go back to is known"}`)
-        return []
-      }
-      // What an undo was given to go back to is not what ran before it.
-      const { deployed: _given, ...commits } = run.commits[step.id] ?? {}
-      const known = { ...commits, ...captures, ...(deployed === null ? {} : { deployed }) }
-      const unknown = missing(namesOf(back), { ...run.parameters, ...known })
-      // Nothing in the undo gives it later: it would fail in the middle.
-      if (unknown.length > 0) {
-        without.push(`${step.title}: nothing to go back to is known ($${unknown.join(", $")} has no value)`)
-        return []
-      }
-      values[back.id] = known
-      return [back]
-    })
-    return steps.length === 0 ? [] : [{ ...component, optional: false, parallel: false, needs: [], steps }]
+  const backwards = lastFirst(run, done).flatMap(({ component, step }): Placed[] => {
+    // What a first attempt replaced, later ones no longer see.
+    const attempts = done.filter((each) => each.stepId === step.id).map((each) => each.result)
+    const deployed = attempts.find((each) => each?.deployedBefore != null)?.deployedBefore ?? null
+    const back = wayBack(step, run.rollbackId)
+    if (!back) {
+      without.push(`${step.title}: ${step.irreversible ?? "nothing to go back to is known"}`)
+      return []
+    }
+    // What an undo was given to go back to is not what ran before it.
+    const { deployed: _given, ...commits } = run.commits[step.id] ?? {}
+    const known = { ...commits, ...captures, ...(deployed === null ? {} : { deployed }) }
+    const unknown = missing(namesOf(back), { ...run.parameters, ...known })
+    // Nothing in the undo gives it later: it would fail in the middle.
+    if (unknown.length > 0) {
+      without.push(`${step.title}: nothing to go back to is known ($${unknown.join(", $")} has no value)`)
+      return []
+    }
+    values[back.id] = known
+    return [{ component, step: back }]
   })
-  return { components, values, without }
+  return { components: togetherAgain(backwards), values, without }
+}
+
+type Placed = { component: PlanComponent; step: PlanStep }
+
+/**
+ * Steps that did something, the last of them first: what stands on another step's rows goes before these. What a Retry did
+ * came after all that was done before it, wherever it stands in the plan.
+ */
+function lastFirst(run: FrozenRun, done: readonly StepRun[]): Placed[] {
+  // The newest attempt that did something; a Skip after it did not take that back.
+  const did = (step: PlanStep) =>
+    done.findLast(({ stepId, result }) => stepId === step.id && result !== null && tookEffect(step, result))
+  return run.components
+    .flatMap((component) =>
+      inOrder(component, (step) => did(step)?.endedAt ?? "").flatMap((step) => {
+        const ran = did(step)
+        return ran === undefined ? [] : [{ component, step, generation: ran.generation }]
+      }),
+    )
+    .toSorted((a, b) => a.generation - b.generation)
+    .toReversed()
+}
+
+/** A component's steps as they ran: side by side, as they ended, each after what it needs. */
+function inOrder({ steps, parallel }: PlanComponent, endOf: (step: PlanStep) => string): PlanStep[] {
+  if (!parallel) return steps
+  const byEnd = steps.toSorted((a, b) => (endOf(a) < endOf(b) ? -1 : Number(endOf(a) > endOf(b))))
+  const sorted = sortByNeeds(byEnd)
+  return "order" in sorted ? sorted.order.flatMap((id) => steps.find((step) => step.id === id) ?? []) : byEnd
+}
+
+/** Components of the undo. One whose steps another stood between comes twice. */
+function togetherAgain(steps: readonly Placed[]): PlanComponent[] {
+  const components: PlanComponent[] = []
+  for (const { component, step } of steps) {
+    const last = components.at(-1)
+    if (last?.id === component.id) last.steps.push(step)
+    else components.push({ ...component, optional: false, parallel: false, needs: [], steps: [step] })
+  }
+  return components
 }
 
 function wayBack(step: PlanStep, rollbackId: string): PlanStep | null {

@@ -7,6 +7,7 @@ import { join } from "node:path"
 import { afterAll, beforeAll, beforeEach, expect, inject, it } from "vitest"
 
 import { approve } from "../../src/commands/approve.ts"
+import { retry } from "../../src/commands/reopen.ts"
 import { requestUndo } from "../../src/commands/undo.ts"
 import { forgetOverdue } from "../../src/jobs/forget.ts"
 import { watchOnce } from "../../src/jobs/watch.ts"
@@ -78,6 +79,40 @@ it.each(["undo", "Retry"])("what a run keeps stays where its %s comes at the mom
   const store = { ...town.store, archives: { ...town.store.archives, listOverdue } }
   await forgetOverdue({ ...town.workDeps, store })
   expect(await kept()).toBe(1)
+})
+
+const setsOne = `{ id: one, sql: "update config set value = '1' where key = 'version'", expect: { rows: 1 } }`
+/** On top of what the other step left; as the first of two it finds nothing before `quotes` has a row. */
+const adds = (more: string, where = "") =>
+  `{ id: more, ${more}, sql: "update config set value = value || 'x' where key = 'version'${where}", expect: { rows: 1 } }`
+const later = adds("on_failure: continue", " and exists (select from quotes)")
+
+it.each([
+  [
+    "stands before what it needs",
+    `{ data: { risk: low, parallel: true, steps: [${adds("needs: [one]")}, ${setsOne}] } }`,
+  ],
+  ["was done by a Retry, after a later one", `{ data: { risk: low, steps: [${later}, ${setsOne}] } }`],
+  [
+    "was done by a Retry, after a later component",
+    `{ data: { risk: low, steps: [${later}] }, rest: { risk: low, steps: [${setsOne}] } }`,
+  ],
+])("an undo takes back first what was done last, where a step %s", async (_, components) => {
+  town.written.source = `${plan.slice(0, plan.indexOf("components:"))}components: ${components}\n`
+  const run = await town.ran()
+  if (run.state === "failed") {
+    await town.target.query("insert into quotes values (1, '5')")
+    expect(await retry(run, as("U0ALICE"), town.deps)).toMatchObject({ kind: "reopened" })
+    await town.work(run.id)
+  }
+  expect(await town.version()).toBe("1x")
+  const undo = await requestUndo(await town.get(run), { channelId: "C0SHOP", actor: as("U0ALICE") }, town.deps)
+  if (undo.kind !== "requested") throw new Error(JSON.stringify(undo))
+  await town.work(undo.rollback.id)
+  await town.press(await town.get(undo.rollback))
+  await town.work(undo.rollback.id)
+  expect((await town.store.runs.listSteps(undo.rollback.id)).map(({ result }) => result?.issues)).toEqual([[], []])
+  expect(await town.version()).toBe("2")
 })
 
 it("what two workers remove at once is on record once", async () => {
