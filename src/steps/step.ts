@@ -198,7 +198,8 @@ export function allowedRows(expected: RowExpectation, counted: number | null): {
   const slack =
     expected.tolerance === null
       ? Math.max(Math.ceil(counted * defaultTolerance.share), defaultTolerance.rows)
-      : Math.floor(counted * expected.tolerance)
+      : // 29 % of 100 are 28.999… as doubles.
+        Math.floor(Number((counted * expected.tolerance).toPrecision(12)))
   return { min: Math.max(0, counted - slack), max: counted + slack }
 }
 
