@@ -155,7 +155,7 @@ const curable = new Set(["55P03", "40001", "40P01", "53300", "57014", "not_start
 const curableRequest = new Set(["unreachable", "timeout"])
 const retryEveryMs = 1_000
 
-/** As often as the plan's `retries` say, for errors that retrying can cure. */
+/** As often as the plan's `retries` say, for errors that retrying can cure. A worker that ends leaves them to the next one. */
 async function tryPatiently(
   step: PlanStep,
   before: StepRun | undefined,
@@ -172,7 +172,10 @@ async function tryPatiently(
     const doubtful = step.effect === "keyed" && (before !== undefined || state.keys.get(step.id)?.doubt === true)
     const isOpen = result.outcome === "failed" || (doubtful && result.outcome === "unknown")
     const again = isOpen && isCurable && tried <= step.retries
-    if (!again || state.lease.signal.aborted || state.closing()) return { ...result, attempts }
+    const closing = state.closing()
+    // What is blind and has no result would be in doubt for whoever comes.
+    if (!again || state.lease.signal.aborted || (closing && step.effect === "blind")) return { ...result, attempts }
+    if (closing) throw new LostLeaseError(state.rollback.id)
     await pause(retryEveryMs)
   }
 }

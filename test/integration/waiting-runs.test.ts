@@ -344,6 +344,25 @@ it("a worker that is asked to end while it asks for a rollback begins nothing, a
   expect((await town.get(card)).state).toBe("succeeded")
 })
 
+it("a worker that is asked to end leaves what a step's retries have left to the next one", async () => {
+  town.written.source = plan.replace("      - id: set\n", "      - id: set\n        retries: 5\n        timeout: 800ms\n")
+  const card = await town.card()
+  await town.press(card)
+  const holder = await town.target.connect()
+  await holder.query("begin; lock table config in access exclusive mode")
+  const ending = createWorkshop(town.workDeps, "ending")
+  const working = ending.work(card.id)
+  const waits = "select from pg_locks where not granted and relation = 'config'::regclass"
+  await expect.poll(async () => (await town.target.query(waits)).rowCount, { timeout: 10_000 }).toBe(1)
+  await ending.close(10_000)
+  await working
+  expect(await town.get(card)).toMatchObject({ state: "running", lease_until: null })
+  await holder.query("rollback")
+  holder.release()
+  await town.work(card.id)
+  expect((await town.get(card)).state).toBe("succeeded")
+})
+
 it("a plan with a key that Postgres reads as no JSON does not stand in the way of cards after its run", async () => {
   const odd = String.raw`{ id: odd, http: { method: POST, path: /1, json: { "a\0b": 1 } }, effect: keyed, undo: { path: /1 } }`
   town.written.source = `${plan}  odd: { risk: low, steps: [${odd}] }
