@@ -49,9 +49,9 @@ type ActingKey = {
  */
 export type Follower = ActingKey & { through: string[]; of: Follower | null }
 
-/** Those of an UPDATE of these columns that give others the new value. */
-export function followersOfSet({ followers }: TableFacts, set: readonly { column: string }[]): Follower[] {
-  return followers.filter(({ action, through }) => action === "c" && set.some(({ column }) => through.includes(column)))
+/** Those by which an UPDATE of these columns acts on others. */
+export function actedOnBySet({ followers }: TableFacts, set: readonly { column: string }[]): Follower[] {
+  return followers.filter(({ through }) => set.some(({ column }) => through.includes(column)))
 }
 
 /** A column of the key that the server computes from others: it moves with them, and no archive has it. */

@@ -1,8 +1,8 @@
 import type { PoolClient } from "pg"
 import type { SqlStep, StatementFacts } from "../plans/plan.ts"
 import type { ChildRows, Failure } from "../rollback/facts.ts"
-import { computedKey, findRelation, followersOfSet, type Follower, type TableFacts } from "./catalog.ts"
-import { bindUsed, changedThrough, childrenOf, followedBy } from "./sql-text.ts"
+import { actedOnBySet, computedKey, findRelation, type Follower, type TableFacts } from "./catalog.ts"
+import { bindUsed, changedThrough, childrenOf, followedBy, lockRows } from "./sql-text.ts"
 import { failure } from "./step.ts"
 import { statement } from "./target.ts"
 
@@ -64,6 +64,34 @@ export function keptProblem(
     : null
 }
 
+function actionOf({ action }: { action: "c" | "n" | "d" }): ChildRows["action"] {
+  return action === "c" ? "cascade" : action === "n" ? "set null" : "set default"
+}
+
+export const noParents: { locked: number | null; problem: Failure | null } = { locked: null, problem: null }
+
+/**
+ * Locks the rows of a DELETE that others may refer to, and counts those again: one that came meanwhile would go along. `locked`:
+ * how many there are; null where nobody refers to the table.
+ */
+export async function lockParents(
+  client: PoolClient,
+  step: SqlStep,
+  table: TableFacts,
+  values: string[],
+): Promise<typeof noParents> {
+  if (table.children.length === 0) return noParents
+  const locked = (await statement(client, ...bound(lockRows(step.facts), values))).rowCount
+  const [child] = await countChildren(client, step, table, values)
+  const problem = child
+    ? failure(
+        "children",
+        `${child.rows} rows of ${child.table} would go along (${child.action}) without being kept: use purge`,
+      )
+    : null
+  return { locked, problem }
+}
+
 /** Rows of other tables that a DELETE would take along or change. */
 export async function countChildren(
   client: PoolClient,
@@ -75,36 +103,41 @@ export async function countChildren(
   for (const child of table.children) {
     const counted = await statement(client, ...bound(childrenOf(step.facts, child), values))
     const rows = (counted.rows[0] as { rows: number }).rows
-    const action = child.action === "c" ? "cascade" : child.action === "n" ? "set null" : "set default"
-    if (rows > 0) found.push({ table: child.table, rows, action })
+    if (rows > 0) found.push({ table: child.table, rows, action: actionOf(child) })
   }
   return found
 }
 
-/** Rows of other tables that get the new value of what they refer to. */
+/** Rows of other tables that get the new value of what they refer to, or lose it. */
 export async function countFollowing(
   followers: readonly Follower[],
   count: (follower: Follower) => Promise<number>,
 ): Promise<ChildRows[]> {
-  const rows = new Map<string, number>()
-  for (const follower of followers)
-    if (follower.action === "c" && follower.seen)
-      rows.set(follower.table, (rows.get(follower.table) ?? 0) + (await count(follower)))
-  return [...rows].flatMap(([table, many]) => (many > 0 ? [{ table, rows: many, action: "cascade" as const }] : []))
+  const found: ChildRows[] = []
+  for (const follower of followers.filter(({ seen }) => seen)) {
+    const [{ table }, action, rows] = [follower, actionOf(follower), await count(follower)]
+    const known = found.find((one) => one.table === table && one.action === action)
+    if (known) known.rows += rows
+    else if (rows > 0) found.push({ table, rows, action })
+  }
+  return found
 }
 
 /** Rows that follow and that this role may not count. */
 export function unseenFollowing(facts: StatementFacts, table: TableFacts): string[] {
-  const unseen = followersOfSet(table, facts.set).filter(({ seen }) => !seen)
-  return unseen.map((each) => `rows of ${each.table} change with it by cascade, and this role cannot see how many`)
+  const unseen = actedOnBySet(table, facts.set).filter(({ seen }) => !seen)
+  return unseen.map(
+    (each) => `rows of ${each.table} change with it by ${actionOf(each)}, and this role cannot see how many`,
+  )
 }
 
 /** The table, and those whose rows get a new value with its own. */
 export async function writtenWith(client: PoolClient, { facts }: SqlStep, table: TableFacts): Promise<TableFacts[]> {
-  const following = new Set(followersOfSet(table, facts.set).map(({ relation }) => relation))
-  following.delete(table.relation)
   const found: TableFacts[] = [table]
-  for (const relation of following) found.push(...[await findRelation(client, relation)].filter((one) => one !== null))
+  for (const { relation } of actedOnBySet(table, facts.set)) {
+    const one = await findRelation(client, relation)
+    if (one !== null && found.every((known) => known.relation !== one.relation)) found.push(one)
+  }
   return found
 }
 
@@ -128,7 +161,7 @@ export function countFollowed(
   keys: readonly [rollbackId: string, stepId: string],
 ): Promise<ChildRows[]> {
   return countFollowing(
-    table.followers,
+    table.followers.filter(({ action }) => action === "c"),
     async (follower) => ((await statement(client, followedBy(table, follower), keys)).rows[0] as { rows: number }).rows,
   )
 }

@@ -18,8 +18,9 @@ export function tellingColumns(facts: StatementFacts): string[] {
 
 const column = (owner: string, name: string) => `${owner}.${escapeIdentifier(name)}`
 
-/** What a row is called: its key, without what nobody may see. */
+/** What a row is called: its key, without what nobody may see. A step that nothing keeps may mean a table or view without one. */
 export function label(table: TableFacts, owner: string, redact: readonly string[]): string {
+  if (table.primaryKey.length === 0) return "'(no key)'"
   const parts = table.primaryKey.map((name) => (redact.includes(name) ? `'${hidden}'` : `${column(owner, name)}::text`))
   return `concat_ws('/', ${parts.join(", ")})`
 }

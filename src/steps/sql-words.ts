@@ -1,7 +1,7 @@
 import type { SqlStep } from "../plans/plan.ts"
 import type { Change, ChildRows, StepResult } from "../rollback/facts.ts"
 import { followingWords } from "./sql-keeping.ts"
-import { stepResult } from "./step.ts"
+import { allowedRows, describeRange, failure, stepResult, type RunContext } from "./step.ts"
 
 type Did = { rows: number; changed: number | null; changes?: Change[]; following?: readonly ChildRows[] }
 
@@ -34,4 +34,31 @@ export function described(step: SqlStep, { rows, changed, changes = [], followin
       ...following.map((each) => ({ table: each.table, did: "changed" as const, rows: each.rows })),
     ],
   })
+}
+
+/** The result, or its failure where another number of rows matched than was approved. */
+export function guardRows(step: SqlStep, context: RunContext, result: StepResult): StepResult {
+  const allowed = allowedRows(step.expectRows, context.rehearsed?.rows ?? null)
+  if (allowed === null)
+    return {
+      ...result,
+      outcome: "failed",
+      affected: [],
+      failure: failure(
+        "not_rehearsed",
+        "how many rows to expect was not known when this was approved: request it again when the target can be looked at",
+      ),
+    }
+  const rows = result.rows ?? 0
+  if (rows >= allowed.min && rows <= allowed.max) return result
+  return {
+    ...result,
+    outcome: "failed",
+    affected: [],
+    changes: [],
+    evidence: [],
+    failure: failure("row_count", `${rows} rows matched, ${describeRange(allowed)} expected; nothing was changed`, {
+      statement: step.sql,
+    }),
+  }
 }

@@ -2,10 +2,10 @@ import type { PoolClient, QueryResult } from "pg"
 import type { SqlStep } from "../plans/plan.ts"
 import type { Change, Failure, RehearsedStep, StepResult } from "../rollback/facts.ts"
 import {
+  actedOnBySet,
   callingOut,
   findTable,
   findTableOfRun,
-  followersOfSet,
   shapeOf,
   type Follower,
   type TableFacts,
@@ -20,17 +20,17 @@ import {
   fireDeferred,
   keepingProblem,
   keptProblem,
+  lockParents,
+  noParents,
   ruleProblem,
   unseenFollowing,
   whatFollowed,
   writtenWith,
 } from "./sql-keeping.ts"
 import * as sqlText from "./sql-text.ts"
-import { described } from "./sql-words.ts"
+import { described, guardRows } from "./sql-words.ts"
 import { settleStep } from "./settle.ts"
 import {
-  allowedRows,
-  describeRange,
   elapsed,
   failure,
   rehearseLooking,
@@ -109,10 +109,23 @@ async function look(client: PoolClient, step: SqlStep, context: StepContext): Pr
   return {
     raises: [...callingOut(written), ...called.raises, ...unseenFollowing(step.facts, table)],
     shape: shapeOf([table]),
-    ...(await lookAt(client, step, context, table, warnings).catch((error: unknown) =>
+    ...(await lookAndPlan(client, step, context, { table, warnings }).catch((error: unknown) =>
       besides(error, { kept: keeps(step), own: called.warnings.length > 0, warnings }),
     )),
   }
+}
+
+/** What a SELECT does not meet the server says of the statement itself, planned and not run: that this role may not, or nobody. */
+async function lookAndPlan(
+  client: PoolClient,
+  step: SqlStep,
+  context: StepContext,
+  { table, warnings }: { table: TableFacts; warnings: string[] },
+): Promise<Partial<RehearsedStep>> {
+  const seen = await lookAt(client, step, context, table, warnings)
+  // The last thing, since it takes the lock that a write takes.
+  if (seen.outcome === undefined) await statement(client, `explain ${step.sql}`, bindings(step, context))
+  return seen
 }
 
 async function lookAt(
@@ -133,7 +146,8 @@ async function lookAt(
     const rows = (counted.rows[0] as { rows: number }).rows
     return { rows, changed: facts.onConflict === null ? rows : null, warnings }
   }
-  if (facts.matching === null)
+  // Rows of a view have no place by which one that matches twice would be known.
+  if (facts.matching === null || (facts.joined && table.isView))
     return { outcome: "unknown", note: "this statement cannot be looked at beforehand", warnings }
   const ask = async (text: string) => (await statement(client, ...bound(text, values))).rows[0] as Summary
   const summary = await ask(
@@ -151,7 +165,7 @@ async function lookAt(
     rows: summary.rows,
     changed: summary.unsure === true ? null : summary.changed,
     changes: changesOf(named, table, context),
-    children: facts.verb === "update" ? await countFollowing(followersOfSet(table, facts.set), count) : along,
+    children: facts.verb === "update" ? await countFollowing(actedOnBySet(table, facts.set), count) : along,
     warnings,
     note: along.length > 0 ? "its deletion would take rows of other tables along: use purge" : null,
     ...(along.length > 0 ? { outcome: "unknown" as const, refused: true as const } : {}),
@@ -206,12 +220,19 @@ async function act(
     if (context.rehearsed?.refused && context.rehearsed.children.length === 0)
       return stepResult({ outcome: "failed", failure: failure("cannot_keep", context.rehearsed.note ?? "") })
   }
-  const done = table ? await actAndKeep(client, step, context, table, values) : await actOnly(client, step, values)
+  const done = table
+    ? await actAndKeep(client, step, context, table, values)
+    : await actOnly(client, step, context, values)
   if (done.outcome === "failed") return done
   return guardRows(step, context, done)
 }
 
-async function actOnly(client: PoolClient, step: SqlStep, values: string[]): Promise<StepResult> {
+async function actOnly(client: PoolClient, step: SqlStep, context: RunContext, values: string[]): Promise<StepResult> {
+  // That nothing is kept was said of its own rows. What was not looked at cannot be asked for either.
+  const table =
+    step.facts.verb === "delete" && (context.rehearsed?.rows ?? null) !== null ? await tableOf(client, step) : null
+  const { problem } = table ? await lockParents(client, step, table, values) : noParents
+  if (problem) return stepResult({ outcome: "failed", failure: problem })
   const result = await statement(client, step.sql, values)
   return described(step, { rows: result.rowCount ?? 0, changed: null })
 }
@@ -247,20 +268,8 @@ async function actAndKeep(
     const changes = changesOf(summary, table, context)
     return described(step, { rows: rows ?? 0, changed: summary.changed, changes, following: followed.following })
   }
-  let locked: number | null = null
-  if (facts.verb === "delete" && table.children.length > 0) {
-    locked = (await statement(client, ...bound(sqlText.lockRows(facts), values))).rowCount
-    const children = await countChildren(client, step, table, values)
-    const child = children[0]
-    if (child)
-      return stepResult({
-        outcome: "failed",
-        failure: failure(
-          "children",
-          `${child.rows} rows of ${child.table} would go along (${child.action}) without being kept: use purge`,
-        ),
-      })
-  }
+  const { locked, problem } = facts.verb === "delete" ? await lockParents(client, step, table, values) : noParents
+  if (problem) return stepResult({ outcome: "failed", failure: problem })
   const done: QueryResult = await statement(client, sqlText.runAndKeep(facts, step.sql), [...values, ...keys])
   await fireDeferred(client, table)
   if (facts.verb === "insert") await rereadImages(client, table, context.rollbackId, step.id)
@@ -271,30 +280,4 @@ async function actAndKeep(
       failure: failure("40001", `rows changed while they were looked at: ${locked} matched, ${done.rowCount} removed`),
     })
   return described(step, { rows: done.rowCount ?? 0, changed: done.rowCount ?? 0 })
-}
-
-function guardRows(step: SqlStep, context: RunContext, result: StepResult): StepResult {
-  const allowed = allowedRows(step.expectRows, context.rehearsed?.rows ?? null)
-  if (allowed === null)
-    return {
-      ...result,
-      outcome: "failed",
-      affected: [],
-      failure: failure(
-        "not_rehearsed",
-        "how many rows to expect was not known when this was approved: request it again when the target can be looked at",
-      ),
-    }
-  const rows = result.rows ?? 0
-  if (rows >= allowed.min && rows <= allowed.max) return result
-  return {
-    ...result,
-    outcome: "failed",
-    affected: [],
-    changes: [],
-    evidence: [],
-    failure: failure("row_count", `${rows} rows matched, ${describeRange(allowed)} expected; nothing was changed`, {
-      statement: step.sql,
-    }),
-  }
 }

@@ -410,3 +410,90 @@ describe("an undo", () => {
     expect(await list("select count(*) from t")).toEqual(["0"])
   })
 })
+
+describe("a step that nothing keeps", () => {
+  const many = `create table t (id integer primary key, code text unique, v text); insert into t select n, 'c' || n, 'old' from generate_series(1, 4) n;
+    create table bare (v text); insert into bare values ('old'), ('old'), ('new');
+    create view seen as select id, v from t where id < 4; create materialized view stale as select * from t;`
+  const meant = (text: string, rows = "rehearsed, tolerance: 0%") =>
+    stepOf(`- { id: a, sql: "${text}", expect: { rows: ${rows} }, irreversible: it is meant }`)
+
+  it.each([
+    ["a table without a key", "update bare set v = 'new' where v <> ''", 3, 2],
+    ["a table without a key", "delete from bare where v = 'old'", 2, 2],
+    ["a view", "update seen set v = 'new' where id > 1", 2, 2],
+    ["a view", "delete from seen where id > 1", 2, 2],
+  ])("is looked at where it writes to %s: %s", async (_, text, rows, changed) => {
+    await having(many)
+    const { rehearsal, run } = await look(await meant(text))
+    expect(rehearsal).toMatchObject({ outcome: "looked", rows, changed })
+    expect(rehearsal.changes[0]?.row).toMatch(/^(bare|seen)\.\(no key\)$/)
+    expect(await run()).toMatchObject({ outcome: "succeeded", rows })
+  })
+
+  it("is said not to be looked at where rows of a view are joined with others", async () => {
+    await having(many)
+    const { rehearsal } = await look(await meant("delete from seen using bare where bare.v = seen.v"))
+    expect(rehearsal).toMatchObject({ outcome: "unknown", note: "this statement cannot be looked at beforehand" })
+  })
+
+  it("takes no rows of others along that its card would not, nor those that came since", async () => {
+    await having(
+      `${many} create table calls (t_id integer references t on delete set null); insert into calls values (1)`,
+    )
+    const refused = await look(await meant("delete from t where id < 3"))
+    expect(refused.rehearsal).toMatchObject({ refused: true, children: [{ table: "calls", rows: 1 }] })
+    expect(await refused.run()).toMatchObject({ outcome: "failed", failure: { code: "children" } })
+    const free = await look(await meant("delete from t where id = 3"))
+    expect(free.rehearsal).toMatchObject({ outcome: "looked", rows: 1 })
+    await sql("insert into calls values (3)")
+    expect(await free.run()).toMatchObject({ outcome: "failed", failure: { code: "children" } })
+    expect(await list("select t_id from calls order by 1")).toEqual(["1", "3"])
+    expect(await (await look(await meant("delete from t where id = 4"))).run()).toMatchObject({ outcome: "succeeded" })
+  })
+
+  it("says which rows lose what they refer to, with their triggers, each once", async () => {
+    await having(`${many} create table calls (code text references t (code) on update set null); insert into calls values ('c1'), ('c3');
+      create function noted() returns trigger language plpgsql as $$ begin return new; end $$;
+      create trigger noted before update on calls for each row execute function noted();
+      alter table t add above text references t (code) on update cascade; update t set above = 'c1' where id > 2;
+      create trigger marked before update on t for each row execute function noted()`)
+    const { rehearsal, run } = await look(await meant("update t set code = code || 'x' where id < 3"))
+    expect(rehearsal).toMatchObject({
+      children: [
+        { table: "calls", rows: 1, action: "set null" },
+        { table: "t", rows: 2, action: "cascade" },
+      ],
+      warnings: ["trigger marked on t fires", "trigger noted on calls fires"],
+    })
+    expect(await run()).toMatchObject({ outcome: "succeeded", rows: 2 })
+    expect(await list("select code from calls order by 1")).toEqual(["c3", ""])
+  })
+})
+
+describe("what only the server can say of a statement is said on the card", () => {
+  it.each([
+    ["update stale set v = 'x' where id = 1, irreversible", "42809 cannot change materialized view"],
+    ["insert into t (id, v) values (9, 'x')", "42501 permission denied for table t"],
+    ["delete from t where id = 1", "42501 permission denied for table t"],
+    ["insert into hidden values (9)", "42501 query would be affected by row-level security policy"],
+    ["insert into made (id) values (9)", "428C9 cannot insert a non-DEFAULT value"],
+  ])("%s", async (text, note) => {
+    await having(`create table t (id integer primary key, v text); insert into t values (1, 'old'); create materialized view stale as select * from t;
+      create table made (id integer generated always as identity primary key);
+      create table hidden (id integer primary key); alter table hidden enable row level security;
+      do $$ begin if not exists (select from pg_roles where rolname = 'only_reads') then create role only_reads login password 'r'; end if; end $$;
+      grant select on all tables in schema public to only_reads; grant insert on hidden, made to only_reads; grant update on stale to only_reads`)
+    const address = Object.assign(new URL(target.url), { username: "only_reads", password: "r" }).href
+    const [statement = "", irreversible = ""] = text.split(", irr")
+    const step = await stepOf(
+      `- { id: a, sql: "${statement}", expect: { rows: rehearsed }${irreversible === "" ? "" : ", irreversible: meant"} }`,
+    )
+    const context = await contextOf({ pool: null })
+    const rehearsal = await rehearseStep(step, {
+      ...context,
+      target: { pool: target.pools.get(address), httpBase: null },
+    })
+    expect(rehearsal).toMatchObject({ outcome: "unknown", note: expect.stringContaining(note) as string })
+  })
+})
