@@ -87,10 +87,15 @@ export function imageSummary(
         where rollback_id = $1 and relation = $3 and not (step_id = $2 and operation = '${operation}')`,
     ...(ahead ?? []).map((archive) => `select ${names.join(", ")}, ${lastOfAll} from ${archive}`),
   ].join(" union all ")
+  // Rows of an UPDATE that were so already will be so then.
+  const moved = operation === "update" ? "o.after_text is distinct from o.row_text" : "true"
   const later = `left join (select ${names.join(", ")}, max(last) as last from (${touched}) touched group by ${names.join(", ")}) l
       on l.last > o.n and ${names.map((name) => `l.${name} = (o.r).${name}`).join(" and ")}`
   const [wanted, already] = ahead
-    ? [`(l.last is not null or ${verdict.wanted})`, `(l.last is null and ${verdict.already})`]
+    ? [
+        `(l.last is not null and ${moved} or ${verdict.wanted})`,
+        `case when l.last is null then ${verdict.already} else not (${moved}) end`,
+      ]
     : [verdict.wanted, verdict.already]
   return `with o as materialized (${images(table, operation)}),
     judged as (select ${label(table, "(o.r)", redact)} as label, ${wanted} as wanted, ${already} as already,

@@ -36,6 +36,8 @@ export type Part = {
   blocked: string
   /** Counts rows that are not as they were kept; null: its summary tells. */
   differs: string | null
+  /** Those that it gives back are among them until then: they are there, and lost their parent. */
+  cutLoose?: true
   /** What people should know of it, for the card and the analysis. */
   told?: string
 }
@@ -234,7 +236,7 @@ async function cutPart(
     redact: readonly string[]
     blocked: { now: string; ahead: string }
   },
-): Promise<Pick<Part, "summary" | "ahead" | "undo" | "differs">> {
+): Promise<Pick<Part, "summary" | "ahead" | "undo" | "differs" | "cutLoose">> {
   const { rows } = await client.query<{ name: string; instead: string | null }>(
     `select a.attname as name, pg_get_expr(d.adbin, d.adrelid) as instead from pg_attribute a
      left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
@@ -251,7 +253,8 @@ async function cutPart(
       returning: await removedBesides(client, step, table),
     }),
     undo: cutUndo(table, name, emptied, blocked.now),
-    differs: null,
+    differs: archiveDiffers(table, name, cut),
+    cutLoose: true,
   }
 }
 

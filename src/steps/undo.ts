@@ -219,7 +219,7 @@ async function takeBack(
   const [judged] = await judge(client, step, [part])
   let { summary } = judged as { summary: Summary }
   const guarded = part.table.triggers.length > 0 && part.did !== "removed"
-  const differed = guarded ? await countDiffering(client, step, part) : null
+  const differed = guarded ? (await countDiffering(client, step, part)) - (part.cutLoose ? summary.wanted : 0) : null
   const own = [part.table.relation, context.rollbackId, step.id]
   const values = part.operation === "archive" ? own : [step.ofRollback, step.ofStep, ...own]
   const { inTurns } = part

@@ -103,3 +103,36 @@ it("the card counts a row that a restore put in the place of another with its pr
   expect(back.result).toMatchObject({ outcome: "succeeded", rows: 2, issues: [] })
   expect(await texts("t")).toEqual(["(1,new)"])
 })
+
+it("the card of an undo counts no rows that its step did not change, whatever a later one did to them", async () => {
+  await sql("create table t (id integer primary key, v text); insert into t values (1, 'new'), (2, 'old')")
+  const rollbackId = randomUUID()
+  await goThrough(target, await stepOf(written("update t set v = 'new' where id > 0")), { rollbackId })
+  const next = written("update t set v = 'newer' where id > 0").replace("id: a", "id: b")
+  await goThrough(target, await stepOf(next), { rollbackId })
+  const { rows, note } = await rehearseStep(
+    undoStepOf(rollbackId, "a"),
+    await contextOf({ pool: target.pools.get(target.url) }),
+  )
+  expect({ rows, note }).toEqual({ rows: 1, note: "1 row of t given back" })
+})
+
+it.each([
+  ["only writes it down", "insert into log values (old.id)", []],
+  ["makes another row of it", "if new.t_id is not null then new.t_id := 2; end if", ["1 row of calls came back"]],
+  ["lets it have no parent", "new.t_id := null", ["1 row of calls came back"]],
+])("of rows that get their parent back it is said what a trigger made of them, which %s", async (_, does, said) => {
+  await sql(`create table t (id integer primary key, v text); insert into t values (1, 'old'), (2, 'old'), (3, 'old');
+    create table calls (id integer primary key, t_id integer references t on delete set null, v text);
+    insert into calls values (1, 1, 'x'), (2, 3, 'x'); create table log (id integer)`)
+  const step = `- { id: a, purge: { table: t, where: "id <> 2", cascade: [calls], at_most: 10, max_share: 100% }, expect: { rows: 2 } }`
+  const { rollbackId } = await go(step)
+  await sql(`update calls set t_id = 2 where id = 2;
+    create function does() returns trigger language plpgsql as $$ begin ${does}; return new; end $$;
+    create trigger does before update on calls for each row execute function does()`)
+  const { result } = await undo(rollbackId)
+  expect(result).toMatchObject({ outcome: "succeeded", rows: 3 })
+  const [left, ...others] = result.issues
+  expect(left).toBe("1 changed since and left as they are: calls.2")
+  expect(others).toEqual(said.map((words) => expect.stringContaining(words) as string))
+})
