@@ -68,10 +68,12 @@ const count = async (sql: string) =>
 
 describe("at the rehearsal", () => {
   it("a target that is down is said, raises the risk, and leaves absolute expectations approvable", async () => {
-    const run = await rehearsePlan([update, purge], `postgres://nobody:x@127.0.0.1:${await findFreePort()}/none`)
+    const url = `postgres://nobody:x@127.0.0.1:${await findFreePort()}/none`
+    const run = await rehearsePlan([update, purge, "- { id: c, check: select 1 as one }"], url)
     expect(run.policy).toMatchObject({ risk: "medium", count: 1 })
     expect(run.policy.riskReasons[0]).toMatch(/the target database could not be looked at: .*ECONNREFUSED/)
-    expect(run.rehearsal.steps).toMatchObject([{ outcome: "unknown" }, { outcome: "unknown", rows: null }])
+    const unseen = { outcome: "unknown", rows: null, note: "the target database is not reachable" }
+    expect(run.rehearsal.steps).toMatchObject([unseen, unseen, unseen])
     const context = await contextOf({ pool: target.pools.get(target.url) })
     // The database is back: a count that nobody saw is nobody's approval.
     const [absolute, rehearsed] = [await stepOf(update), await stepOf(purge)]
