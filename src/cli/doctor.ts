@@ -83,8 +83,13 @@ async function checkSlackOf(value: Value, plans: LoadedPlan[], redact: Around["r
 function checkFiles({ plans, invalid }: Awaited<ReturnType<typeof loadPlans>>, folder: string): Finding[] {
   if (plans.size === 0 && invalid.length === 0)
     return [bad(`plans: there is none in ${folder}`, "write one, or set STEPBACK_PLANS")]
-  return invalid.flatMap((file) =>
-    file.problems.map((problem) => bad(formatProblem(problem), "mend the plan; the others work meanwhile")),
+  return invalid.flatMap(({ file, problems }) =>
+    problems.map((problem) =>
+      bad(
+        formatProblem(problem),
+        file === folder ? "check STEPBACK_PLANS, and who may read there" : "mend the plan; the others work meanwhile",
+      ),
+    ),
   )
 }
 

@@ -134,6 +134,25 @@ test("a token that Slack refuses is said plainly, and the process goes on", asyn
   await slack.stop()
 })
 
+test("where no plan can be read, an environment is not taken for a mistyped command", async () => {
+  const slack = await startLocalSlack()
+  const stepback = await startStepback({
+    SLACK_BOT_TOKEN: slack.botToken,
+    SLACK_SIGNING_SECRET: slack.signingSecret,
+    SLACK_API_URL: slack.apiUrl,
+    DATABASE_URL: await connectPostgres(inject("postgresUrl")).createDatabase(`noplans_${process.pid}`),
+    STEPBACK_PLANS: "/not/there",
+  })
+  slack.setRequestUrl(`http://127.0.0.1:${stepback.port}/slack/events`)
+  await slack.command({ user: "alice", channel: "staging", text: "shop prices are off" })
+  const told = await slack.waitFor(() => slack.ephemerals("alice").at(-1), { what: "the answer" })
+  expect(told.text).toBe(
+    'I know no environment "shop". No plan can be used here: `stepback plan check` and my log say why.',
+  )
+  await stepback.stop()
+  await slack.stop()
+})
+
 test("an error that nothing handles ends the process with a line in its log, and shows no token", async () => {
   const slack = await startLocalSlack()
   const database = await connectPostgres(inject("postgresUrl")).createDatabase(`crash_${process.pid}`)

@@ -89,6 +89,10 @@ it("a wrong token", async () => {
   finds(await doctor({ SLACK_BOT_TOKEN: `xoxb-${secret}` }), "Slack: auth.test: invalid_auth", "Install App")
 })
 
+it("a folder of plans that is not there", async () => {
+  finds(await doctor({ STEPBACK_PLANS: "/not/there" }), "/not/there:1:1: the folder of plans", "check STEPBACK_PLANS")
+})
+
 it("a missing scope", async () => {
   const few = await startLocalSlack({ scopes: ["commands"] })
   const ended = await doctor({ SLACK_BOT_TOKEN: few.botToken, SLACK_API_URL: few.apiUrl })

@@ -106,8 +106,8 @@ async function ask(
   const { refusal } = outcome
   if (refusal.reason === "unknown_environment" && onTheCard.has(refusal.given.toLowerCase()))
     return `That is a button on the rollback's card, where everybody sees it. \`/rollback status\` links the card.`
-  // A mistyped verb looks like an unknown environment.
-  if (refusal.reason === "unknown_environment" && refusal.nearest === null) {
+  // A mistyped verb looks like an unknown environment; where there is none at all, an environment was meant.
+  if (refusal.reason === "unknown_environment" && refusal.nearest === null && refusal.known.length > 0) {
     const verb = nearest(refusal.given, verbs)
     if (verb !== null) return refuse(null, { reason: "unknown_command", given: refusal.given, nearest: verb })
   }
