@@ -1,4 +1,5 @@
 import type { Plans } from "../commands/ports.ts"
+import { errorMessage } from "../errors.ts"
 import type { Logger } from "../log.ts"
 import type { Store } from "../store/store.ts"
 import type { Delivery } from "./deliver.ts"
@@ -12,6 +13,7 @@ function createLoop(everyMs: number, work: () => Promise<boolean | void>, log: L
   let closed = false
   let wakeUp: (() => void) | null = null
   let woken = false
+  const said = new Set<string>()
   const rest = () =>
     new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, everyMs)
@@ -24,10 +26,19 @@ function createLoop(everyMs: number, work: () => Promise<boolean | void>, log: L
     // oxlint-disable-next-line no-unmodified-loop-condition -- close() sets it
     while (!closed) {
       woken = false
-      const more = await work().catch((err: unknown) => {
-        log.warn({ err }, "a loop's turn failed")
-        return false
-      })
+      const more = await work().then(
+        (result) => {
+          said.clear()
+          return result
+        },
+        (err: unknown) => {
+          // A database that is away for an hour is no news each second.
+          const message = errorMessage(err)
+          log[said.has(message) ? "debug" : "warn"]({ err }, "a loop's turn failed")
+          said.add(message)
+          return false
+        },
+      )
       if (more !== true && !woken && !closed) await rest()
     }
   })()
