@@ -13,8 +13,11 @@ export class StepbackError extends Error {
 
 /** A younger worker has taken the rollback over: stop without a word. */
 export class LostLeaseError extends StepbackError {
-  constructor(rollbackId: string) {
+  /** Of the fence that said so. */
+  readonly fence: number | null
+  constructor(rollbackId: string, fence: number | null = null) {
     super("lost_lease", `rollback ${rollbackId} belongs to another worker`)
+    this.fence = fence
   }
 }
 

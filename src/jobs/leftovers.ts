@@ -5,9 +5,10 @@ import type { PlanStep } from "../plans/plan.ts"
 import type { StepResult } from "../rollback/facts.ts"
 import { endLeftover } from "../steps/command.ts"
 import { runStep } from "../steps/definitions.ts"
-import { findEntry, listEntries, raiseFence, raiseStanding } from "../steps/ledger.ts"
+import { findEntry, listEntries } from "../steps/ledger.ts"
 import { purgedSoFar } from "../steps/purge-left.ts"
 import { failure, stepResult } from "../steps/step.ts"
+import { fence, fenceStanding } from "./fence.ts"
 import { leaseMs } from "./lease.ts"
 import { interrupted, recordResult } from "./run-steps.ts"
 import { contextOf, type RunState } from "./step-context.ts"
@@ -41,8 +42,8 @@ export async function reportLeftovers(state: RunState, trouble: string | null, d
       // Whatever an earlier worker has on its way is over behind the fence. One that was frozen before it came as far as its
       // target finds the fence when it wakes: without one it would do there what is stopped here. What may be another target
       // than that of the run is not written to where no fence of it stands.
-      if (trouble === null && !isFirst(state)) await raiseFence(pool, state.key)
-      else if (!(await raiseStanding(pool, state.key))) return null
+      if (trouble === null && !isFirst(state)) await fence(pool, state, deps)
+      else if (!(await fenceStanding(pool, state, deps))) return null
       const done = await listEntries(pool, state.key.rollbackId)
       for (const step of open) if (done.has(step.id)) await report(step, pool, state, deps)
       return null

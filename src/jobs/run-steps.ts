@@ -11,6 +11,7 @@ import { runStep } from "../steps/definitions.ts"
 import { failure, stepResult } from "../steps/step.ts"
 import { goesToApprovers } from "./conclude.ts"
 import { escalate } from "./escalate.ts"
+import { mayBeForgotten } from "./fence.ts"
 import { hashFilesOf } from "./freeze-run.ts"
 import { keysAfter, unusedKeys } from "./keys.ts"
 import { contextOf, peopleOf, type RunState } from "./step-context.ts"
@@ -116,15 +117,12 @@ export async function recordResult(
 }
 
 /** What a worker had begun outside of any transaction when it died. */
-export function interrupted(): StepResult {
-  return stepResult({
-    outcome: "unknown",
-    failure: failure(
-      "interrupted",
-      "the worker was interrupted while this ran; whether it took effect is not known: look, then retry or skip",
-    ),
-  })
+export function interrupted(what = "the worker was interrupted while this ran"): StepResult {
+  const message = `${what}; whether it took effect is not known: look, then retry or skip`
+  return stepResult({ outcome: "unknown", failure: failure("interrupted", message) })
 }
+
+const forgotten = "a part of this run is not in Stepback's database any more, and this may have been done in it"
 
 /**
  * `on_failure: ask`: the people on call hear of it at once, the thread is asked, and the run waits, on whichever worker,
@@ -238,12 +236,13 @@ async function tryStep(
   }
   const outside = step.effect === "keyed" || step.effect === "blind"
   // What a person is asked for is kept until it is answered: the next worker goes on waiting.
-  const inDoubt = before !== undefined && outside && step.kind !== "manual"
+  const begun = before !== undefined || mayBeForgotten(step, state)
+  const inDoubt = begun && outside && step.kind !== "manual"
   try {
     // Nobody times it any more, and a Retry would start a second one beside it.
     if (before && endLeftover(await patiently(state, () => deps.store.runs.findProcess(rollback.id, step.id, attempt))))
       deps.log.warn({ step: step.id }, "a leftover process of an earlier worker was ended")
-    if (inDoubt && step.effect === "blind") return interrupted()
+    if (inDoubt && step.effect === "blind") return before ? interrupted() : interrupted(forgotten)
     if (step.kind === "command") {
       const files = await hashFilesOf(step, state.secrets, values)
       if (canonicalJson(files) !== canonicalJson(state.run.files[step.id] ?? {}))
@@ -254,10 +253,7 @@ async function tryStep(
     await state.lease.stillOurs()
     const over = state.lease.underway(step.id)
     try {
-      const result = await runStep(step, {
-        ...contextOf(step, attempt, state, deps),
-        interrupted: before !== undefined,
-      })
+      const result = await runStep(step, { ...contextOf(step, attempt, state, deps), interrupted: begun })
       const isOpen = inDoubt && result.failure?.code === "not_started"
       return isOpen ? { ...result, outcome: "unknown" } : result
     } finally {

@@ -4,12 +4,12 @@ import { canonicalJson, stepsOf, thaw, type FrozenRun } from "../plans/frozen.ts
 import { latestRuns } from "../rollback/analysis.ts"
 import { callingOf } from "../rollback/escalation.ts"
 import type { StepRun } from "../rollback/facts.ts"
-import { raiseFence, raiseStanding } from "../steps/ledger.ts"
 import { hideCaptured, hideKnown } from "../steps/hidden-captures.ts"
 import { createSecrets } from "../steps/secrets.ts"
 import { identify } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { conclude, everyStep } from "./conclude.ts"
+import { fence, fenceStanding } from "./fence.ts"
 import { hashFiles } from "./freeze-run.ts"
 import { keysOf } from "./keys.ts"
 import { reportInterrupted, reportLeftovers } from "./leftovers.ts"
@@ -49,6 +49,7 @@ export async function runRollback(
     captures: capturesOf(stepRuns),
     latest: latestRuns({ stepRuns }),
     lease,
+    fenced: false,
     closing,
     failed: endsHere,
     endsHere,
@@ -203,17 +204,18 @@ async function compareAndFence(state: RunState, begun: boolean, deps: WorkDeps):
     deps.wakeOutbox()
     return "moved"
   }
-  if (state.target.pool) await raiseFence(state.target.pool, state.key, state.lease.signal)
+  if (state.target.pool) await fence(state.target.pool, state, deps, state.lease.signal)
   return null
 }
 
 /** Before others decide anew: a worker that was frozen on its way to its first step would do it when it wakes. */
-async function shutOut({ target: { pool }, key, lease }: RunState, { log }: WorkDeps): Promise<void> {
+async function shutOut(state: RunState, deps: WorkDeps): Promise<void> {
+  const { pool } = state.target
   if (pool === null) return
-  await raiseStanding(pool, key, lease.signal).catch((error: unknown) => {
+  await fenceStanding(pool, state, deps, state.lease.signal).catch((error: unknown) => {
     if (error instanceof LostLeaseError || isPassing(error)) throw error
     // As where there is no ledger, or nothing can be written: then nobody else can do so either.
-    log.warn({ err: error }, "fence not raised")
+    deps.log.warn({ err: error }, "fence not raised")
   })
 }
 

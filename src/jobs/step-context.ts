@@ -21,6 +21,8 @@ export type RunState = {
   captures: Record<string, string>
   latest: Map<string, StepRun>
   lease: Lease
+  /** This worker has tried to raise the fence: what stands there may be its own. */
+  fenced: boolean
   closing(): boolean
   failed: boolean
   /** Somebody pressed "Stop here": what is asked beside that is not asked any more. */

@@ -27,9 +27,9 @@ export async function initLedger(pool: Pool): Promise<void> {
 
 /**
  * Raises the fence to this worker's epoch: from here on no transaction of an older worker commits. Waits for one that
- * is on its way. Creates the ledger when it is missing and the role may.
+ * is on its way. Creates the ledger when it is missing and the role may. Gives the epoch that stood there, null: none did.
  */
-export async function raiseFence(pool: Pool, key: RunKey, signal?: AbortSignal): Promise<void> {
+export async function raiseFence(pool: Pool, key: RunKey, signal?: AbortSignal): Promise<number | null> {
   const started = performance.now()
   for (;;) {
     try {
@@ -58,9 +58,10 @@ export function inDoubt(error: unknown): unknown {
   })
 }
 
-async function tryRaise(pool: Pool, key: RunKey): Promise<void> {
+async function tryRaise(pool: Pool, key: RunKey): Promise<number | null> {
   const { id } = literals(key, "fence")
   const raise = `${prologue({ timeoutMs: 20_000 })}; set local lock_timeout = 5000;
+    select epoch from stepback_ledger.fence where rollback_id = ${id};
     insert into stepback_ledger.fence (rollback_id, epoch) values (${id}, ${key.epoch})
       on conflict (rollback_id) do update set epoch = excluded.epoch where fence.epoch < excluded.epoch;
     select epoch from stepback_ledger.fence where rollback_id = ${id}; commit`
@@ -69,14 +70,15 @@ async function tryRaise(pool: Pool, key: RunKey): Promise<void> {
       epoch: number
     }>[]
     const epoch = results.at(-2)?.rows[0]?.epoch
-    if (epoch !== key.epoch) throw new LostLeaseError(key.rollbackId)
+    if (epoch !== key.epoch) throw new LostLeaseError(key.rollbackId, epoch)
+    return results.at(-4)?.rows[0]?.epoch ?? null
   }
   try {
-    await attempt()
+    return await attempt()
   } catch (error) {
     if (!["42P01", "3F000"].includes(errorCode(error))) throw error
     await createMissingLedger(pool)
-    await attempt()
+    return attempt()
   }
 }
 
@@ -162,13 +164,11 @@ export async function keptShapes(client: PoolClient, rollbackId: string, stepId:
   return rows[0]?.kept ?? null
 }
 
-/** Raises the fence where one stands, and nowhere else: false where no worker of this run came as far as this target. */
-export async function raiseStanding(pool: Pool, key: RunKey, signal?: AbortSignal): Promise<boolean> {
+/** Raises the fence where one stands, and nowhere else: null where no worker of this run came as far as this target. */
+export async function raiseStanding(pool: Pool, key: RunKey, signal?: AbortSignal): Promise<number | null> {
   const text = "select 1 from stepback_ledger.fence where rollback_id = $1"
   const { rowCount } = await withClient(pool, (client) => client.query(text, [key.rollbackId]), 20_000)
-  if (rowCount === 0) return false
-  await raiseFence(pool, key, signal)
-  return true
+  return rowCount === 0 ? null : raiseFence(pool, key, signal)
 }
 
 /** The steps of a run that the ledger has. */

@@ -61,7 +61,9 @@ export const rollbackRow = z.object({
   stop_requested_by: z.string().nullable(),
   left_at: moment,
   left_by: z.string().nullable(),
+  forgotten_at: moment,
   epoch: z.number(),
+  run_epoch_before: z.number(),
   worker: z.string().nullable(),
   lease_until: moment,
   /** When each step that is going on began, by step id; of a run that goes on. */

@@ -42,7 +42,9 @@ export function runStore(pool: Pool) {
     /** Takes a rollback to work on, with a new epoch; null when it has a live lease or nothing is to be done. */
     async claim(id: string, worker: string, leaseMs: number): Promise<StoredRollback | null> {
       const { rows } = await pool.query(
-        `update stepback.rollbacks set epoch = epoch + 1, worker = $2, lease_until = now() + $3 * interval '1 millisecond',
+        `update stepback.rollbacks set epoch = epoch + 1, worker = $2,
+           run_epoch_before = case when state = 'preparing' then run_epoch_before else run_epoch end,
+           run_epoch = case when state = 'preparing' then run_epoch else epoch + 1 end, lease_until = now() + $3 * interval '1 millisecond',
            state = case when state = 'approved' then 'running' else state end, steps_now = '{}',
            started_at = case when state = 'approved' then coalesce(started_at, clock_timestamp()) else started_at end,
            card_version = card_version + case when state = 'approved' then 1 else 0 end,

@@ -194,6 +194,9 @@ table rollbacks
   left_at timestamp with time zone
   left_by text
   steps_now jsonb not null default '{}'::jsonb
+  run_epoch integer not null default 0
+  run_epoch_before integer not null default 0
+  forgotten_at timestamp with time zone
 
 table second_looks
   rollback_id uuid not null

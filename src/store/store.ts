@@ -8,6 +8,7 @@ import { confirmationStore } from "./confirmations.ts"
 import { byHandStore } from "./by-hand.ts"
 import { erasureStore } from "./erasures.ts"
 import { figureStore } from "./figures.ts"
+import { forgottenStore } from "./forgotten.ts"
 import { hookStore } from "./hooks.ts"
 import { outboxStore } from "./outbox.ts"
 import { recordStore } from "./records.ts"
@@ -29,6 +30,7 @@ export function createStore(pool: Pool) {
     confirmations: confirmationStore(pool),
     audit: auditStore(pool),
     figures: figureStore(pool),
+    forgotten: forgottenStore(pool),
     byHand: byHandStore(pool),
     archives: archiveStore(pool),
     erasures: erasureStore(pool),

@@ -37,7 +37,9 @@ export function refusalWords(refused: Refused): string {
     case "not_ready":
       return "It is still being looked at. The buttons come when the facts are on the card, in a few seconds."
     case "old_card":
-      return `This card is out of date. Use the newest card of ${rollbackText(refusal.number)}.`
+      return refusal.number === null
+        ? "I do not know what this button belongs to: it is not in my database, which may have been put back to a backup since. Nothing was changed. `/rollback status` says what is going on."
+        : `This card is out of date. Use the newest card of ${rollbackText(refusal.number)}.`
     case "changed":
       return `It has changed since this card was shown, so nothing was approved. ${changedText(refusal.moved)} A new card is on its way: please look again.`
     case "unknown_rollback":

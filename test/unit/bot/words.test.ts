@@ -33,6 +33,7 @@ const refusals: [refusal: Refusal, ...named: RegExp[]][] = [
   ],
   [{ reason: "not_ready" }, /looked at/],
   [{ reason: "old_card", number: 17 }, /newest card of R-17/],
+  [{ reason: "old_card", number: null }, /do not know .*Nothing was changed/],
   [{ reason: "changed", moved: ["profiles: 37 → 41 rows"] }, /It has changed/, /37 → 41 rows/],
   [{ reason: "unknown_environment", ...known }, /"stagin"/, /Did you mean "staging"\?/, /checkout/],
   [
