@@ -1,5 +1,4 @@
 import type { Logger } from "../log.ts"
-import { isLive } from "../rollback/states.ts"
 import type { Analysis, Confirmation, Escalation, Message, RollbackView } from "../rollback/facts.ts"
 import type { Store } from "../store/store.ts"
 import { sendCard, sendRow } from "./deliver-message.ts"
@@ -117,7 +116,6 @@ export function createDelivery(deps: DeliveryDeps) {
       const [row] = await deps.store.outbox.listUnsent(rollbackId)
       const cardDue = rollback.card_version > rollback.card_sent_version && rollback.card_state !== "lost"
       if (!cardDue && !row) {
-        if (!isLive(rollback.state)) cardNotBefore.delete(rollbackId)
         if (await lookAgain(rollbackId, deps)) continue
         return done
       }
@@ -128,6 +126,8 @@ export function createDelivery(deps: DeliveryDeps) {
         const rest = await settle(sent, rollbackId, deps)
         early =
           rest === null ? (rollback.state === "running" ? cardEveryMs : 0) : Math.max(rest.waitMs ?? 0, cardEveryMs)
+        // The last word on one may be another process's: what is over says nothing any more.
+        for (const [id, at] of cardNotBefore) if (at <= performance.now()) cardNotBefore.delete(id)
         cardNotBefore.set(rollbackId, performance.now() + early)
         // Edits have a limit of their own, and one may fail for good: what is to be said in the thread does not wait for it.
         if (rest !== null && (first || !row)) return rest

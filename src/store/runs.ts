@@ -285,9 +285,14 @@ export function runStore(pool: Pool) {
         ...(end.state === "succeeded" ? redrawUndone(id) : []),
       ]),
 
+    /** The first sign of life takes the row of a process that is long gone: there are no more than starts in a day. */
     async seen(worker: string, role: string): Promise<void> {
       await pool.query(
-        `insert into stepback.workers (id, role) values ($1, $2) on conflict (id) do update set seen_at = now()`,
+        `with gone as (select id from stepback.workers where seen_at < now() - interval '24 hours'
+             and not exists (select from stepback.workers where id = $1) limit 1 for update skip locked),
+           taken as (update stepback.workers w set id = $1, role = $2, seen_at = now() from gone where w.id = gone.id returning 1)
+         insert into stepback.workers (id, role) select $1, $2 where not exists (select from taken)
+         on conflict (id) do update set seen_at = now()`,
         [worker, role],
       )
     },

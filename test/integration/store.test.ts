@@ -47,6 +47,25 @@ it("moments are what they are, however the role or the database writes days", as
   await odd.end()
 })
 
+it("a process that starts takes the row of one that is long gone: the list grows by starts in a day, not for ever", async () => {
+  const { pool: own, store: fresh } = await freshState()
+  for (const id of ["first", "second", "third"]) await fresh.runs.seen(id, "worker")
+  await own.query("update stepback.workers set seen_at = now() - interval '25 hours' where id <> 'third'")
+  for (const id of ["fourth", "third", "fourth"]) await fresh.runs.seen(id, "bot")
+  const listed = async () => (await own.query("select id, role from stepback.workers order by id")).rows
+  expect(await listed()).toHaveLength(3)
+  expect(await listed()).toEqual(
+    expect.arrayContaining([
+      { id: "fourth", role: "bot" },
+      { id: "third", role: "worker" },
+    ]),
+  )
+  await fresh.runs.seen("fifth", "all")
+  await fresh.runs.seen("sixth", "all")
+  expect((await listed()).map(({ id }) => id)).toEqual(["fifth", "fourth", "sixth", "third"])
+  await own.end()
+})
+
 describe("run times", () => {
   const part = (id: string, ...steps: string[]) => ({ id, steps: steps.map((step) => ({ id: step })) })
 
