@@ -558,6 +558,35 @@ begin
 end $function$
 
 
+CREATE OR REPLACE FUNCTION stepback.put_back()
+ RETURNS integer
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_row record;
+  v_running integer := 0;
+begin
+  update stepback.outbox set state = 'sending' where state = 'pending' and ts is null;
+  update stepback.rollbacks set card_state = 'sending' where card_state = 'none';
+  update stepback.rollbacks set forgotten_at = clock_timestamp()
+    where state in ('approved', 'running', 'failed', 'stopped') and kind in ('rollback', 'undo');
+  for v_row in select id, state from stepback.rollbacks
+    where ended_at is null or ended_at > now() - interval '7 days' order by number loop
+    perform stepback.edit_messages(v_row.id, v_row.id || '/');
+    perform stepback.redraw_card(v_row.id);
+    if v_row.state in ('approved', 'running') then
+      v_running := v_running + 1;
+      perform stepback.append_audit(v_row.id, 'forgotten', 'stepback', '{}');
+      perform stepback.enqueue(v_row.id, v_row.id || '/forgotten/' || floor(extract(epoch from clock_timestamp())),
+        jsonb_build_object('kind', 'text', 'text', 'My database was put back to a backup: what this run did after that is '
+          || 'not on record here. What the target''s own record has of it is not repeated; requests and commands that may '
+          || 'not be repeated wait for somebody to look.'));
+    end if;
+  end loop;
+  return v_running;
+end $function$
+
+
 CREATE OR REPLACE FUNCTION stepback.record_step(p_rollback uuid, p_epoch integer, p_step text, p_attempt integer, p_ms double precision, p_outcome text, p_result jsonb, p_facts jsonb, p_key text, p_body jsonb)
  RETURNS boolean
  LANGUAGE plpgsql

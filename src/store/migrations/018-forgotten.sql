@@ -7,3 +7,31 @@ alter table stepback.rollbacks add column run_epoch_before integer not null defa
 -- What has no record of after this may have been begun in what was forgotten.
 alter table stepback.rollbacks add column forgotten_at timestamptz;
 update stepback.rollbacks set run_epoch = epoch where started_at is not null;
+
+-- For whoever has put this database back to a backup, before any process starts: only they know. What runs, or could be gone
+-- on with, may have gone further than is on record here. What Slack shows is drawn again, and what waits to be posted may
+-- stand there already: it is looked for first. Gives how many runs were going on.
+create function stepback.put_back() returns integer language plpgsql as $$
+declare
+  v_row record;
+  v_running integer := 0;
+begin
+  update stepback.outbox set state = 'sending' where state = 'pending' and ts is null;
+  update stepback.rollbacks set card_state = 'sending' where card_state = 'none';
+  update stepback.rollbacks set forgotten_at = clock_timestamp()
+    where state in ('approved', 'running', 'failed', 'stopped') and kind in ('rollback', 'undo');
+  for v_row in select id, state from stepback.rollbacks
+    where ended_at is null or ended_at > now() - interval '7 days' order by number loop
+    perform stepback.edit_messages(v_row.id, v_row.id || '/');
+    perform stepback.redraw_card(v_row.id);
+    if v_row.state in ('approved', 'running') then
+      v_running := v_running + 1;
+      perform stepback.append_audit(v_row.id, 'forgotten', 'stepback', '{}');
+      perform stepback.enqueue(v_row.id, v_row.id || '/forgotten/' || floor(extract(epoch from clock_timestamp())),
+        jsonb_build_object('kind', 'text', 'text', 'My database was put back to a backup: what this run did after that is '
+          || 'not on record here. What the target''s own record has of it is not repeated; requests and commands that may '
+          || 'not be repeated wait for somebody to look.'));
+    end if;
+  end loop;
+  return v_running;
+end $$;
