@@ -1,6 +1,7 @@
 import pg from "pg"
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest"
 import { countingSteps, startCountingStage, type CountingStage } from "../../playground/faults/counting-stage.ts"
+import { ask } from "../../playground/redis.ts"
 import type { StepbackProcess } from "../../playground/stepback-process.ts"
 
 let stage: CountingStage
@@ -49,6 +50,33 @@ it("a Redis that is killed before the request and comes back in the run loses no
   await reached(id, "c14")
   await stage.redis.restart()
   await expectWhole(id)
+})
+
+it("a Redis that evicts the queue, has become a replica, or takes questions and says nothing, loses nothing", async () => {
+  const { redis } = stage
+  if (redis === null) return
+  const says = async (command: string) => expect(await ask(redis.port, command)).toMatch(/^[+$:]/)
+  const pause = () => process.kill(redis.pid, "SIGSTOP")
+  // All that is in it goes with the next command.
+  await says("CONFIG SET maxmemory-policy allkeys-random")
+  await says("CONFIG SET maxmemory 1")
+  const evicting = await stage.rollBack()
+  await expectWhole(evicting)
+  await says("CONFIG SET maxmemory 0")
+  await says("CONFIG SET maxmemory-policy noeviction")
+  await says(`REPLICAOF 127.0.0.1 ${redis.port + 1}`)
+  const readOnly = await stage.rollBack()
+  await reached(readOnly, "c5")
+  await says("REPLICAOF NO ONE")
+  await expectWhole(readOnly)
+  pause()
+  const silent = await stage.rollBack()
+  await reached(silent, "c5")
+  process.kill(redis.pid, "SIGCONT")
+  await reached(silent, "c14")
+  pause()
+  await expectWhole(silent)
+  process.kill(redis.pid, "SIGCONT")
 })
 
 it("a state database that crashes in the run costs time", async () => {
