@@ -1,7 +1,11 @@
 import { LostLeaseError } from "../errors.ts"
 import type { PlanStep } from "../plans/plan.ts"
-import { raiseFence, raiseStanding } from "../steps/ledger.ts"
+import type { FrozenRun } from "../plans/frozen.ts"
+import { raiseFence, raiseStanding, standing } from "../steps/ledger.ts"
+import { createSecrets } from "../steps/secrets.ts"
 import type { Target } from "../steps/target.ts"
+import type { StoredRollback } from "../store/rows.ts"
+import { openTarget } from "./open-target.ts"
 import type { RunState } from "./step-context.ts"
 import type { WorkDeps } from "./work.ts"
 
@@ -44,6 +48,27 @@ async function compared(raise: () => Promise<number | null>, state: RunState, de
   }
   throw lost ?? new LostLeaseError(rollback.id)
 }
+
+/**
+ * Whether the run that is looked at again went on in what was forgotten: whoever approves reads it. A target that cannot be
+ * asked now is asked when the run begins.
+ */
+export async function wentOn(
+  { id, run_epoch: known }: Pick<StoredRollback, "id" | "run_epoch">,
+  run: FrozenRun,
+  deps: Pick<WorkDeps, "environment" | "targets" | "log">,
+): Promise<string[]> {
+  const { pool } = openTarget(run.target, createSecrets(deps.environment), deps.targets)
+  if (pool === null) return []
+  const found = await standing(pool, id).catch((err: unknown) => {
+    deps.log.debug({ err }, "no fence could be looked for")
+    return null
+  })
+  return found === null || found <= known ? [] : [ran]
+}
+
+const ran =
+  "this has run already, after what my database knows: what the target has on record of it is not done again, requests and commands that may not be repeated wait for somebody to look"
 
 /** Nothing is on record of it since a part of this run was forgotten: it may have been begun then. */
 export function mayBeForgotten(step: PlanStep, { rollback: { forgotten_at: at }, latest }: RunState): boolean {

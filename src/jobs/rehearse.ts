@@ -13,6 +13,7 @@ import { createSecrets } from "../steps/secrets.ts"
 import type { StepContext } from "../steps/step.ts"
 import { identify, inSentence, type Target } from "../steps/target.ts"
 import type { StoredRollback } from "../store/rows.ts"
+import { wentOn } from "./fence.ts"
 import { hashFiles, resolveCommits } from "./freeze-run.ts"
 import { baselineContext, lookAtBaseline, missingSnapshot } from "./look-at-baseline.ts"
 import { openTarget } from "./open-target.ts"
@@ -37,6 +38,7 @@ export async function rehearseRollback(rollback: StoredRollback, signal: AbortSi
         ? await prepareUndoRun(rollback, signal, deps)
         : await prepareRun(rollback, signal, deps, past?.commits)
     if (past) refuseChangedPast(past, run)
+    if (rollback.moved.length > 0) run.rehearsal.warnings.push(...(await wentOn(rollback, run, deps)))
     if (past?.begun) run.rehearsal.before = stoodBefore(past.before.rehearsal)
     const { frozen, digest } = freeze(run)
     await store.runs.saveRehearsal(

@@ -166,9 +166,14 @@ export async function keptShapes(client: PoolClient, rollbackId: string, stepId:
 
 /** Raises the fence where one stands, and nowhere else: null where no worker of this run came as far as this target. */
 export async function raiseStanding(pool: Pool, key: RunKey, signal?: AbortSignal): Promise<number | null> {
-  const text = "select 1 from stepback_ledger.fence where rollback_id = $1"
-  const { rowCount } = await withClient(pool, (client) => client.query(text, [key.rollbackId]), 20_000)
-  return rowCount === 0 ? null : raiseFence(pool, key, signal)
+  return (await standing(pool, key.rollbackId)) === null ? null : raiseFence(pool, key, signal)
+}
+
+/** The epoch of a run's fence; null where none stands. */
+export async function standing(pool: Pool, rollbackId: string): Promise<number | null> {
+  const text = "select epoch from stepback_ledger.fence where rollback_id = $1"
+  const { rows } = await withClient(pool, (client) => client.query<{ epoch: number }>(text, [rollbackId]), 20_000)
+  return rows[0]?.epoch ?? null
 }
 
 /** The steps of a run that the ledger has. */

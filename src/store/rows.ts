@@ -63,6 +63,7 @@ export const rollbackRow = z.object({
   left_by: z.string().nullable(),
   forgotten_at: moment,
   epoch: z.number(),
+  run_epoch: z.number(),
   run_epoch_before: z.number(),
   worker: z.string().nullable(),
   lease_until: moment,

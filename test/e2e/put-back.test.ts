@@ -121,6 +121,8 @@ test("a state database put back to before its run does nothing twice: what nobod
   await scene.presses("bob", lost, "approve")
   await scene.isTold("bob", "it is not in my database")
   const again = await scene.sees("staging", "Approve again", (one) => one.ts === card.ts && hasButton(one, "approve"))
+  expect(wordsOf(again)).toContain("whether this was denied, cancelled or run since is not on record here")
+  expect(wordsOf(again)).toContain("this has run already, after what my database knows")
   await scene.presses("bob", again, "approve")
   await reply(card, "my database was put back to a backup")
   const failed = await cardSays(scene, card, /shop is NOT back/)

@@ -10,20 +10,31 @@ update stepback.rollbacks set run_epoch = epoch where started_at is not null;
 
 -- For whoever has put this database back to a backup, before any process starts: only they know. What runs, or could be gone
 -- on with, may have gone further than is on record here. What Slack shows is drawn again, and what waits to be posted may
--- stand there already: it is looked for first. Gives how many runs were going on.
+-- stand there already: it is looked for first. What waits for a decision may have been decided: it is asked anew, and says so.
+-- Gives how many runs were going on.
 create function stepback.put_back() returns integer language plpgsql as $$
 declare
   v_row record;
   v_running integer := 0;
+  v_moved text := 'Stepback''s database was put back to a backup: whether this was denied, cancelled or run since is not on record here';
 begin
   update stepback.outbox set state = 'sending' where state = 'pending' and ts is null;
   update stepback.rollbacks set card_state = 'sending' where card_state = 'none';
+  -- What waits and has a database for its target is told by that one whether it has run.
   update stepback.rollbacks set forgotten_at = clock_timestamp()
-    where state in ('approved', 'running', 'failed', 'stopped') and kind in ('rollback', 'undo');
+    where kind in ('rollback', 'undo') and (state in ('approved', 'running', 'failed', 'stopped')
+      or (state in ('preparing', 'awaiting_approval')
+        and (started_at is not null or frozen::jsonb #>> '{target,postgres}' is null)));
   for v_row in select id, state from stepback.rollbacks
     where ended_at is null or ended_at > now() - interval '7 days' order by number loop
     perform stepback.edit_messages(v_row.id, v_row.id || '/');
     perform stepback.redraw_card(v_row.id);
+    if v_row.state in ('preparing', 'awaiting_approval') then
+      update stepback.rollbacks set state = 'preparing', token = null, moved = jsonb_build_array(v_moved), lease_until = null,
+        worker = null, due_at = now(), generation = generation + 1 where id = v_row.id;
+      update stepback.approvals set voided_at = now(), void_reason = v_moved where rollback_id = v_row.id and voided_at is null;
+      perform stepback.append_audit(v_row.id, 'moved', 'stepback', jsonb_build_object('moved', jsonb_build_array(v_moved)));
+    end if;
     if v_row.state in ('approved', 'running') then
       v_running := v_running + 1;
       perform stepback.append_audit(v_row.id, 'forgotten', 'stepback', '{}');
