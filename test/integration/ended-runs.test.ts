@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto"
 import { once } from "node:events"
-import { writeFile } from "node:fs/promises"
+import { readFile, writeFile } from "node:fs/promises"
 import { createServer, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
 import { join } from "node:path"
@@ -213,6 +213,23 @@ it("what a run keeps after Retry is removed too", async () => {
   expect(await town.get(run)).toMatchObject({ state: "succeeded" })
   await age(run, "31 days")
   expect(await removed(run)).toContainEqual(expect.stringContaining("(1 rows) was removed"))
+})
+
+it("what came back with the target's backup is removed once more, as the runbook says", async () => {
+  const run = await town.ran()
+  const kept = async () => (await town.target.query("select from stepback_ledger.before_images")).rowCount
+  await town.target.query("create table backup as select * from stepback_ledger.before_images")
+  await age(run, "31 days")
+  await removed(run)
+  expect(await kept()).toBe(0)
+  await town.target.query("insert into stepback_ledger.before_images overriding system value select * from backup")
+  await removed(run)
+  expect(await kept()).toBe(1)
+  const runbook = await readFile(new URL("../../docs/runbook.md", import.meta.url), "utf8")
+  const sql = /update stepback\.rollbacks set archive_removed_at = null[^;]*/.exec(runbook)?.[0] ?? ""
+  await town.state.query(sql.replace("staging", run.environment).replace("…", "yesterday"))
+  expect(await removed(run)).toHaveLength(1)
+  expect(await kept()).toBe(0)
 })
 
 it("the steps of a watch are probed side by side: slow ones do not add up beyond the time that the watch is held", async () => {
