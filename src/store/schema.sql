@@ -405,6 +405,8 @@ CREATE UNIQUE INDEX requests_pkey ON stepback.requests USING btree (key)
 
 CREATE INDEX rollbacks_by_environment ON stepback.rollbacks USING btree (environment, number DESC)
 
+CREATE INDEX rollbacks_expired ON stepback.rollbacks USING btree (ended_at) WHERE (state = 'expired'::text)
+
 CREATE UNIQUE INDEX rollbacks_id_requester_id_key ON stepback.rollbacks USING btree (id, requester_id)
 
 CREATE UNIQUE INDEX rollbacks_number_key ON stepback.rollbacks USING btree (number)
