@@ -130,7 +130,10 @@ const forgotten = "a part of this run is not in Stepback's database any more, an
  */
 async function whatNow(step: PlanStep, ended: StepRun, state: RunState, deps: WorkDeps): Promise<string | null> {
   const { rollback, run, lease } = state
-  if (!mayBegin(state) || (ended.result && goesToApprovers(step, ended.result))) return null
+  if (ended.result && goesToApprovers(step, ended.result)) return null
+  // The next worker finds the failure and asks.
+  if (state.closing() && !state.failed && !lease.stopRequested()) throw new LostLeaseError(rollback.id)
+  if (!mayBegin(state)) return null
   await patiently(state, () => escalate(rollback, run, { state: "running", reason: null, trouble: null }, deps))
   const context = contextOf(step, ended.attempt, state, deps)
   const people = peopleOf(step, ended.attempt, state, deps, "failure")

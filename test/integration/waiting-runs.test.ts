@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, expect, inject, it } from "vitest"
 
 import { cancel } from "../../src/commands/cancel.ts"
+import { decideFailure } from "../../src/commands/confirm.ts"
 import { retry, skip } from "../../src/commands/reopen.ts"
 import { requestRollback } from "../../src/commands/request.ts"
 import { requestUndo } from "../../src/commands/undo.ts"
@@ -344,8 +345,9 @@ it("a worker that is asked to end while it asks for a rollback begins nothing, a
   expect((await town.get(card)).state).toBe("succeeded")
 })
 
-it("a worker that is asked to end leaves what a step's retries have left to the next one", async () => {
-  town.written.source = plan.replace("      - id: set\n", "      - id: set\n        retries: 5\n        timeout: 800ms\n")
+/** A worker is asked to end while its step waits for a lock; gives who lets go of it. */
+async function askedToEnd(more: string) {
+  town.written.source = plan.replace("      - id: set\n", `      - id: set\n        timeout: 800ms\n        ${more}\n`)
   const card = await town.card()
   await town.press(card)
   const holder = await town.target.connect()
@@ -356,10 +358,33 @@ it("a worker that is asked to end leaves what a step's retries have left to the 
   await expect.poll(async () => (await town.target.query(waits)).rowCount, { timeout: 10_000 }).toBe(1)
   await ending.close(10_000)
   await working
-  expect(await town.get(card)).toMatchObject({ state: "running", lease_until: null })
   await holder.query("rollback")
   holder.release()
+  return town.get(card)
+}
+
+it("a worker that is asked to end leaves what a step's retries have left to the next one", async () => {
+  const card = await askedToEnd("retries: 5")
+  expect(card).toMatchObject({ state: "running", lease_until: null })
   await town.work(card.id)
+  expect((await town.get(card)).state).toBe("succeeded")
+})
+
+it("a worker that is asked to end leaves it to the next one to ask what is to become of a step that failed", async () => {
+  const card = await askedToEnd("on_failure: ask")
+  expect(card).toMatchObject({ state: "running", lease_until: null })
+  const working = town.work(card.id)
+  const question = async () => {
+    const { rows } = await town.state.query<{ id: string }>(
+      "select id from stepback.confirmations where rollback_id = $1 and answer is null",
+      [card.id],
+    )
+    return rows[0]?.id
+  }
+  await expect.poll(question, { timeout: 10_000 }).toBeDefined()
+  const again = await decideFailure((await question()) ?? "", { answer: "retry" }, as("U0ALICE"), town.deps)
+  expect(again).toMatchObject({ kind: "confirmed" })
+  await working
   expect((await town.get(card)).state).toBe("succeeded")
 })
 
