@@ -171,7 +171,9 @@ async function tryPatiently(
     const code = result.failure?.code ?? ""
     const isCurable = curable.has(code) || (step.kind === "http" && curableRequest.has(code))
     const doubtful = step.effect === "keyed" && (before !== undefined || state.keys.get(step.id)?.doubt === true)
-    const isOpen = result.outcome === "failed" || (doubtful && result.outcome === "unknown")
+    // Under its first key alone: the next try would begin with that one.
+    const isInDoubt = doubtful && result.outcome === "unknown" && (result.keysSpent ?? 0) === 0
+    const isOpen = result.outcome === "failed" || isInDoubt
     const again = isOpen && isCurable && tried <= step.retries
     const closing = state.closing()
     // What is blind and has no result would be in doubt for whoever comes.
