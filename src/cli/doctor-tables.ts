@@ -4,7 +4,7 @@ import { ledgerBytes } from "../steps/kept-sizes.ts"
 import { withClient, type TargetPools } from "../steps/target.ts"
 import { bytesInWords } from "./archive-target.ts"
 import { bad, good, worthKnowing, type Finding } from "./finding.ts"
-import type { TableUse } from "./tables.ts"
+import { privilegesOf, type TableUse } from "./tables.ts"
 
 type Pool = ReturnType<TargetPools["get"]>
 
@@ -90,6 +90,8 @@ type TableFacts = {
   selects: boolean
   inserts: boolean
   updates: boolean
+  /** One column is enough to lock rows. */
+  locks: boolean
   deletes: boolean
   filtered: boolean
   triggers: { name: string; function: string; calls: boolean }[]
@@ -100,6 +102,7 @@ const tableQuery = `select current_user as role,
   has_table_privilege(c.oid, 'insert') as inserts,
   has_table_privilege(c.oid, 'update') or coalesce((select bool_and(has_column_privilege(c.oid, a.attnum, 'update'))
     from pg_attribute a where a.attrelid = c.oid and a.attname = any($2::text[])), false) as updates,
+  has_any_column_privilege(c.oid, 'update') as locks,
   has_table_privilege(c.oid, 'delete') as deletes,
   row_security_active(c.oid) as filtered,
   coalesce((select jsonb_agg(jsonb_build_object('name', ${triggerName("c.oid")}, 'function', p.oid::regproc::text,
@@ -129,13 +132,14 @@ export async function checkTable(pool: Pool, environment: string, table: TableUs
 }
 
 function judge(where: string, table: TableUse, facts: TableFacts): Finding[] {
-  const needed = [
-    { privilege: "select", held: facts.selects },
-    { privilege: "insert", held: facts.inserts || !table.writes.has("insert") },
-    { privilege: "update", held: facts.updates || !table.writes.has("update") },
-    { privilege: "delete", held: facts.deletes || !table.writes.has("delete") },
-  ]
-  const missing = needed.filter(({ held }) => !held).map(({ privilege }) => privilege)
+  const needed = privilegesOf(table)
+  const held = {
+    select: facts.selects,
+    insert: facts.inserts,
+    update: table.writes.has("update") ? facts.updates : facts.locks,
+    delete: facts.deletes,
+  }
+  const missing = needed.filter((privilege) => !held[privilege])
   const findings: Finding[] = []
   if (missing.length > 0)
     findings.push(
@@ -144,7 +148,7 @@ function judge(where: string, table: TableUse, facts: TableFacts): Finding[] {
         `grant ${missing.join(", ")} on ${table.relation} to ${facts.role}`,
       ),
     )
-  else findings.push(good(`${where}: ${facts.role} may ${["select", ...table.writes].join(", ")}`))
+  else findings.push(good(`${where}: ${facts.role} may ${needed.join(", ")}`))
   if (facts.filtered)
     findings.push(
       bad(

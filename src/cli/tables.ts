@@ -61,3 +61,11 @@ async function readTables(sql: string): Promise<{ schema: string | null; name: s
 function isSystem(schema: string | null, name: string): boolean {
   return schema === null ? name.startsWith("pg_") : schema === "information_schema" || schema.startsWith("pg_")
 }
+
+/** Rows are read back before they change, locked before they go, and an undo does the opposite of what was done. */
+export function privilegesOf(table: TableUse): ("select" | Write)[] {
+  const needed = new Set(table.writes)
+  if (table.writes.has("delete")) needed.add("insert").add("update")
+  if (table.writes.has("insert")) needed.add("delete")
+  return ["select", ...(["insert", "update", "delete"] as const).filter((write) => needed.has(write))]
+}

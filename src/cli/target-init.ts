@@ -8,7 +8,7 @@ import { createTargetPools, identify, inSentence } from "../steps/target.ts"
 import { readPlanArguments } from "./arguments.ts"
 import { getPlan } from "./plans.ts"
 import { createRedactor, missingVariables } from "./secrets.ts"
-import { tablesOf, type TableUse } from "./tables.ts"
+import { privilegesOf, tablesOf, type TableUse } from "./tables.ts"
 import { CommandError, exitCodes, type Command } from "./terminal.ts"
 
 const usage = "stepback target init ENV [--print]"
@@ -72,6 +72,7 @@ function roleSql(plan: Plan, tables: TableUse[]): string {
     "grant execute on function pg_control_system() to stepback; -- optional: tells a restored database from the one that was approved",
     "grant pg_read_all_stats to stepback; -- optional: tells who holds a lock that a step waits for, since when and in which statement",
     "",
+    ...(purges ? ["A purge writes to the partitions of a table by themselves: grant the same on each of them."] : []),
     "Where other tables refer by a foreign key to rows that are removed, grant select on those tables too.",
     "Where one of these tables has row-level security: alter role stepback bypassrls;",
     "`stepback doctor` says what is missing.",
@@ -87,11 +88,3 @@ const ledgerGrants = [
   "grant select, insert, delete on stepback_ledger.archives to stepback;",
   "grant select, insert on stepback_ledger.erasures to stepback;",
 ]
-
-/** Rows are read back before they change, locked before they go, and an undo does the opposite of what was done. */
-function privilegesOf(table: TableUse): string[] {
-  const needed = new Set(table.writes)
-  if (table.writes.has("delete")) needed.add("insert").add("update")
-  if (table.writes.has("insert")) needed.add("delete")
-  return ["select", ...(["insert", "update", "delete"] as const).filter((write) => needed.has(write))]
-}

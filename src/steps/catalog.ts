@@ -31,6 +31,8 @@ export type TableFacts = {
   /** Rules that say what else, or what instead, a write there does. */
   rules: { name: string; on: "insert" | "update" | "delete" }[]
   isView: boolean
+  /** What this role may do there: insert and update all columns, and lock rows, for which one of them is enough. */
+  may: Record<"select" | "insert" | "update" | "delete" | "lock", boolean>
 }
 
 /** What becomes of rows that refer to a value that changes: they get the new one, nothing, or their default. */
@@ -106,6 +108,17 @@ const actingOnUpdate = (
         from pg_class fc where fc.oid = f.conrelid)))
     from pg_constraint f where ${actingOn(oid, "f.confupdtype in ('c', 'n', 'd')")})`
 
+/** Column by column, or as a whole. */
+const allColumns = (
+  may: string,
+  which = "true",
+) => `coalesce((select bool_and(has_column_privilege(c.oid, a.attnum, '${may}'))
+    from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' and ${which}), true)`
+
+/** An UPDATE of ours sets neither the key nor what only the server gives. */
+const settable = `a.attidentity <> 'a' and not exists (select from pg_index i
+    where i.indrelid = c.oid and i.indisprimary and a.attnum = any (i.indkey::int2[]))`
+
 const tableQuery = `
 select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as is_view,
   coalesce((select array_agg(a.attname::text order by k.n) from pg_index i
@@ -127,7 +140,9 @@ select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as i
   coalesce((select array_agg(distinct ${triggerName("c.oid")}) ${firing("c.oid")}
       and concat_ws(' ', pn.nspname, p.proname, p.prosrc) ~* '${outside}'), '{}') as calling,
   coalesce((select jsonb_agg(jsonb_build_object('name', r.rulename, 'on', case r.ev_type when '2' then 'update' when '3' then 'insert' else 'delete' end) order by r.rulename)
-    from pg_rewrite r where r.ev_class = c.oid and r.ev_type <> '1' and r.ev_enabled <> 'D'), '[]') as rules
+    from pg_rewrite r where r.ev_class = c.oid and r.ev_type <> '1' and r.ev_enabled <> 'D'), '[]') as rules,
+  jsonb_build_object('insert', ${allColumns("insert")}, 'update', ${allColumns("update", settable)},
+    'select', has_table_privilege(c.oid, 'select'), 'delete', has_table_privilege(c.oid, 'delete'), 'lock', has_any_column_privilege(c.oid, 'update')) as may
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.oid = to_regclass($1)`
 
@@ -195,6 +210,7 @@ export async function findRelation(client: PoolClient, relation: string): Promis
         triggers: string[]
         calling: string[]
         rules: TableFacts["rules"]
+        may: TableFacts["may"]
       }
     | undefined
   if (!row) return null
@@ -211,6 +227,7 @@ export async function findRelation(client: PoolClient, relation: string): Promis
     calling: row.calling,
     rules: row.rules,
     isView: row.is_view,
+    may: row.may,
   }
 }
 

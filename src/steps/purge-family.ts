@@ -1,6 +1,7 @@
 import { escapeIdentifier, type PoolClient } from "pg"
 import type { PurgeStep } from "../plans/plan.ts"
 import { columnsBy, computedKey, findTable, qualified, type TableFacts } from "./catalog.ts"
+import { missingRights, withoutUndo } from "./rights.ts"
 
 /** A table whose rows go along with a parent's, and how its rows are found from the parent's. */
 export type Kin = {
@@ -102,8 +103,32 @@ export async function findFamily(
   }
   if (family.leaves.length === 0) family.leaves.push(table)
   const { rows: strange } = await client.query<{ problem: string }>(besides, [table.relation, written.delete])
-  family.problems.push(...strange.map((row) => row.problem))
+  family.problems.push(...strange.map((row) => row.problem), ...forbidden(family))
   return family
+}
+
+/** Partitions are written to by themselves, and what was granted for the whole does not hold there. */
+function tablesOf(family: Family, action: Kin["action"]): TableFacts[] {
+  const along = listedKin(family).filter((kin) => kin.depth > 0 && kin.action === action)
+  return [...(action === "delete" ? family.leaves : []), ...along.map((kin) => kin.table)]
+}
+
+/** What this role may not do and a purge does. Rows that lose their parent are changed by the key, whose table's owner may. */
+function forbidden(family: Family): string[] {
+  const locks = family.kin.length > 1 || family.own.length > 0
+  const needs = locks ? (["select", "delete", "lock"] as const) : (["select", "delete"] as const)
+  return tablesOf(family, "delete").flatMap((table) => {
+    const missing = missingRights(table, needs)
+    return missing === "" ? [] : [`this role may not purge there: grant ${missing} on ${table.relation}`]
+  })
+}
+
+/** What it may not do, and an undo would. */
+export function undoForbidden(family: Family): string[] {
+  return [
+    ...tablesOf(family, "delete").flatMap((table) => withoutUndo(table, "insert")),
+    ...tablesOf(family, "cut_loose").flatMap((table) => withoutUndo(table, "update")),
+  ]
 }
 
 /** By their key rows are found again when they are given back. */

@@ -1,5 +1,5 @@
 import type { PoolClient } from "pg"
-import { findFamily, listedKin, withOwn, type Family } from "./purge-family.ts"
+import { findFamily, listedKin, undoForbidden, withOwn, type Family } from "./purge-family.ts"
 import { elapsed, rehearsed, sqlFailure, stepResult, type StepContext, type StepType } from "./step.ts"
 import { looking } from "./target.ts"
 import { callingOut, shapeOf } from "./catalog.ts"
@@ -76,6 +76,7 @@ async function look(client: PoolClient, asked: PurgeStep, context: StepContext):
       ...(asked.whole ? [`its condition reads what it removes: all rows go in one transaction`] : []),
       ...(step === asked ? [] : [await linkedWords(client, asked, family, { rows: counts.rows, values })]),
       ...triggers,
+      ...undoForbidden(family),
       ...(await zonelessOf(client, asked, family)),
     ],
     note: problem ?? null,

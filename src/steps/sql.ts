@@ -29,6 +29,7 @@ import {
 } from "./sql-keeping.ts"
 import * as sqlText from "./sql-text.ts"
 import { described, guardRows } from "./sql-words.ts"
+import { withoutUndo } from "./rights.ts"
 import { settleStep } from "./settle.ts"
 import {
   elapsed,
@@ -102,6 +103,7 @@ async function look(client: PoolClient, step: SqlStep, context: StepContext): Pr
     ...called.warnings,
     ...written.flatMap(({ name, triggers }) => triggers.map((trigger) => `trigger ${trigger} on ${name} fires`)),
     ...[ruleProblem(step.facts.verb, table)].filter((rules) => rules !== null),
+    ...(keeps(step) ? withoutUndo(table, ...undoing(step.facts.verb, table)) : []),
     ...(await zonelessColumns(client, step.sql)),
   ]
   const unkept = keepingProblem(step, table)
@@ -115,6 +117,12 @@ async function look(client: PoolClient, step: SqlStep, context: StepContext): Pr
   }
 }
 
+/** What an undo needs. Rows that others may refer to are locked before they go. */
+function undoing(verb: string, { children }: TableFacts): Parameters<typeof withoutUndo>[1][] {
+  if (verb !== "insert") return [verb === "update" ? "update" : "insert"]
+  return children.length > 0 ? ["delete", "lock"] : ["delete"]
+}
+
 /** What a SELECT does not meet the server says of the statement itself, planned and not run: that this role may not, or nobody. */
 async function lookAndPlan(
   client: PoolClient,
@@ -124,7 +132,13 @@ async function lookAndPlan(
 ): Promise<Partial<RehearsedStep>> {
   const seen = await lookAt(client, step, context, table, warnings)
   // The last thing, since it takes the lock that a write takes.
-  if (seen.outcome === undefined) await statement(client, `explain ${step.sql}`, bindings(step, context))
+  if (seen.outcome !== undefined) return seen
+  const values = bindings(step, context)
+  await statement(client, `explain ${step.sql}`, values)
+  if (step.facts.verb === "delete" && table.children.length > 0) {
+    const [locking, used] = bound(sqlText.lockRows(step.facts), values)
+    await statement(client, `explain ${locking}`, used)
+  }
   return seen
 }
 

@@ -41,12 +41,20 @@ export type Part = {
   /** What people should know of it, for the card and the analysis. */
   told?: string
 }
+
+/** The parameters of its `undo`. */
+export const valuesOf = (step: UndoStep, { operation, table: { relation } }: Part, rollbackId: string) => [
+  ...(operation === "archive" ? [] : [step.ofRollback, step.ofStep]),
+  relation,
+  rollbackId,
+  step.id,
+]
+
 /** Said of a step whose archive and before-images are not in the target. */
 export const nothingKept =
   "the target has nothing kept of this step: it was restored or cleaned since, and there is no way back"
 
 export const schemaChanged = "schema_changed"
-
 export const noLedger = "the target has no ledger: it was restored or replaced since"
 
 /** Conflicts that are named one by one. */

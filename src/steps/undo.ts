@@ -20,7 +20,7 @@ import {
 import { statement } from "./target.ts"
 import { undoChanges } from "./undo-changes.ts"
 import { imageChildren, imageLock, rereadImages } from "./undo-images.ts"
-import { describe, findParts, inOrder, nothingKept, schemaChanged, type Part } from "./undo-parts.ts"
+import { describe, findParts, inOrder, nothingKept, schemaChanged, type Part, valuesOf } from "./undo-parts.ts"
 
 type Summary = {
   wanted: number
@@ -66,10 +66,13 @@ async function look(client: PoolClient, step: UndoStep, context: StepContext): P
   const left = leftOf(judged)
   const tables = [...new Map(parts.map(({ table }) => [table.relation, table])).values()]
   const along = await followingOf(client, step, parts)
+  const changes = await undoChanges(client, step, parts, context)
+  // Planned and not run: what this role may not do is said here.
+  for (const part of parts) await statement(client, `explain ${part.undo}`, valuesOf(step, part, context.rollbackId))
   return {
     rows: sum(judged, "wanted"),
     changed: sum(judged, "wanted"),
-    changes: await undoChanges(client, step, parts, context),
+    changes,
     note: [
       ...notesOf(judged).filter((note) => left.length === 0 || !note.startsWith("0 ")),
       ...followingWords(along),
@@ -220,8 +223,7 @@ async function takeBack(
   let { summary } = judged as { summary: Summary }
   const guarded = part.table.triggers.length > 0 && part.did !== "removed"
   const differed = guarded ? (await countDiffering(client, step, part)) - (part.cutLoose ? summary.wanted : 0) : null
-  const own = [part.table.relation, context.rollbackId, step.id]
-  const values = part.operation === "archive" ? own : [step.ofRollback, step.ofStep, ...own]
+  const values = valuesOf(step, part, context.rollbackId)
   const { inTurns } = part
   if (inTurns === null) return { done: (await statement(client, part.undo, values)).rowCount ?? 0, summary, differed }
   const whole = await backwards(client, part.undo, values)

@@ -170,6 +170,18 @@ it("a role without a privilege", async () => {
   )
 })
 
+it("a role that may do what the plan does and not what its undo would", async () => {
+  const role = `halfway_${randomUUID().slice(0, 8)}`
+  await database.query(`create role ${role} login password '${secret}';
+    grant select, delete on all tables in schema public to ${role}`)
+  const url = Object.assign(new URL(world.databaseUrl), { username: role, password: secret }).href
+  finds(
+    await doctor({ STAGING_DATABASE_URL: url }),
+    String.raw`staging: table profiles: \w+ may not insert, update`,
+    `grant insert, update on "profiles" to ${role}`,
+  )
+})
+
 it("policies that would hide rows from the role", async () => {
   finds(await asNarrowRole(), "staging: table profiles: row-level security would hide rows from narrow_", "bypassrls")
 })
