@@ -36,8 +36,8 @@ export type Part = {
   blocked: string
   /** Counts rows that are not as they were kept; null: its summary tells. */
   differs: string | null
-  /** Those that it gives back are among them until then: they are there, and lost their parent. */
-  cutLoose?: true
+  /** Rows that it gives back are not there until then; else they are among those that are not as they were kept. */
+  absent?: true
   /** What people should know of it, for the card and the analysis. */
   told?: string
 }
@@ -221,6 +221,7 @@ async function archivedParts(client: PoolClient, step: UndoStep, redact: readonl
             ahead: removedSummary(table, name, columns, { redact, blocked: blocked.ahead }),
             undo: removedUndo(table, name, columns, blocked.now),
             differs: archiveDiffers(table, name, columns),
+            absent: true,
           }
         : await cutPart(client, step, { table, name, cut, redact, blocked })),
     })
@@ -244,7 +245,7 @@ async function cutPart(
     redact: readonly string[]
     blocked: { now: string; ahead: string }
   },
-): Promise<Pick<Part, "summary" | "ahead" | "undo" | "differs" | "cutLoose">> {
+): Promise<Pick<Part, "summary" | "ahead" | "undo" | "differs">> {
   const { rows } = await client.query<{ name: string; instead: string | null }>(
     `select a.attname as name, pg_get_expr(d.adbin, d.adrelid) as instead from pg_attribute a
      left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
@@ -262,7 +263,6 @@ async function cutPart(
     }),
     undo: cutUndo(table, name, emptied, blocked.now),
     differs: archiveDiffers(table, name, cut),
-    cutLoose: true,
   }
 }
 

@@ -169,7 +169,7 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext, kept
     const going = part.operation === "insert" ? await childrenAtRisk(client, step, part) : null
     if (going) return stepResult({ outcome: "failed", failure: failure("children", going) })
     following.push(...(await followingOf(client, step, [part])))
-    const { done, summary, ...guarded } = await takeBack(client, step, part, context)
+    const { done, summary, differed } = await takeBack(client, step, part, context)
     const { wanted } = summary
     judged.push({ part, summary })
     if (done !== wanted)
@@ -180,7 +180,7 @@ async function act(client: PoolClient, step: UndoStep, context: RunContext, kept
           `${done} of ${wanted} rows of ${part.table.name} could be taken back, so none was: they changed meanwhile, or a trigger keeps them as they are`,
         ),
       })
-    written.push({ part, ...guarded })
+    written.push({ part, differed: differed === null || part.absent ? differed : differed - done })
     rows += done
     const known = affected.find(({ table, did }) => table === part.table.name && did === part.did)
     if (known) known.rows += done
@@ -222,7 +222,7 @@ async function takeBack(
   const [judged] = await judge(client, step, [part])
   let { summary } = judged as { summary: Summary }
   const guarded = part.table.triggers.length > 0 && part.did !== "removed"
-  const differed = guarded ? (await countDiffering(client, step, part)) - (part.cutLoose ? summary.wanted : 0) : null
+  const differed = guarded ? await countDiffering(client, step, part) : null
   const values = valuesOf(step, part, context.rollbackId)
   const { inTurns } = part
   if (inTurns === null) return { done: (await statement(client, part.undo, values)).rowCount ?? 0, summary, differed }
@@ -261,7 +261,9 @@ async function backwards(client: PoolClient, undo: string, values: readonly unkn
 
 async function countDiffering(client: PoolClient, step: UndoStep, part: Part): Promise<number> {
   if (part.differs !== null) return ((await statement(client, part.differs, [])).rows[0] as { rows: number }).rows
-  return sum(await judge(client, step, [part]), "conflicts")
+  const judged = await judge(client, step, [part])
+  // One that a trigger made again what the step had left would be wanted once more.
+  return sum(judged, "conflicts") + sum(judged, "wanted")
 }
 
 /** What triggers made of the rows, those too that wait for the commit: it is said, and kept as what this step left. */

@@ -136,3 +136,14 @@ it.each([
   expect(left).toBe("1 changed since and left as they are: calls.2")
   expect(others).toEqual(said.map((words) => expect.stringContaining(words) as string))
 })
+
+it("a row that a trigger makes again what the step had left is said not to be as it was", async () => {
+  await sql(`create table t (id integer primary key, v text); insert into t values (1, 'old'), (2, 'older');
+    create function keeps() returns trigger language plpgsql as $$ begin
+      if old.v = 'new' and new.id = 1 then new.v := 'new'; end if; return new; end $$;
+    create trigger keeps before update on t for each row execute function keeps()`)
+  const { rollbackId } = await go(written("update t set v = 'new' where id > 0"))
+  const { result } = await undo(rollbackId)
+  expect(result.issues).toEqual(["1 row of t came back otherwise than as kept: by trigger keeps"])
+  expect(await texts("t")).toEqual(["(1,new)", "(2,older)"])
+})
