@@ -43,7 +43,7 @@ function slackThat(
 }
 
 async function serve(id: string, sender: Sender, how: Partial<DeliveryDeps> = {}): Promise<void> {
-  const log = createLogger({ level: "silent", role: "worker" })
+  const log = how.log ?? createLogger({ level: "silent", role: "worker" })
   const plain = { draw: ({ kind }: { kind: string }) => ({ text: kind }), document: () => null }
   const delivery = createDelivery({ store, sender, ...plain, ...how, newId: randomUUID, log })
   await pool.query("update stepback.rollbacks set deliver_at = now() where id = $1", [id])
@@ -66,6 +66,30 @@ const call = {
 const forget = (id: string) => pool.query("update stepback.rollbacks set frozen = null where id = $1", [id])
 
 describe("what Slack refuses", () => {
+  it("is logged with the block that it points at, and goes out as plain text", async () => {
+    const { id } = await created(store)
+    const lines: string[] = []
+    const log = createLogger({
+      level: "error",
+      role: "worker",
+      destination: { write: (line) => void lines.push(line) },
+    })
+    const blocks = [{ type: "divider" }, { type: "section", text: "x".repeat(3_001) }]
+    const forms: boolean[] = []
+    const { sender } = slackThat({})
+    const post: Sender["post"] = async ({ drawn, channel }) => {
+      forms.push(drawn.blocks !== undefined)
+      if (drawn.blocks === undefined) return { kind: "sent", channel, ts: "1" }
+      return refused("invalid_blocks: [ERROR] must be less than 3001 characters [json-pointer:/blocks/1/text]", false)
+    }
+    await serve(id, { ...sender, post }, { draw: ({ kind }) => ({ text: kind, blocks }), log })
+    expect(forms).toEqual([true, false])
+    const line = JSON.parse(lines[0] ?? "") as { blocks: string[]; msg: string }
+    expect(line.msg).toContain("plain text follows")
+    expect(line.blocks).toHaveLength(1)
+    expect(line.blocks[0]).toMatch(/^\{"type":"section","text":"x+… 3\d{3} characters$/)
+  })
+
   it("in the escalation channel is said in the rollback's own, whatever the reason", async () => {
     const { id } = await created(store)
     await store.records.raise(id, `${id}/it`, randomUUID(), call)
