@@ -67,11 +67,15 @@ export async function mayAct(people: People, userId: string, audience: Audience)
 export async function mayRequest(
   people: People,
   userId: string,
-  run: { request: Audience; components: readonly { request: Audience | null }[] },
+  run: { request: Audience; components: readonly { id: string; request: Audience | null }[] },
 ): Promise<Refusal | null> {
-  const audiences = [...new Set(run.components.map((component) => component.request ?? run.request))]
-  const answers = await Promise.all(audiences.map((audience) => mayAct(people, userId, audience)))
-  return answers.find((refusal) => refusal !== null) ?? null
+  const rules = [...Map.groupBy(run.components, (component) => component.request ?? run.request)]
+  const answers = await Promise.all(
+    rules.map(async ([audience, components]) => ({ components, refusal: await mayAct(people, userId, audience) })),
+  )
+  const refused = answers.find(({ refusal }) => refusal !== null)
+  if (refused?.refusal?.reason !== "not_in_audience" || rules.length === 1) return refused?.refusal ?? null
+  return { ...refused.refusal, components: refused.components.map(({ id }) => id) }
 }
 
 /** Why nothing can be asked for in this channel; null when it can. Asked now, fails closed. */

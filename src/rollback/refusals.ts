@@ -22,7 +22,8 @@ export type Refusal =
   | { reason: "requester_cannot_approve" }
   | { reason: "bot" | "guest" | "deactivated" | "stranger" | "other_team" | "unknown_person" }
   | { reason: "could_not_check_person" }
-  | { reason: "not_in_audience"; audience: Audience }
+  /** `components`: which of those that were asked for the rule is of, where others have another one. */
+  | { reason: "not_in_audience"; audience: Audience; components?: string[] }
   | { reason: "could_not_check_group"; group: string }
   /** `since`: what has become of it by their approval; null while it needs another one. */
   | { reason: "already_yours"; since: { state: RollbackState; number: number | null } | null }

@@ -8,6 +8,7 @@ import { cancel, stop } from "../../src/commands/cancel.ts"
 import { deny } from "../../src/commands/deny.ts"
 import { note } from "../../src/commands/note.ts"
 import type { Actor } from "../../src/commands/ports.ts"
+import { requestRollback } from "../../src/commands/request.ts"
 import type { StoredRollback } from "../../src/store/rows.ts"
 import { as, plan, startTown, type Town } from "./two-people-town.ts"
 
@@ -121,6 +122,39 @@ describe("bypass: tokens", () => {
     expect(refusalOf(await press(card, as("U0CAROL")))).toBe("already_decided")
     expect((await town.store.runs.listSteps(card.id)).map(({ attempt }) => attempt)).toEqual([1])
   })
+})
+
+it("who may not ask for one of the components hears which one it is", async () => {
+  town.written.source = plan.replace("  data:\n", "  data:\n    request: [U0CAROL]\n")
+  const asks = (who: string, selected: { only?: string[]; with?: string[] }) =>
+    requestRollback(
+      {
+        environment: "shop",
+        selection: { only: null, with: [], parameters: {}, ...selected },
+        reason: "",
+        channelId: "C0SHOP",
+        actor: as(who),
+        rehearsalOnly: false,
+      },
+      town.deps,
+    )
+  expect(await asks("U0DAVE", { with: ["data"] })).toMatchObject({
+    refusal: { reason: "not_in_audience", audience: ["U0CAROL"], components: ["data"] },
+  })
+  expect(await asks("U0DAVE", { only: ["data"] })).not.toHaveProperty("refusal.components")
+  expect(await asks("U0CAROL", { with: ["data"] })).toMatchObject({ kind: "requested" })
+})
+
+it("who approved is not told to be too late when the press is delivered again, and others are", async () => {
+  const card = await town.card()
+  const outcomes = await Promise.all([1, 2, 3].map(() => press(card, as("U0BOB"))))
+  expect(outcomes.filter(({ kind }) => kind === "approved")).toHaveLength(1)
+  const late = outcomes.filter(({ kind }) => kind === "refuse")
+  for (const each of [...late, await press(card, as("U0BOB"))])
+    expect(each).toMatchObject({ refusal: { reason: "already_yours", since: { state: "approved" } } })
+  const said = await press(card, as("U0BOB"))
+  expect(said.kind === "refuse" && refusalWords(said)).toMatch(/^Your approval has counted: R-\d+ is /)
+  expect(refusalOf(await press(card, as("U0CAROL")))).toBe("already_decided")
 })
 
 describe("bypass: two approvals", () => {

@@ -27,7 +27,7 @@ export function refusalWords(refused: Refused): string {
     case "not_in_audience":
       // The plan is invalid, so nobody else is known.
       if (refusal.audience.length === 0) return `Only who asked for it may ${deeds[verb ?? "request"]}. Ask them.`
-      return `Only ${audienceText(refusal.audience)} may ${deeds[verb ?? "request"]}. Ask one of them.`
+      return `Only ${audienceText(refusal.audience)} may ${deeds[verb ?? "request"]}${theirs(refusal.components)}. Ask one of them.`
     case "could_not_check_group":
       return `Slack did not say who is in ${idText(refusal.group)}, so I cannot tell whether you may ${deeds[verb ?? "request"]}. Please try again in a moment; if it stays so, whoever runs me finds out by \`stepback doctor\`.`
     case "already_yours":
@@ -66,6 +66,11 @@ function alreadyYoursWords(since: Extract<Refusal, { reason: "already_yours" }>[
   return since === null
     ? "Your approval is already counted. It needs another person now."
     : `Your approval has counted: ${rollbackText(since.number)} is ${stateWords[since.state]}. This press changed nothing.`
+}
+
+/** Without it the refused person, and each whom they ask, would be sent from one to the next. */
+function theirs(components: readonly string[] = []): string {
+  return components.length === 0 ? "" : `: ${listed([...components])} is theirs alone`
 }
 
 function tooLateWords(refusal: Extract<Refusal, { reason: "already_decided" }>, verb: Verb | null): string {

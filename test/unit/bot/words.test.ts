@@ -77,6 +77,7 @@ const refusals: [refusal: Refusal, ...named: RegExp[]][] = [
   [{ reason: "missing_reason" }, /why/],
   [{ reason: "overtaken", number: 17, environment: "staging", by: 18 }, /R-18 has been/, /`\/rollback staging`/],
   [{ reason: "not_in_audience", audience: [] }, /Only who asked/],
+  [{ reason: "not_in_audience", audience: ["ULEAD"], components: ["data"] }, /Only <@ULEAD> may .*: data is theirs/],
   [
     { reason: "environment_busy", environment: "prod", asked: "staging", number: 3, state: "running", permalink: null },
     /"staging" has the same database as "prod"/,
