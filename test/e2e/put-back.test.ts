@@ -61,7 +61,11 @@ async function putBack(): Promise<void> {
 async function stateSays(sql: string): Promise<pg.QueryResult> {
   const state = new pg.Client({ connectionString: stage.environment["DATABASE_URL"] })
   await state.connect()
-  return state.query(sql).finally(() => state.end())
+  try {
+    return await state.query(sql)
+  } finally {
+    await state.end()
+  }
 }
 
 /** What the runbook says to do before any process starts. */
