@@ -59,7 +59,7 @@ export async function wentOn(
   deps: Pick<WorkDeps, "environment" | "targets" | "log">,
 ): Promise<string[]> {
   const { pool } = openTarget(run.target, createSecrets(deps.environment), deps.targets)
-  if (pool === null) return []
+  if (pool === null || run.target.fingerprint === null) return []
   const found = await standing(pool, id).catch((err: unknown) => {
     deps.log.debug({ err }, "no fence could be looked for")
     return null
