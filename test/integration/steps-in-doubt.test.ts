@@ -188,14 +188,11 @@ components: { all: { risk: low, steps: [${step}] } }
     expect(new Set(site.keys).size).toBe(1)
   })
 
-  it("is unknown where its worker died in it and the repetition was refused for now, and a Retry has its key", async () => {
-    const { id, plan } = await approved(post)
+  /** The worker died in its request, which is never answered; another has the run. */
+  async function diedInIt(step: string) {
+    const { id, plan } = await approved(step)
     const first = createIncarnation()
-    // Never answered.
-    site.answers.push(
-      () => undefined,
-      (response) => void response.writeHead(503).end(),
-    )
+    site.answers.unshift(() => undefined)
     void first.live(async () => {
       await workshopOf(createStore(createPool(state.url, { log })), plan).work(id)
     })
@@ -205,10 +202,24 @@ components: { all: { risk: low, steps: [${step}] } }
       id,
     ])
     await workshopOf(state.store, plan).work(id)
+    return { id, plan }
+  }
+
+  it("is unknown where its worker died in it and the repetition was refused for now, and a Retry has its key", async () => {
+    site.answers.push((response) => void response.writeHead(503).end())
+    const { id, plan } = await diedInIt(post)
     expect(await outcomes(id)).toEqual(["1 unknown"])
     expect(await retry(id)).toMatchObject({ kind: "moved" })
     await workshopOf(state.store, plan).work(id)
     expect(await outcomes(id)).toEqual(["1 unknown", "2 succeeded"])
+    expect(site.keys).toHaveLength(3)
+    expect(new Set(site.keys).size).toBe(1)
+  })
+
+  it("is repeated, where its worker died in it, as often as its retries say, under its key", async () => {
+    site.answers.push(silent)
+    const { id } = await diedInIt(post.replace("effect: keyed", "retries: 1, effect: keyed"))
+    expect(await outcomes(id)).toEqual(["1 succeeded"])
     expect(site.keys).toHaveLength(3)
     expect(new Set(site.keys).size).toBe(1)
   })
