@@ -8,7 +8,13 @@ import { raiseWhole } from "./raise-whole.ts"
 
 /** What people are told by time alone: approvers called again, a lost worker, an analysis that waits. */
 export function telling(deps: { store: Store; plans: Plans; newId(): string; log: Logger }) {
-  const { store } = deps
+  const { store, log } = deps
+  /** What cannot be read of one rollback keeps nobody from being called about the others. */
+  const raised = (id: string, trouble: Parameters<typeof raiseWhole>[1]) =>
+    raiseWhole(id, trouble, deps).catch((err: unknown) => {
+      log.warn({ err, rollbackId: id }, "call not raised")
+      return false
+    })
   return {
     nudge: (afterMs: number): Promise<number> => store.waiting.nudge(afterMs),
 
@@ -16,7 +22,7 @@ export function telling(deps: { store: Store; plans: Plans; newId(): string; log
       let told = 0
       for (const { id, epoch } of await store.waiting.listLost(afterMs)) {
         const headline = () => "no worker goes on with it: is one running?"
-        if (!(await raiseWhole(id, { key: `lost/${epoch}`, trigger: "worker_lost", headline }, deps))) continue
+        if (!(await raised(id, { key: `lost/${epoch}`, trigger: "worker_lost", headline }))) continue
         told++
         // Taken or ended in this very moment, it was over before it was said: who did that found nothing to end.
         const now = await store.rollbacks.get(id)
@@ -28,7 +34,7 @@ export function telling(deps: { store: Store; plans: Plans; newId(): string; log
     async nobodyApproved(): Promise<number> {
       let told = 0
       for (const id of await store.waiting.listExpiredUntold())
-        if (await raiseWhole(id, { key: "nobody", trigger: "nobody_approved", headline: expiredWords }, deps)) told++
+        if (await raised(id, { key: "nobody", trigger: "nobody_approved", headline: expiredWords })) told++
       return told
     },
 

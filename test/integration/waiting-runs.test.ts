@@ -289,6 +289,24 @@ it("a step that meets other rows than the plan expects is foreseen on the card",
   ])
 })
 
+it("a request whose bytes cannot be read keeps nobody from being called about another", async () => {
+  town.written.source = withMention
+  const cards: StoredRollback[] = []
+  for (const frozen of ["{", null]) {
+    const card = await town.card()
+    await town.state.query("update stepback.rollbacks set frozen = coalesce($2, frozen) where id = $1", [
+      card.id,
+      frozen,
+    ])
+    await passes(card, "1 day")
+    await town.store.waiting.expire()
+    cards.push(card)
+  }
+  expect(await tell().nobodyApproved()).toBe(1)
+  expect(await Promise.all(cards.map(async (card) => (await callsOf(card)).length))).toEqual([0, 1])
+  await town.state.query("update stepback.rollbacks set frozen = '{}' where frozen = '{'")
+})
+
 it("a run that fails whenever it is taken up is ended, and the people of the plan are called", async () => {
   town.written.source = withMention
   const card = await town.card()
