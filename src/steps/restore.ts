@@ -12,6 +12,7 @@ import { blockedLines, splitBlocked, withoutOthers, type Blocked } from "./resto
 import { changesOf, isKeyless, judge, labelOf, type Going, type Judged } from "./restore-plan.ts"
 import type { Key } from "./restore-rows.ts"
 import { applyGoing, childrenProblem } from "./restore-sql.ts"
+import { missingRights } from "./rights.ts"
 import { openTable, readNow, showingOf, type OpenTable } from "./restore-table.ts"
 import { settleStep } from "./settle.ts"
 import { some } from "./shown.ts"
@@ -94,6 +95,7 @@ async function look(client: PoolClient, step: RestoreStep, context: StepContext)
   const problem =
     keylessProblem(going, opened) ??
     tooMany(going, changes, step, listed) ??
+    rightsProblem(going, opened.table) ??
     (await childrenProblem(client, opened.table, going, null))
   const left = [...owned.keys.values()].filter(
     ({ key }) => opened.keys.has(key.join("/")) && (step.keys?.includes(key.join("/")) ?? true),
@@ -141,6 +143,12 @@ function freezeShown(
 function shareOfCard({ others }: BaselineContext): number {
   const twoWay = others.filter(({ step }) => step.kind === "restore" && step.after === null).length
   return Math.max(alwaysShown.rows, Math.floor(mostShown.rows / Math.max(1, twoWay)))
+}
+
+function rightsProblem(going: readonly Going[], table: TableFacts): string | null {
+  const needs = going.map(({ base, now }) => (base === null ? "delete" : now === null ? "insert" : "lock"))
+  const missing = missingRights(table, [...new Set(needs)])
+  return missing === "" ? null : `this role may not put them back: grant ${missing} on ${table.relation}`
 }
 
 /** A row is found again by its key alone. */

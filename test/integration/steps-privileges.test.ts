@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest"
 import type { PlanStep, UndoStep } from "../../src/plans/plan.ts"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
+import { restoreStepOf, snapshots } from "./restore-fixture.ts"
 import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
 
 /** A role that may do some of what a step or its undo does: its card says so, not the run alone. */
@@ -29,6 +30,25 @@ async function granted(grants: string) {
     return { ...done, undo: () => go(undoStepOf(done.rollbackId, "a")) }
   }
 }
+
+describe("what a restore may not do is refused beforehand", () => {
+  it.each([
+    ["insert, delete", "update t set v = 'new'", "update"],
+    ["insert, update", "insert into t values (2, 'new')", "delete"],
+    ["update, delete", "delete from t", "insert"],
+  ])("grant %s, and then: %s", async (grants, change, missing) => {
+    await granted(`truncate kids, calls; grant ${grants} on t to limited`)
+    const kept = snapshots(target, [{ table: "t", key: ["id"], ignore: [] }])
+    await kept.capture()
+    await target.admin.query(change)
+    const pool = target.pools.get(Object.assign(new URL(target.url), { username: "limited", password: "l" }).href)
+    const card = await rehearseStep(restoreStepOf({ table: "t" }), await contextOf({ pool, baseline: kept.context() }))
+    expect(card).toMatchObject({
+      refused: true,
+      note: `this role may not put them back: grant ${missing} on "public"."t"`,
+    })
+  })
+})
 
 const purge = (table: string, cascade = "") =>
   `- { id: a, purge: { table: ${table}, where: "id = 1", cascade: [${cascade}], at_most: 5, max_share: 100% }, expect: { rows: rehearsed } }`
