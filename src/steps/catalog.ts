@@ -142,7 +142,7 @@ select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as i
   coalesce((select jsonb_agg(jsonb_build_object('name', r.rulename, 'on', case r.ev_type when '2' then 'update' when '3' then 'insert' else 'delete' end) order by r.rulename)
     from pg_rewrite r where r.ev_class = c.oid and r.ev_type <> '1' and r.ev_enabled <> 'D'), '[]') as rules,
   jsonb_build_object('insert', ${allColumns("insert")}, 'update', ${allColumns("update", settable)},
-    'select', has_table_privilege(c.oid, 'select'), 'delete', has_table_privilege(c.oid, 'delete'), 'lock', has_any_column_privilege(c.oid, 'update')) as may
+    'select', ${allColumns("select")}, 'delete', has_table_privilege(c.oid, 'delete'), 'lock', has_any_column_privilege(c.oid, 'update')) as may
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.oid = to_regclass($1)`
 
