@@ -34,7 +34,7 @@ export async function loadView(
     title: rollback.title,
     state: rollback.state,
     requesterId: rollback.requester_id,
-    askedToo: askersOf(rollback).slice(1),
+    ...skipping(rollback),
     channelId: rollback.channel_id,
     reason: rollback.reason,
     selection: rollback.selection,
@@ -70,6 +70,10 @@ export async function loadView(
     cardChannel: rollback.card_channel,
     permalink: rollback.permalink,
   }
+}
+
+function skipping(rollback: StoredRollback): Pick<RollbackView, "askedToo" | "leftOut"> {
+  return { askedToo: askersOf(rollback).slice(1), leftOut: Object.keys(rollback.skips) }
 }
 
 function leaving({ left_by: by, left_at: at }: StoredRollback): RollbackView["left"] {

@@ -169,6 +169,8 @@ export type RollbackView = {
   requesterId: string
   /** Whose Skip is to be approved: they cannot approve it either. */
   askedToo?: string[]
+  /** Steps that are left out by a Skip, or will be when it is approved. */
+  leftOut?: string[]
   channelId: string
   reason: string
   selection?: { only: string[] | null; with: string[]; parameters: Record<string, string> }

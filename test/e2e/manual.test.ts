@@ -312,6 +312,7 @@ test("what held before the rollback is not said to have been broken before it be
   const again = await scene.sees("staging", "the card that asks again", (message) => {
     return message.ts === card.ts && hasButton(message, "approve")
   })
+  expect(wordsOf(again)).not.toContain("✗ The file")
   await scene.presses("carol", again, "approve")
   const told = await question(card, ({ text }) => text.startsWith("Watch ended"))
   expect(told.text).toContain("(worked before the rollback)")

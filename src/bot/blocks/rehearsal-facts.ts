@@ -10,7 +10,7 @@ import { latestRun, standingOf, stepsOf } from "./progress.ts"
 /** What looking at the live target told: what changes, what is broken already, how long it takes, what cannot be undone. */
 export function rehearsalFacts(view: RollbackView): Part[] {
   const seen = new Map((view.rehearsal?.steps ?? []).map((step) => [step.stepId, step]))
-  const steps = stepsOf(view)
+  const steps = stepsOf(view).filter((step) => view.leftOut?.includes(step.id) !== true)
   return [
     ...changesPart(
       view,
