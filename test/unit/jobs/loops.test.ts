@@ -25,9 +25,20 @@ it("a turn that fails in the same way again is said once, and anew after one tha
     analyses: { remind: async () => 0 },
   }
   const loops = startLoops({
-    ...{ store: store as never, plans: {} as never, delivery: { serveOne: idle, close: () => undefined } as never },
-    ...{ workshop: null, concurrency: 1, watch, baselines: null, forget: null, callHook: null },
-    ...{ ring: () => undefined, worker: "w", role: "all", newId: () => "id", log },
+    store: store as never,
+    plans: {} as never,
+    delivery: { serveOne: idle, close: () => undefined },
+    workshop: null,
+    concurrency: 1,
+    watch,
+    baselines: null,
+    forget: null,
+    callHook: null,
+    ring: () => undefined,
+    worker: "w",
+    role: "all",
+    newId: () => "id",
+    log,
   })
   await vi.advanceTimersByTimeAsync(10_000)
   expect(warn).toHaveBeenCalledTimes(1)
