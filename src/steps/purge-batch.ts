@@ -141,8 +141,8 @@ async function placesOf(client: PoolClient, family: Family, at: Removal, locked:
     const { rows } = await statement(
       client,
       `select ${name}.ctid::text as place from only ${at.leaf.relation} as ${name}
-       join unnest(${columns.map(({ list }) => list).join(", ")}) as held (${columns.map((each) => each.name).join(", ")})
-         on ${columns.map((each) => `${name}.${each.name} = held.${each.name}`).join(" and ")}`,
+       join unnest(${columns.map(({ list }) => list).join(", ")}) as stepback_held (${columns.map((each) => each.name).join(", ")})
+         on ${columns.map((each) => `${name}.${each.name} = stepback_held.${each.name}`).join(" and ")}`,
       columns.map((each) => each.values),
     )
     places = (rows as { place: string }[]).map((row) => row.place)

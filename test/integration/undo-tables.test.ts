@@ -147,3 +147,16 @@ it("a row that a trigger makes again what the step had left is said not to be as
   expect(result.issues).toEqual(["1 row of t came back otherwise than as kept: by trigger keeps"])
   expect(await texts("t")).toEqual(["(1,new)", "(2,older)"])
 })
+
+it("a table may be called as our own statements call their rows", async () => {
+  await sql(`create table held (id integer primary key, v text); insert into held values (1, 'old'), (2, 'old');
+    create table a (id integer primary key, held_id integer references held); insert into a values (1, 1);
+    create function passes() returns trigger language plpgsql as $$ begin return old; end $$;
+    create trigger passes before delete on a for each row execute function passes()`)
+  const { rollbackId, result } = await go(
+    `- { id: a, purge: { table: held, where: "id = 1", cascade: [a], at_most: 10, max_share: 100% }, expect: { rows: 1 } }`,
+  )
+  expect(result).toMatchObject({ outcome: "succeeded", rows: 1 })
+  expect((await undo(rollbackId)).result).toMatchObject({ outcome: "succeeded", rows: 2, issues: [] })
+  expect([await texts("held"), await texts("a")]).toEqual([["(1,old)", "(2,old)"], ["(1,1)"]])
+})
