@@ -217,8 +217,9 @@ it("what a run keeps after Retry is removed too", async () => {
 
 it("what came back with the target's backup is removed once more, as the runbook says", async () => {
   const run = await town.ran()
-  const kept = async () => (await town.target.query("select from stepback_ledger.before_images")).rowCount
-  await town.target.query("create table backup as select * from stepback_ledger.before_images")
+  const images = `stepback_ledger.before_images where rollback_id = '${run.id}'`
+  const kept = async () => (await town.target.query(`select from ${images}`)).rowCount
+  await town.target.query(`create table backup as select * from ${images}`)
   await age(run, "31 days")
   await removed(run)
   expect(await kept()).toBe(0)
