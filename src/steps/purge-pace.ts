@@ -54,10 +54,15 @@ export function firstSize(rows: number): Size {
   return { rows: Math.max(1, rows), pages: firstPages }
 }
 
+/** One that was quick may have been lucky: with twice as many rows the next one held others up for 100 ms. */
+const growsBy = { rows: 1.25, pages: 2 }
+
 /** The size of the next batch, after one that took so long. Of what did not end it nothing is known, but that it was not too few. */
 export function nextSize(size: Size, ended: Ended, ms: number): Size {
-  const factor = Math.min(2, Math.max(0.25, batchAimMs / Math.max(1, ms)))
-  const adapt = (value: number, most: number, by: Ended) =>
-    ended === by || (ended === "table" && factor < 1) ? Math.max(1, Math.min(most, Math.round(value * factor))) : value
-  return { rows: adapt(size.rows, mostRows, "rows"), pages: adapt(size.pages, mostPages, "pages") }
+  const factor = Math.max(0.25, batchAimMs / Math.max(1, ms))
+  const adapt = (of: keyof Size, most: number) =>
+    ended === of || (ended === "table" && factor < 1)
+      ? Math.max(1, Math.min(most, Math.round(size[of] * Math.min(growsBy[of], factor))))
+      : size[of]
+  return { rows: adapt("rows", mostRows), pages: adapt("pages", mostPages) }
 }

@@ -38,6 +38,11 @@ describe("the next size", () => {
 
   it("has as many rows as take the time that is aimed at", () => {
     expect(nextSize(size, "rows", 90)).toEqual({ rows: 5_000, pages: 2_000 })
+    expect(nextSize(size, "rows", 40)).toEqual({ rows: 11_250, pages: 2_000 })
+  })
+
+  it("has no more than a quarter more rows after one that was quick", () => {
+    expect(nextSize(size, "rows", 5)).toEqual({ rows: 12_500, pages: 2_000 })
   })
 
   it("learns nothing from a short rest, and from a long one that both were too many", () => {
