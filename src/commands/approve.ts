@@ -15,7 +15,7 @@ export async function approve(click: { token: string; actor: Actor }, deps: Deps
   if (!card) return refuse("approve", { reason: "old_card", number: null })
   const { rollback } = card
   const closed = notOpen(rollback, card.current)
-  if (closed) return (await alreadyTheirs(click.actor, card, deps)) ?? closed
+  if (closed) return (await alreadyTheirs(click.actor, rollback, deps)) ?? closed
   const { userId, teamId } = click.actor
   if (askersOf(rollback).includes(userId)) return refuse("approve", { reason: "requester_cannot_approve" })
   const run = readRun(rollback)
@@ -47,7 +47,7 @@ export async function approve(click: { token: string; actor: Actor }, deps: Deps
   if (outcome.kind === "too_late") {
     const now = await deps.store.rollbacks.get(rollback.id)
     return (
-      (await alreadyTheirs(click.actor, { ...card, rollback: now }, deps)) ??
+      (await alreadyTheirs(click.actor, now, deps)) ??
       notOpen(now, now.token === click.token) ??
       refuse("approve", { reason: "already_decided", ...decision({ ...now, state: "expired" }) })
     )
@@ -61,16 +61,15 @@ export async function approve(click: { token: string; actor: Actor }, deps: Deps
   return { kind: "counted", rollback, have: outcome.have, needed: rollback.approvals_needed }
 }
 
-/** Of one that runs or ran by their approval, given on this card. */
+/** Of one that runs or ran by their approval; what was given on a card of before does not count for it. */
 async function alreadyTheirs(
-  actor: Actor,
-  card: { rollback: StoredRollback; round: number },
+  { userId }: Actor,
+  { id, state, number, round }: StoredRollback,
   deps: Deps,
 ): Promise<Refused | null> {
-  const { id, state, number } = card.rollback
   if (!["approved", "running", "succeeded", "failed", "stopped"].includes(state)) return null
-  const given = await deps.store.approvals.list(id, card.round)
-  return given.some(({ userId }) => userId === actor.userId)
+  const given = await deps.store.approvals.list(id, round)
+  return given.some((approval) => approval.userId === userId)
     ? refuse("approve", { reason: "already_yours", since: { state, number } })
     : null
 }

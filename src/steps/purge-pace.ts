@@ -54,7 +54,7 @@ export function firstSize(rows: number): Size {
   return { rows: Math.max(1, rows), pages: firstPages }
 }
 
-/** One that was quick may have been lucky: with twice as many rows the next one held others up for 100 ms. */
+/** One that was quick may have been lucky: with twice as many rows the next one took 100 ms. */
 const growsBy = { rows: 1.25, pages: 2 }
 
 /** The size of the next batch, after one that took so long. Of what did not end it nothing is known, but that it was not too few. */

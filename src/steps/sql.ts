@@ -234,17 +234,14 @@ async function act(
     if (context.rehearsed?.refused && context.rehearsed.children.length === 0)
       return stepResult({ outcome: "failed", failure: failure("cannot_keep", context.rehearsed.note ?? "") })
   }
-  const done = table
-    ? await actAndKeep(client, step, context, table, values)
-    : await actOnly(client, step, context, values)
+  const done = table ? await actAndKeep(client, step, context, table, values) : await actOnly(client, step, values)
   if (done.outcome === "failed") return done
   return guardRows(step, context, done)
 }
 
-async function actOnly(client: PoolClient, step: SqlStep, context: RunContext, values: string[]): Promise<StepResult> {
-  // That nothing is kept was said of its own rows. What was not looked at cannot be asked for either.
-  const table =
-    step.facts.verb === "delete" && (context.rehearsed?.rows ?? null) !== null ? await tableOf(client, step) : null
+async function actOnly(client: PoolClient, step: SqlStep, values: string[]): Promise<StepResult> {
+  // That nothing is kept was said of its own rows. Where nobody can tell which these are, nobody can ask for the others either.
+  const table = step.facts.verb === "delete" && step.facts.matching !== null ? await tableOf(client, step) : null
   const { problem } = table ? await lockParents(client, step, table, values) : noParents
   if (problem) return stepResult({ outcome: "failed", failure: problem })
   const result = await statement(client, step.sql, values)

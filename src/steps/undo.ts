@@ -20,7 +20,7 @@ import {
 import { statement } from "./target.ts"
 import { undoChanges } from "./undo-changes.ts"
 import { imageChildren, imageLock, rereadImages } from "./undo-images.ts"
-import { describe, findParts, inOrder, nothingKept, schemaChanged, type Part, valuesOf } from "./undo-parts.ts"
+import { describe, findParts, inOrder, nothingKept, schemaChanged, valuesOf, type Part } from "./undo-parts.ts"
 
 type Summary = {
   wanted: number

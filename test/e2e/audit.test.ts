@@ -1,5 +1,4 @@
 import { execFile } from "node:child_process"
-import { compileCache } from "../../playground/stepback-process.ts"
 import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -9,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { until } from "../../playground/faults/until.ts"
 import type { Message } from "../../playground/slack/local-slack.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
+import { compileCache } from "../../playground/stepback-process.ts"
 import { readPostedHead, type AuditEntry, type PostedHead } from "../../src/rollback/audit.ts"
 import { isIntact, seeded, tamperings, tamperWith } from "./tampering.ts"
 

@@ -1,5 +1,4 @@
 import { execFile, spawn } from "node:child_process"
-import { compileCache } from "../../playground/stepback-process.ts"
 import { once } from "node:events"
 import { text } from "node:stream/consumers"
 import { fileURLToPath } from "node:url"
@@ -7,6 +6,7 @@ import pg from "pg"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { playScenario, scenarios, writePlans } from "../../playground/scenarios.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
+import { compileCache } from "../../playground/stepback-process.ts"
 import { forgetRun } from "../../src/steps/forget.ts"
 import { runtimeRights } from "../../src/store/roles.ts"
 

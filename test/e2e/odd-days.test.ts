@@ -9,23 +9,9 @@ import { hasButton, nameOf, startPlay, type Play } from "../../playground/scenar
 import type { Message } from "../../playground/slack/local-slack.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
 import type { StepbackProcess } from "../../playground/stepback-process.ts"
+import { shopPlan } from "./shop-plan.ts"
 
-const plan = `version: 1
-environment: shop
-title: The shop back to 1
-target: { postgres: "\${SHOP_DATABASE_URL}" }
-approve:
-  low: { count: 1, from: anyone }
-  medium: { count: 1, from: anyone }
-  high: { count: 1, from: anyone }
-components:
-  data:
-    title: Data
-    risk: low
-    steps:
-      - { id: engine, title: Set the engine, sql: "update settings set value = '1' where name = 'engine'", expect: { rows: 1 } }
-      - { id: flag, title: Turn the flag off, manual: Turn it off }
-`
+const plan = shopPlan()
 
 let stage: Stage
 let folder: string

@@ -7,25 +7,12 @@ import { hasButton, nameOf, startPlay, wordsOf, type Play } from "../../playgrou
 import type { Message } from "../../playground/slack/local-slack.ts"
 import { startStage, type Stage } from "../../playground/stage.ts"
 import type { StepbackProcess } from "../../playground/stepback-process.ts"
+import { shopPlan } from "./shop-plan.ts"
 
-const plan = `version: 1
-environment: shop
-title: The shop back to 1
-target: { postgres: "\${SHOP_DATABASE_URL}" }
-approve:
-  low: { count: 1, from: anyone }
-  medium: { count: 1, from: anyone }
-  high: { count: 1, from: anyone }
-components:
-  data:
-    title: Data
-    risk: low
-    steps:
-      - { id: engine, title: Set the engine, sql: "update settings set value = '1' where name = 'engine'", expect: { rows: 1 } }
-      - { id: mail, title: Send the mail, command: [sh, -c, "echo sent >>mails"], cwd: "\${SHOP_FOLDER}", effect: blind }
+const plan =
+  shopPlan(`      - { id: mail, title: Send the mail, command: [sh, -c, "echo sent >>mails"], cwd: "\${SHOP_FOLDER}", effect: blind }
       - { id: ring, title: Ring the bell, command: [sh, -c, "echo rung >>bells"], cwd: "\${SHOP_FOLDER}", effect: blind }
-      - { id: flag, title: Turn the flag off, manual: Turn it off }
-`
+`)
 
 const asks = plan
   .replace("environment: shop", "environment: asks")

@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, it } from "vitest"
 import type { PlanStep, UndoStep } from "../../src/plans/plan.ts"
-import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
+import { rehearseStep } from "../../src/steps/definitions.ts"
 import { restoreStepOf, snapshots } from "./restore-fixture.ts"
-import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
+import { contextOf, freshTarget, goThrough, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
 
 /** A role that may do some of what a step or its undo does: its card says so, not the run alone. */
 let target: TargetFixture
@@ -13,18 +13,15 @@ const tables = `create table t (id integer primary key, v text, w text); insert 
   create table calls (id integer primary key, t_id integer references t on delete set null); insert into calls values (1, 1);
   create table days (id integer primary key, v text) partition by range (id); create table days_1 partition of days default; insert into days values (1, 'old');`
 
+const limited = () => Object.assign(new URL(target.url), { username: "limited", password: "l" }).href
+
 /** What a step does as that role, and its undo. */
 async function granted(grants: string) {
   target = await freshTarget(`${tables} do $$ begin
       if not exists (select from pg_roles where rolname = 'limited') then create role limited login password 'l'; end if; end $$;`)
   await target.admin.query(`grant select on all tables in schema public to limited; ${grants};
     grant all on schema stepback_ledger to limited; grant all on all tables in schema stepback_ledger to limited`)
-  const pool = target.pools.get(Object.assign(new URL(target.url), { username: "limited", password: "l" }).href)
-  const go = async (step: PlanStep | UndoStep) => {
-    const context = await contextOf({ pool })
-    const card = await rehearseStep(step, context)
-    return { card, result: await runStep(step, { ...context, rehearsed: card }), rollbackId: context.rollbackId }
-  }
+  const go = (step: PlanStep | UndoStep) => goThrough({ ...target, url: limited() }, step)
   return async (yaml: string) => {
     const done = await go(await stepOf(yaml))
     return { ...done, undo: () => go(undoStepOf(done.rollbackId, "a")) }
@@ -41,7 +38,7 @@ describe("what a restore may not do is refused beforehand", () => {
     const kept = snapshots(target, [{ table: "t", key: ["id"], ignore: [] }])
     await kept.capture()
     await target.admin.query(change)
-    const pool = target.pools.get(Object.assign(new URL(target.url), { username: "limited", password: "l" }).href)
+    const pool = target.pools.get(limited())
     const card = await rehearseStep(restoreStepOf({ table: "t" }), await contextOf({ pool, baseline: kept.context() }))
     expect(card).toMatchObject({
       refused: true,

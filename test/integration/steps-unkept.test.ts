@@ -18,7 +18,11 @@ const list = async (text: string) => (await sql(text)).rows.map((row) => Object.
 async function look(step: PlanStep, redact: string[] = []) {
   const context = await contextOf({ pool: target.pools.get(target.url), redact })
   const rehearsal = await rehearseStep(step, context)
-  return { context, rehearsal, run: () => runStep(step, { ...context, rehearsed: rehearsal }) }
+  return {
+    context,
+    rehearsal,
+    run: (rehearsed: typeof rehearsal | null = rehearsal) => runStep(step, { ...context, rehearsed }),
+  }
 }
 
 /** Runs the step, which succeeds, lets something happen, and looks at its undo. */
@@ -448,6 +452,8 @@ describe("a step that nothing keeps", () => {
     expect(free.rehearsal).toMatchObject({ outcome: "looked", rows: 1 })
     await sql("insert into calls values (3)")
     expect(await free.run()).toMatchObject({ outcome: "failed", failure: { code: "children" } })
+    const unseen = await look(await meant("delete from t where id = 3", "1"))
+    expect(await unseen.run(null)).toMatchObject({ outcome: "failed", failure: { code: "children" } })
     expect(await list("select t_id from calls order by 1")).toEqual(["1", "3"])
     expect(await (await look(await meant("delete from t where id = 4"))).run()).toMatchObject({ outcome: "succeeded" })
   })

@@ -83,6 +83,15 @@ describe("bypass: tokens", () => {
     expect(await stateOf(card.id)).toBe("awaiting_approval")
   })
 
+  it("that of an old card is no approval of what another one released, though it was given there", async () => {
+    const old = await town.card()
+    expect(await press(old, as("U0BOB"))).toMatchObject({ kind: "approved" })
+    await town.store.rollbacks.prepareAgain(old.id, ["approved"], ["the plan"], { round: old.round })
+    await town.work(old.id)
+    expect(await press(await town.get(old), as("U0CAROL"))).toMatchObject({ kind: "approved" })
+    expect(refusalOf(await press(old, as("U0BOB")))).toBe("already_decided")
+  })
+
   it("that of an old card neither approves nor denies the new one", async () => {
     const old = await town.card()
     await town.store.rollbacks.move(old.id, "preparing", { actor: "stepback" })
