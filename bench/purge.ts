@@ -3,7 +3,7 @@ import { loadavg, tmpdir } from "node:os"
 import { join } from "node:path"
 import { setTimeout as pause } from "node:timers/promises"
 import pg from "pg"
-import { startPostgres } from "../playground/postgres.ts"
+import { findInstalledServer, startPostgres } from "../playground/postgres.ts"
 import { startChild, type Child } from "./child.ts"
 import { median, ms, type Line, type Table } from "./figures.ts"
 import type { PurgeAnswer, PurgeCommand } from "./purge-child.ts"
@@ -32,15 +32,18 @@ type Measured = {
   peakMb: number
 }
 
-/** Archive and delete a share of a table while others insert and update, beside `insert … select; delete` in one transaction. */
+/**
+ * Archive and delete a share of a table while others insert and update, beside `insert … select; delete` in one transaction. On a
+ * server as distributions build it, where there is one: the package's cannot compress what it logs by lz4.
+ */
 export async function benchPurge(): Promise<Table> {
   const cache = await compile()
-  const postgres = await startPostgres()
+  const postgres = await startPostgres({ server: process.env["PLAYGROUND_POSTGRES"] ?? findInstalledServer() })
   const url = await postgres.createDatabase("bench")
   const pool = new pg.Pool({ connectionString: url, max: 6 })
   pool.on("error", () => undefined)
   const lines: Line[] = []
-  const notes: string[] = []
+  const notes = [await describe(pool)]
   const only = process.env["BENCH_PURGE_CASE"]
   try {
     for (const each of cases.filter((_one, index) => only === undefined || only === String(index))) {
@@ -58,6 +61,15 @@ export async function benchPurge(): Promise<Table> {
     await pool.end()
     await postgres.stop()
   }
+}
+
+async function describe(pool: pg.Pool): Promise<string> {
+  const { rows } = await pool.query<{ version: string; lz4: boolean }>(
+    `select current_setting('server_version') as version, 'lz4' = any(enumvals) as lz4
+     from pg_settings where name = 'wal_compression'`,
+  )
+  const [{ version, lz4 } = { version: "", lz4: false }] = rows
+  return `Postgres ${version}, ${lz4 ? "what Stepback's batches log is compressed by lz4" : "without lz4: nothing that is logged is compressed"}`
 }
 
 type Pair = { ours: Measured; plain: Measured }

@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { once } from "node:events"
+import { existsSync, readdirSync } from "node:fs"
 import {
   chmod,
   chown,
@@ -38,6 +39,8 @@ export type PostgresOptions = {
   port?: number
   /** Kept on stop and reused when it holds a cluster already; omitted: a temporary one, removed on stop. */
   dataDir?: string
+  /** A server of the machine's: the folder that holds its `bin`. Omitted: the one in `PLAYGROUND_POSTGRES`, or else the package's. */
+  server?: string | null
   /** More arguments for `postgres`, such as `["-c", "fsync=off"]`. */
   flags?: string[]
 }
@@ -48,10 +51,10 @@ export const unsynced = ["-c", "fsync=off"]
 type User = { uid: number; gid: number }
 type Cluster = { home: string; native: string; user: User | null; password: string; flags: string[] }
 
-/** Starts a real Postgres on 127.0.0.1 from the binaries in `node_modules`. It ends when this process ends, however it ends. */
+/** Starts a real Postgres on 127.0.0.1, from the binaries in `node_modules` unless told otherwise. It ends when this process ends, however it ends. */
 export async function startPostgres(options: PostgresOptions = {}): Promise<Postgres> {
   const user = await findServerUser()
-  const native = await findBinaries(user !== null)
+  const native = options.server ?? process.env["PLAYGROUND_POSTGRES"] ?? (await findBinaries(user !== null))
   const home = options.dataDir ?? (await mkdtemp(join(tmpdir(), "stepback-postgres-")))
   const temporary = options.dataDir === undefined
   await mkdir(home, { recursive: true })
@@ -90,6 +93,14 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
       server = await launch(cluster, port)
     },
   }
+}
+
+/** The newest server that Debian's packages have put on this machine, as the folder that holds its `bin`; null: none. */
+export function findInstalledServer(): string | null {
+  const root = "/usr/lib/postgresql"
+  const versions = existsSync(root) ? readdirSync(root).map(Number) : []
+  const folders = versions.toSorted((a, b) => b - a).map((version) => join(root, String(version)))
+  return folders.find((folder) => existsSync(join(folder, "bin", "initdb"))) ?? null
 }
 
 /** A server that somebody else started, known by the URL of one of its databases. */

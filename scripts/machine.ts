@@ -1,10 +1,17 @@
 import { accessSync, constants } from "node:fs"
 import { delimiter, join } from "node:path"
 
+import { findInstalledServer } from "../playground/postgres.ts"
 import { findRedis } from "../playground/redis.ts"
 
 /** What the tests may use beyond npm packages: paths of programs, null when the machine has none. */
-export type Machine = { redisServer: string | null; chromium: string | null; psql: string | null }
+export type Machine = {
+  redisServer: string | null
+  chromium: string | null
+  psql: string | null
+  /** A Postgres server as a distribution builds it. */
+  postgres: string | null
+}
 
 /** Looks on the PATH; for Chromium, `CHROMIUM_PATH` comes first. */
 export function findMachine(env: Record<string, string | undefined>): Machine {
@@ -14,7 +21,7 @@ export function findMachine(env: Record<string, string | undefined>): Machine {
   )
   const chromium = [...(env.CHROMIUM_PATH ? [env.CHROMIUM_PATH] : []), ...onPath].find(isExecutable) ?? null
   const psql = env.PSQL ?? folders.map((folder) => join(folder, "psql")).find(isExecutable) ?? null
-  return { redisServer: findRedis(), chromium, psql }
+  return { redisServer: findRedis(), chromium, psql, postgres: findInstalledServer() }
 }
 
 function isExecutable(path: string): boolean {

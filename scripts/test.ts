@@ -36,9 +36,18 @@ if (machine.psql === null) {
   })
 }
 
+if (machine.postgres === null) {
+  missing.push({
+    program: "a Postgres server of the distribution",
+    consequence: "what steps do to a target was tried on the package's own server alone",
+    remedy: "apt-get install postgresql",
+  })
+}
+
 // More arguments go to Vitest: `npm test -- test/unit`.
 const chosen = process.argv.slice(2)
-const skippedProjects = machine.chromium === null ? ["--project", "!page"] : []
+const skipped = [...(machine.chromium === null ? ["page"] : []), ...(machine.postgres === null ? ["distribution"] : [])]
+const skippedProjects = skipped.flatMap((name) => ["--project", `!${name}`])
 const counts = await runVitest([...skippedProjects, ...chosen])
 
 for (const { program, consequence, remedy } of missing) {

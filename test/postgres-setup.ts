@@ -10,8 +10,13 @@ declare module "vitest" {
 }
 
 /** One embedded Postgres for a project's files; Vitest calls this only when the project has tests to run. */
-export async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const postgres = await startPostgres({ flags: unsynced })
+export function setup(project: TestProject): Promise<() => Promise<void>> {
+  return startFor(project, null)
+}
+
+/** `server`: the folder that holds its `bin`; null: the package's. */
+export async function startFor(project: TestProject, server: string | null): Promise<() => Promise<void>> {
+  const postgres = await startPostgres({ flags: unsynced, server })
   project.provide("postgresUrl", postgres.url())
   return async () => {
     await postgres.stop()

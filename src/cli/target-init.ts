@@ -72,13 +72,18 @@ function roleSql(plan: Plan, tables: TableUse[]): string {
     "grant execute on function pg_control_system() to stepback; -- optional: tells a restored database from the one that was approved",
     "grant pg_read_all_stats to stepback; -- optional: tells who holds a lock that a step waits for, since when and in which statement",
     "",
-    ...(purges ? ["A purge writes to the partitions of a table by themselves: grant the same on each of them."] : []),
+    ...(purges ? purgeNotes : []),
     "Where other tables refer by a foreign key to rows that are removed, grant select on those tables too.",
     "Where one of these tables has row-level security: alter role stepback bypassrls;",
     "`stepback doctor` says what is missing.",
   ]
   return lines.map((line) => `-- ${line}`.trimEnd()).join("\n")
 }
+
+const purgeNotes = [
+  "A purge writes to the partitions of a table by themselves: grant the same on each of them.",
+  "From Postgres 15 on, where standbys have lz4 too, a superuser can make a purge quicker, and halve what it logs: grant set on parameter wal_compression to stepback;",
+]
 
 /** What was done is written once; what was kept for undo is removed when its time is over. Archive tables are the role's own. */
 const ledgerGrants = [

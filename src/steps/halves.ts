@@ -1,10 +1,10 @@
 import { escapeIdentifier, escapeLiteral, type Pool, type PoolClient } from "pg"
 import { deadlineOf, isBusy, prologue, statement, withClient } from "./target.ts"
 
-/** A table, under the name that it has in the query. */
-export type Looked = { name: string; pages: number }
-
 type Query = { text: string; values: readonly unknown[] }
+
+/** A table, under the name that it has in the query. `scan`: the same look as a plain count, which every server can share. */
+export type Looked = { name: string; pages: number; scan: Query }
 
 /** 8 MB: a look at fewer is over before a second connection has begun. The server does not share such a one either. */
 export const fewPages = 1_000
@@ -21,9 +21,9 @@ export async function lookInHalves(
   looked: Looked,
   query: (within: string) => Query,
 ): Promise<unknown[]> {
-  const all = query("true")
   const ask = async (by: PoolClient, { text, values }: Query) => (await statement(by, text, values)).rows as unknown[]
-  if (looked.pages < fewPages || isBusy(pool) || !(await isShared(client, all))) return ask(client, all)
+  if (looked.pages < fewPages || isBusy(pool) || !(await isShared(client, looked.scan)))
+    return ask(client, query("true"))
   const { rows } = await client.query<{ name: string }>(
     "select pg_export_snapshot() as name, set_config('max_parallel_workers_per_gather', '0', true)",
   )

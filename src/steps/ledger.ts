@@ -104,7 +104,13 @@ export async function openStep(
   client: PoolClient,
   key: RunKey,
   stepId: string,
-  options: { timeoutMs: number; batch?: number; exclusive?: boolean; snapshotOf?: string | undefined },
+  options: {
+    timeoutMs: number
+    batch?: number
+    exclusive?: boolean
+    snapshotOf?: string | undefined
+    compressed?: boolean
+  },
 ): Promise<LedgerEntry | null> {
   const { id, step } = literals(key, stepId)
   const results = (await client.query(

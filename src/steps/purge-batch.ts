@@ -22,6 +22,8 @@ export type Purge = {
   values: readonly unknown[]
   progress: Progress
   races: Races
+  /** What its batches log is compressed. */
+  compressed: boolean
   /** Between batches: throws when the lease is lost or Stop was pressed. */
   breathe(): Promise<void>
 }

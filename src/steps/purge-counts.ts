@@ -44,11 +44,12 @@ export async function countRoot(
   { family: { root }, step, values }: Counting,
   { pages }: Leaves,
 ): Promise<number> {
+  const count = (within: string) => counting(root, `(${step.where}) and ${within}`, values)
   const halves = await lookInHalves(
     { pool, client, timeoutMs },
     // Of several leaves, or with a condition that looks at all of them, half of the work would be done twice.
-    { name: root.table.name, pages: pages.length > 1 || step.whole ? 0 : (pages[0] ?? 0) },
-    (within) => counting(root, `(${step.where}) and ${within}`, values),
+    { name: root.table.name, pages: pages.length > 1 || step.whole ? 0 : (pages[0] ?? 0), scan: count("true") },
+    count,
   )
   return halves.reduce((sum: number, half) => sum + (half as { rows: number }).rows, 0)
 }

@@ -79,7 +79,9 @@ async function tryBatch(
     pool,
     async (client) => {
       const snapshotOf = way.snapshot ? at.leaf.relation : undefined
-      const options = { timeoutMs: step.timeoutMs, batch: at.number, exclusive: way.exclusive === true, snapshotOf }
+      const { timeoutMs } = step
+      const { compressed } = purge
+      const options = { timeoutMs, batch: at.number, exclusive: way.exclusive === true, snapshotOf, compressed }
       // The first statement goes along in the same round trip: what the fence refuses is rolled back with it.
       const [opened, removing] = await Promise.allSettled([
         openStep(client, context.key, step.id, options),
@@ -159,14 +161,16 @@ async function look(purge: Purge, at: { leaf: TableFacts; pages: number }, limit
   const { pool } = context.target
   if (!pool) throw new Error("the plan's target has no database")
   const name = escapeIdentifier(progress.table)
+  const from = `from only ${at.leaf.relation} as ${name} where (${step.where})`
   const query = (within: string) =>
     bindUsed(
       `select count(*)::int as found, coalesce((array_agg(${name}.ctid))[1:${limit}]::text[], '{}') as places,
          to_char(now(), 'HH24:MI:SS') as at
-       from only ${at.leaf.relation} as ${name} where (${step.where}) and ${within}`,
+       ${from} and ${within}`,
       values,
     )
-  const looked = { name: progress.table, pages: step.whole ? 0 : at.pages }
+  const scan = bindUsed(`select count(*) ${from}`, values)
+  const looked = { name: progress.table, pages: step.whole ? 0 : at.pages, scan }
   const halves = (await patiently(context, () =>
     looking(
       pool,

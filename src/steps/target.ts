@@ -66,6 +66,7 @@ const oneHelper =
   "select set_config('max_parallel_workers_per_gather', least(1, current_setting('max_parallel_workers_per_gather')::int)::text, true)"
 
 type Beginning = { readOnly?: boolean; sharing?: string; snapshotOf?: string | undefined; exclusive?: boolean }
+type Settings = Beginning & { timeoutMs: number; helped?: boolean; compressed?: boolean }
 
 function beginning(options: Beginning): string {
   if (options.sharing !== undefined)
@@ -78,10 +79,11 @@ function beginning(options: Beginning): string {
 /**
  * `sharing`: a literal that names another transaction's snapshot, which this one sees too. `snapshotOf`: its statements see one moment of that table (quoted and qualified). `exclusive`: they see what was committed
  * while they waited, whatever the database's default. `helped`: the server may use a second core.
+ * `compressed`: what is logged is to be small (`mayCompress` was asked).
  * `set local` only: behind a pooler in transaction mode a session's settings would be somebody else's.
  * `row_security = off` makes policies an error instead of a silent filter; the formats make a row's text exact.
  */
-export function prologue(options: Beginning & { timeoutMs: number; helped?: boolean }): string {
+export function prologue(options: Settings): string {
   return [
     beginning(options),
     `set local statement_timeout = ${Math.ceil(options.timeoutMs)}`,
@@ -104,6 +106,7 @@ export function prologue(options: Beginning & { timeoutMs: number; helped?: bool
     // Statements that run once: compiling them costs more than it gives.
     "set local jit = off",
     // Others work there too: a look takes one core.
+    ...(options.compressed ? ["set local wal_compression = lz4"] : []),
     options.helped ? oneHelper : "set local max_parallel_workers_per_gather = 0",
     whereNeeded,
   ].join("; ")

@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
 import { forgetRun } from "../../src/steps/forget.ts"
 import { fill, startOrders, type Options } from "./purge-fixture.ts"
-import { contextOf, stepOf } from "./steps-fixture.ts"
+import { contextOf, hasLz4, stepOf } from "./steps-fixture.ts"
 
 let orders: Awaited<ReturnType<typeof startOrders>>
 const rehearse = (options?: Options) => orders.rehearse(options)
@@ -65,7 +65,7 @@ describe("a purge", () => {
   })
 })
 
-it("a purge of a large table reads each range once more behind its lanes", async () => {
+it("a purge of a large table reads each range once more behind its lanes, unless what they log is compressed", async () => {
   const { admin } = orders.target
   // A row for each page: 17,000 of them are more than 128 MB.
   await admin.query(`create table large (id integer primary key, kind text not null, pad text) with (fillfactor = 10);
@@ -77,6 +77,7 @@ it("a purge of a large table reads each range once more behind its lanes", async
     const looks = asked.mock.calls.flatMap(([text], n) =>
       /select count\(\*\) from only .*"large".*; rollback$/s.test(text) ? [asked.mock.results[n]?.value] : [],
     ) as unknown as Promise<QueryResult<{ count: string }>[]>[]
+    if (await hasLz4(orders.target)) return expect(looks).toEqual([])
     expect(looks.length).toBeGreaterThan(1)
     // What is left of the ranges are nine rows in ten; a look that failed would say so here.
     const left = (await Promise.all(looks)).map((results) => Number(results.at(-2)?.rows[0]?.count))

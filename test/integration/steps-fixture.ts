@@ -138,6 +138,12 @@ export async function goThrough({ pools, url }: TargetFixture, step: PlanStep | 
   return { rollbackId: context.rollbackId, card, result: await runStep(step, { ...context, rehearsed: card }) }
 }
 
+/** Whether the server was built with lz4, as distributions do. */
+export async function hasLz4({ admin }: TargetFixture): Promise<boolean> {
+  const sql = "select from pg_settings where name = 'wal_compression' and 'lz4' = any(enumvals)"
+  return (await admin.query(sql)).rowCount === 1
+}
+
 /** A table's rows, in order, as the server writes them. */
 export async function textsOf({ admin }: TargetFixture, table: string): Promise<string[]> {
   const { rows } = await admin.query<{ v: string }>(`select x::text as v from ${table} x order by 1`)

@@ -135,7 +135,9 @@ it("tells of triggers that fire where rows follow, and raises the risk for one t
   expect(quiet).toMatchObject({ warnings: [], raises: [] })
 })
 
-it("a foreign key that is not enforced takes nothing along", async () => {
+it("a foreign key that is not enforced takes nothing along", async ({ skip }) => {
+  const { rows } = await target.admin.query<{ v: number }>("select current_setting('server_version_num')::int as v")
+  skip((rows[0]?.v ?? 0) < 180_000, "Postgres 18 is the first to have such")
   await sql(`alter table seats drop constraint seats_plan_fkey;
     alter table seats add foreign key (plan) references plans (code) on update cascade on delete cascade not enforced`)
   expect((await go("update plans set code = 'z' where id = 1")).card).toMatchObject({ outcome: "looked", children: [] })
