@@ -7,6 +7,8 @@ import { checkRights } from "./roles.ts"
 const folder = new URL("./migrations/", import.meta.url)
 /** Any number, the same in every process: who has it migrates, the others wait. */
 const lockKey = 7_220_541
+/** An index over years of audit takes longer than the statements of every day may, and so does the wait for who builds it. */
+const longestMs = 3_600_000
 
 /** What this version has and the state database lacks, and the other way round. */
 export async function compareMigrations(pool: Pool): Promise<{ missing: string[]; unknown: string[] }> {
@@ -74,7 +76,8 @@ async function listFiles(): Promise<string[]> {
 async function apply(pool: Pool): Promise<string[]> {
   const files = await listFiles()
   return inTransaction(pool, async (client) => {
-    await client.query("select pg_advisory_xact_lock($1)", [lockKey])
+    await client.query(`set local statement_timeout = ${longestMs}`)
+    await client.query(patiently(`select pg_advisory_xact_lock(${lockKey})`))
     await client.query("create schema if not exists stepback")
     await client.query(
       "create table if not exists stepback.migrations (name text primary key, applied_at timestamptz not null default now())",
@@ -83,9 +86,12 @@ async function apply(pool: Pool): Promise<string[]> {
     const done = new Set(rows.map((row) => row.name))
     const missing = files.filter((name) => !done.has(name))
     for (const name of missing) {
-      await client.query(await readFile(new URL(name, folder), "utf8"))
+      await client.query(patiently(await readFile(new URL(name, folder), "utf8")))
       await client.query("insert into stepback.migrations (name) values ($1)", [name])
     }
     return missing
   })
 }
+
+/** The pool's own clock ends a query that is not answered, whatever the server allows it. */
+const patiently = (text: string) => ({ text, query_timeout: longestMs })

@@ -1,3 +1,4 @@
+import pg from "pg"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest"
 import { startOrders, type Options } from "./purge-fixture.ts"
 
@@ -53,6 +54,19 @@ describe("a look at a large table is shared by two connections", () => {
     before(beside, none)
     expect(await run()).toMatchObject({ outcome: "succeeded", rows: 200, issues: [] })
     expect(none).toHaveBeenCalled()
+  })
+
+  it("or with the server's own helper, where it is larger than the server's memory", async () => {
+    // A page for each of them: with those that are there 17,000, more than 128 MB.
+    await orders.target.admin.query(
+      "insert into wide select n, 'good', repeat('x', 700) from generate_series(2001, 17000) n; analyze wide",
+    )
+    const { run } = await rehearse({ expect: "200" })
+    const asked = vi.spyOn(pg.Client.prototype, "query")
+    expect(await run()).toMatchObject({ outcome: "succeeded", rows: 200, issues: [] })
+    const texts = asked.mock.calls.map(([query]: unknown[]) => JSON.stringify(query))
+    expect(texts.filter((text) => text.includes("explain"))).toHaveLength(2)
+    expect(texts.filter((text) => text.includes("set transaction snapshot"))).toEqual([])
   })
 
   it("at the end too: late rows of either half go", async () => {

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto"
-import type { Pool } from "pg"
+import pg, { type Pool } from "pg"
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
 import { loadView } from "../../src/commands/view.ts"
 import { LostLeaseError } from "../../src/errors.ts"
@@ -28,6 +28,19 @@ describe("migrations", () => {
     expect(applied.flat()).toContain("001-state.sql")
     expect(await migrate(first)).toEqual([])
     await Promise.all([first, ...others].map((each) => each.end()))
+  })
+
+  it("take, and wait for who is at it, longer than a statement of every day may", async () => {
+    const { url, pool: first } = await freshState({ migrated: false })
+    const hasty = new pg.Pool({ connectionString: url, statement_timeout: 300, query_timeout: 400 })
+    const other = await first.connect()
+    await other.query("begin; select pg_advisory_xact_lock(7220541)")
+    const applied = migrate(hasty)
+    await other.query("select pg_sleep(0.6)")
+    await other.query("rollback")
+    expect(await applied).toContain("001-state.sql")
+    other.release()
+    await Promise.all([first.end(), hasty.end()])
   })
 })
 
