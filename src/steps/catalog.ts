@@ -136,9 +136,8 @@ select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as i
   ${actingOnUpdate("c.oid")} as on_update,
   coalesce((select array_agg(i.inhrelid::regclass::text) from pg_inherits i
     where i.inhparent = c.oid and c.relkind = 'r'), '{}') as heirs,
-  coalesce((select array_agg(distinct ${triggerName("c.oid")}) ${firing("c.oid")}), '{}') as triggers,
-  coalesce((select array_agg(distinct ${triggerName("c.oid")}) ${firing("c.oid")}
-      and concat_ws(' ', pn.nspname, p.proname, p.prosrc) ~* '${outside}'), '{}') as calling,
+  coalesce((select jsonb_agg(distinct jsonb_build_object('name', ${triggerName("c.oid")},
+      'calls', concat_ws(' ', pn.nspname, p.proname, p.prosrc) ~* '${outside}')) ${firing("c.oid")}), '[]') as triggers,
   coalesce((select jsonb_agg(jsonb_build_object('name', r.rulename, 'on', case r.ev_type when '2' then 'update' when '3' then 'insert' else 'delete' end) order by r.rulename)
     from pg_rewrite r where r.ev_class = c.oid and r.ev_type <> '1' and r.ev_enabled <> 'D'), '[]') as rules,
   jsonb_build_object('insert', ${allColumns("insert")}, 'update', ${allColumns("update", settable)},
@@ -207,13 +206,13 @@ export async function findRelation(client: PoolClient, relation: string): Promis
         children: TableFacts["children"]
         on_update: ActingKey[] | null
         heirs: string[]
-        triggers: string[]
-        calling: string[]
+        triggers: { name: string; calls: boolean }[]
         rules: TableFacts["rules"]
         may: TableFacts["may"]
       }
     | undefined
   if (!row) return null
+  const triggers = row.triggers.toSorted((a, b) => (a.name < b.name ? -1 : 1))
   return {
     relation: qualified(row.schema, row.name),
     schema: row.schema,
@@ -223,8 +222,8 @@ export async function findRelation(client: PoolClient, relation: string): Promis
     children: row.children,
     followers: await followersOf(client, row.on_update),
     heirs: row.heirs,
-    triggers: row.triggers,
-    calling: row.calling,
+    triggers: triggers.map(({ name }) => name),
+    calling: triggers.filter(({ calls }) => calls).map(({ name }) => name),
     rules: row.rules,
     isView: row.is_view,
     may: row.may,
