@@ -54,6 +54,12 @@ export async function sendCard(rollback: StoredRollback, lane: Lane, deps: Deliv
 /** What Slack says of a message that stands and will not be edited. */
 const fixed = new Set(["cant_update_message", "edit_window_closed"])
 
+/** Whether somebody needs the card's buttons: to decide, or to go on with what broke off. No command does the same. */
+function isDecidable({ state, left_at: leftAt }: StoredRollback): boolean {
+  if (state === "failed" || state === "stopped") return leftAt === null
+  return state === "preparing" || state === "awaiting_approval"
+}
+
 /**
  * Somebody must be able to decide, and what is still to be said has its place in the card's thread: a card that went is
  * posted anew. What nobody can see does not wait for anybody.
@@ -66,10 +72,11 @@ async function giveUpCard(
   const { id, card_ts: ts, card_channel: channel, card_version: version, state } = rollback
   const undecided = state === "preparing" || state === "awaiting_approval"
   log.error({ rollbackId: id, slackError: error }, "Slack did not take the card")
-  const needed = isLive(state) || (await store.outbox.listUnsent(id)).length > 0
+  const decidable = isDecidable(rollback)
+  const needed = isLive(state) || decidable || (await store.outbox.listUnsent(id)).length > 0
   if (ts !== null && error === "message_not_found" && needed) return store.outbox.markCardGone(id)
-  // Its buttons would come by an edit. Later ones are progress, which the thread tells too.
-  if (ts !== null && fixed.has(error) && undecided) return store.outbox.markCardGone(id)
+  // Its buttons would come by an edit. Other edits are progress, which the thread tells too.
+  if (ts !== null && fixed.has(error) && decidable) return store.outbox.markCardGone(id)
   // One drawing that Slack did not take: the next may do, also in a channel that the bot was taken out of for a while.
   if (ts !== null && channel !== null) return store.outbox.markCardSent(id, { version, channel, ts, permalink: null })
   await store.outbox.markCardLost(id)

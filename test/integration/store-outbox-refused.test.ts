@@ -162,6 +162,24 @@ describe("what Slack refuses", () => {
     },
   )
 
+  it.each(["message_not_found", "cant_update_message", "edit_window_closed"])(
+    "as the last edit of a card (%s) is posted anew where a failed run waits for Retry or Skip, and not once it is left",
+    async (error) => {
+      const { id } = await running(store)
+      await forget(id)
+      const { said, sender } = slackThat({ update: () => refused(error) })
+      await serve(id, sender)
+      await pool.query("update stepback.rollbacks set state = 'failed', ended_at = now() where id = $1", [id])
+      await pool.query("select stepback.redraw_card($1)", [id])
+      await serve(id, sender)
+      expect(said).toEqual(["post card C1", "post card C1"])
+      await pool.query("update stepback.rollbacks set left_by = 'U2BOB', left_at = now() where id = $1", [id])
+      await pool.query("select stepback.redraw_card($1)", [id])
+      await serve(id, sender)
+      expect(said).toHaveLength(2)
+    },
+  )
+
   it("as one drawing of a card does not keep the next from being tried", async () => {
     const { id } = await awaiting(store)
     await forget(id)
