@@ -114,13 +114,20 @@ export async function sendRow(rollback: StoredRollback, row: OutboxRow, lane: La
     ...(analysis ? { analysis } : {}),
   })
   const threaded = row.body.kind !== "escalation" && row.body.kind !== "analysis"
-  const channel = escalation?.channelId ?? rollback.card_channel ?? rollback.channel_id
-  const threadTs = threaded ? rollback.card_ts : null
   const { ts, channel: inChannel } = row
-  const sent =
+  const post = (of: StoredRollback) => {
+    const channel = escalation?.channelId ?? of.card_channel ?? of.channel_id
+    const threadTs = threaded ? of.card_ts : null
+    return postRow(of, row, { channel, threadTs, drawn, broadcast: isForAll(row, view) }, lane, deps)
+  }
+  let sent =
     ts !== null && inChannel !== null
       ? await edit(lane, (form) => sender.update({ channel: inChannel, ts, key: row.key, drawn: form }), drawn, log)
-      : await postRow(rollback, row, { channel, threadTs, drawn, broadcast: isForAll(row, view) }, lane, deps)
+      : await post(rollback)
+  if (sent.kind === "refused" && ts === null && threaded && gone.has(sent.error)) {
+    const anew = await postCardAnew(rollback, lane, deps)
+    if (anew !== null) sent = await post(anew)
+  }
   if (sent.kind === "sent")
     await store.outbox.markSent(rollback.id, row.seq, {
       channel: sent.channel,
@@ -135,6 +142,20 @@ export async function sendRow(rollback: StoredRollback, row: OutboxRow, lane: La
       refused: true,
     })
   return sent
+}
+
+/** What Slack says of a thread whose first message, the card, is not there any more. */
+const gone = new Set(["thread_not_found", "message_not_found"])
+
+/** Asks by an edit whether the card is gone. Then it is posted anew, and this is the rollback with it; null when it is not. */
+async function postCardAnew(rollback: StoredRollback, lane: Lane, deps: DeliveryDeps): Promise<StoredRollback | null> {
+  const { rollbacks } = deps.store
+  await sendCard(rollback, lane, deps)
+  const without = await rollbacks.get(rollback.id)
+  if (without.card_state !== "none") return null
+  await sendCard(without, lane, deps)
+  const anew = await rollbacks.get(rollback.id)
+  return anew.card_ts === null ? null : anew
 }
 
 /** Where anyone may approve, a call in the thread would ring nobody: the channel sees it too. */

@@ -180,6 +180,33 @@ describe("what Slack refuses", () => {
     },
   )
 
+  it("as a reply to a card that somebody deleted follows the card, which is posted anew", async () => {
+    const { id } = await running(store)
+    await forget(id)
+    await serve(id, slackThat({}).sender)
+    await pool.query("update stepback.rollbacks set card_ts = 'old' where id = $1", [id])
+    await store.outbox.enqueue(id, `${id}/text`, { kind: "text", text: "it" })
+    const threads: (string | null)[] = []
+    const { said, sender } = slackThat({ update: () => refused("message_not_found") })
+    const post: Sender["post"] = async (message) => {
+      threads.push(message.threadTs)
+      return message.threadTs === "old" ? refused("thread_not_found", true) : sender.post(message)
+    }
+    await serve(id, { ...sender, post })
+    expect(said).toEqual(["post card C1", "post text C1"])
+    expect(threads).toEqual(["old", null, "1"])
+  })
+
+  it("as a reply to a card that is there is no reason to post the card again and again", async () => {
+    const { id } = await running(store)
+    await forget(id)
+    await serve(id, slackThat({}).sender)
+    await store.outbox.enqueue(id, `${id}/text`, { kind: "text", text: "it" })
+    const { said, sender } = slackThat({ post: (key) => (key.endsWith("/text") ? refused("thread_not_found") : null) })
+    await serve(id, sender)
+    expect(said).toEqual(["update card C1"])
+  })
+
   it("as one drawing of a card does not keep the next from being tried", async () => {
     const { id } = await awaiting(store)
     await forget(id)
