@@ -20,7 +20,7 @@ const hopeless = new Set([
   "edit_window_closed",
   "thread_not_found",
 ])
-/** Slack is ailing or the token is: the message is kept until it is mended. */
+/** Slack is ailing, or the token or the way to Slack is: the message is kept until it is mended. */
 const passing = new Set([
   "token_revoked",
   "token_expired",
@@ -28,6 +28,13 @@ const passing = new Set([
   "invalid_auth",
   "not_authed",
   "missing_scope",
+  "no_permission",
+  "not_allowed_token_type",
+  "accesslimited",
+  "access_denied",
+  "team_access_not_granted",
+  "two_factor_setup_required",
+  "enterprise_is_restricted",
   "internal_error",
   "fatal_error",
   "service_unavailable",
@@ -216,7 +223,7 @@ async function outcome(call: () => Promise<{ channel: string; ts: string }>): Pr
   } catch (error) {
     const limited = error as { code?: string; retryAfter?: number }
     if (limited.code === ErrorCode.RateLimitedError)
-      return { kind: "limited", waitMs: (limited.retryAfter ?? 1) * 1000 }
+      return { kind: "limited", waitMs: Math.max(1, limited.retryAfter ?? 1) * 1000 }
     const code = slackError(error)
     if (code === null || passing.has(code)) return { kind: "unknown", error: code ?? errorMessage(error) }
     return { kind: "refused", error: details(error, code), hopeless: hopeless.has(code) }

@@ -84,3 +84,24 @@ it("a code is Slack's own answer", async () => {
     hopeless: false,
   })
 })
+
+it.each([
+  "accesslimited",
+  "access_denied",
+  "team_access_not_granted",
+  "two_factor_setup_required",
+  "not_allowed_token_type",
+])("%s is about the token or the network: the message is kept until that is mended", async (code) => {
+  const sender = await slackThatSays(JSON.stringify({ ok: false, error: code }))
+  expect(await sender.post({ ...words, threadTs: null })).toEqual({ kind: "unknown", error: code })
+  expect(await sender.find(place)).toEqual({ kind: "unknown" })
+})
+
+it("a limit without a time is waited for all the same", async () => {
+  slack = createServer((request, response) => {
+    request.resume().on("end", () => response.writeHead(429, { "retry-after": "0" }).end())
+  })
+  await once(slack.listen(0, "127.0.0.1"), "listening")
+  const sender = createSender(createClients("xoxb-1", `http://127.0.0.1:${(slack.address() as AddressInfo).port}/`))
+  expect(await sender.update({ ...words, ts: "1" })).toEqual({ kind: "limited", waitMs: 1_000 })
+})
