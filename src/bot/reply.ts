@@ -12,20 +12,32 @@ const replyTimeoutMs = 5_000
 
 /**
  * Answers one person alone, at once: refusals do not wait in the outbox. By the request's own address first, which
- * works in channels that the bot is not in; else as an ephemeral message.
+ * works in channels that the bot is not in; else as an ephemeral message. A form has no such address, and who filled it in
+ * need not be in the channel: Slack says so, and a message of their own reaches them.
  */
 export function createReply(clients: SlackClients, log: Logger) {
   return async function reply(to: ReplyTo, said: Reply): Promise<void> {
     const message = typeof said === "string" ? { text: said } : said
     if (to.responseUrl !== null && (await byAddress(to.responseUrl, message))) return
-    if (to.channelId === null) return
     try {
-      await clients.ask.chat.postEphemeral({ channel: to.channelId, user: to.userId, ...message })
+      if (!(await inChannel(to, message))) await clients.ask.chat.postMessage({ channel: to.userId, ...message })
     } catch (error) {
       log.warn(
         { slackUserId: to.userId, slackError: slackError(error) ?? "no answer" },
         "answer to a person was not delivered",
       )
+    }
+  }
+
+  /** False when it certainly did not arrive. */
+  async function inChannel({ channelId, userId }: ReplyTo, message: { text: string }): Promise<boolean> {
+    if (channelId === null) return false
+    try {
+      await clients.ask.chat.postEphemeral({ channel: channelId, user: userId, ...message })
+      return true
+    } catch (error) {
+      if (slackError(error) === null) throw error
+      return false
     }
   }
 

@@ -38,3 +38,18 @@ it.each([
 ])("an address that answers %i %j has not: the person is told in the channel", async (status, body) => {
   expect(await replied(status, body)).toEqual(["no"])
 })
+
+it("who is not in the channel, as one who filled in a form elsewhere, is told in a message of their own", async () => {
+  const told: { channel: string; text: string }[] = []
+  const chat = {
+    postEphemeral: async () =>
+      Promise.reject(Object.assign(new Error(), { data: { ok: false, error: "user_not_in_channel" } })),
+    postMessage: async (message: { channel: string; text: string }) => void told.push(message),
+  }
+  const reply = createReply(
+    { ask: { chat } } as unknown as SlackClients,
+    createLogger({ level: "silent", role: "bot" }),
+  )
+  await reply({ responseUrl: null, channelId: "C1", userId: "U1" }, "no")
+  expect(told).toEqual([expect.objectContaining({ channel: "U1", text: "no" })])
+})
