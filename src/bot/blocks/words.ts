@@ -200,10 +200,10 @@ function wayText({ can, number: of }: Extract<Refusal, { reason: "not_in_state" 
   return `\`/rollback ${can}${of === null || can === "status" ? "" : ` R-${of}`}\``
 }
 
-/** What was typed is given back: it took thought. */
+/** What was typed is given back, all of it: it took thought, and stands nowhere else. The form's fields take no more. */
 function meanwhileWords({ by, number: of, wrote }: Extract<Refusal, { reason: "filled_meanwhile" }>): string {
   const who = by === null ? "Somebody" : idText(by)
-  const typed = wrote.map((text) => `> ${safe(text, 900)}`).join("\n")
+  const typed = wrote.map((text) => `> ${safe(text, 3_000)}`).join("\n")
   return `${who} saved the analysis of ${rollbackText(of)} while you wrote, so yours was not saved. Press its button again to see theirs and add yours. You wrote:\n${typed}`
 }
 

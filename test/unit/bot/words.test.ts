@@ -91,6 +91,13 @@ const refusals: [refusal: Refusal, ...named: RegExp[]][] = [
   [{ reason: "state_unreachable", inDoubt: true }, /cannot tell whether this counted/, /rollback status/],
 ]
 
+it("what somebody wrote for an analysis that another saved meanwhile is given back to its last word", () => {
+  const wrote = [`${"root ".repeat(598)}last cause`, `${"more ".repeat(598)}last way`]
+  const words = refusalWords(refuse("fill", { reason: "filled_meanwhile", by: "U2BOB", number: 17, wrote }))
+  expect(words).toContain("last cause")
+  expect(words).toContain("last way")
+})
+
 describe("refusals", () => {
   it.each(refusals)("%o says why and what to do", (refusal, ...named) => {
     const words = refusalWords(refuse("approve", refusal))
