@@ -50,7 +50,7 @@ export async function sendOnce(
   const sent = await message.post()
   // Of what was in doubt before, being too busy says nothing.
   if (sent.kind === "limited" && !inDoubt) await message.unmark()
-  if (sent.kind === "refused" || sent.kind === "limited") return sent
+  if (sent.kind !== "sent" && sent.kind !== "unknown") return sent
   // While the lane is ours, what was not heard of stays marked and is looked for at the next attempt.
   if (lane.isOurs() && (sent.kind === "unknown" || !inDoubt)) return sent
   const known = await keepOne(message, sender)

@@ -60,12 +60,14 @@ export function outboxStore(pool: Pool) {
       return rowCount === 1
     },
 
-    async listUnsent(rollbackId: string): Promise<OutboxRow[]> {
+    /** `only`: of this kind; null: all. */
+    async listUnsent(rollbackId: string, only: Message["kind"] | null = null): Promise<OutboxRow[]> {
       const { rows } = await pool.query<OutboxRow>(
         `select seq, key, body, state, channel, ts, revision,
            to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as since from stepback.outbox
-         where rollback_id = $1 and state in ('pending', 'sending') order by seq limit 50`,
-        [rollbackId],
+         where rollback_id = $1 and state in ('pending', 'sending') and ($2::text is null or body ->> 'kind' = $2)
+         order by seq limit 50`,
+        [rollbackId, only],
       )
       return rows
     },

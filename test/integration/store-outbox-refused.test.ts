@@ -242,7 +242,7 @@ it("an analysis that the channel did not take is posted with its next edition, o
   await store.outbox.enqueue(id, `${id}/analysis`, { kind: "analysis" })
   let away = true
   const { said, sender } = slackThat({
-    post: (key) => (away && !key.endsWith("/card") ? refused("not_in_channel") : null),
+    post: (key) => (away && !key.endsWith("/card") ? refused("restricted_action") : null),
   })
   await serve(id, sender)
   away = false
@@ -250,6 +250,49 @@ it("an analysis that the channel did not take is posted with its next edition, o
     await pool.query("select stepback.edit_messages($1, $2)", [id, `${id}/${key}`])
   await serve(id, sender)
   expect(said).toEqual(["post card C1", "post analysis C1"])
+})
+
+describe("a channel that the bot is taken out of in the middle of a run", () => {
+  /** Its card stands, and this waits to be said. */
+  async function left(error: string) {
+    const { id } = await running(store)
+    await forget(id)
+    await serve(id, slackThat({}).sender)
+    await store.outbox.enqueue(id, `${id}/first`, { kind: "text", text: "it" })
+    await store.records.raise(id, `${id}/trouble`, randomUUID(), call)
+    await store.outbox.enqueue(id, `${id}/second`, { kind: "text", text: "it" })
+    await pool.query("select stepback.redraw_card($1)", [id])
+    const slack = { away: true }
+    const answer = (_: string, channel: string) => (slack.away && channel === "C1" ? refused(error) : null)
+    return { id, slack, ...slackThat({ post: answer, update: answer }) }
+  }
+
+  it.each(["not_in_channel", "channel_not_found", "is_archived"])(
+    "hears all of it in order when it is back (%s); a call for help elsewhere does not wait",
+    async (error) => {
+      const { id, slack, said, sender } = await left(error)
+      await serve(id, sender)
+      expect(said).toEqual(["post trouble/1 C-ONCALL"])
+      expect((await store.outbox.listUnsent(id)).map(({ state }) => state)).toEqual(["pending", "pending"])
+      const due = "select deliver_at > now() + interval '20 seconds' as later from stepback.rollbacks where id = $1"
+      expect((await pool.query(due, [id])).rows).toEqual([{ later: true }])
+      slack.away = false
+      await serve(id, sender)
+      expect(said.slice(1)).toEqual(["update card C1", "post first C1", "post second C1"])
+    },
+  )
+
+  it("is waited for for a week", async () => {
+    const { id, said, sender } = await left("not_in_channel")
+    await pool.query("update stepback.outbox set created_at = now() - interval '8 days' where rollback_id = $1", [id])
+    await pool.query(
+      "update stepback.rollbacks set ended_at = now() - interval '8 days', state = 'stopped' where id = $1",
+      [id],
+    )
+    await serve(id, sender)
+    expect(said).toEqual(["post trouble/1 C-ONCALL"])
+    expect(await store.outbox.listUnsent(id)).toEqual([])
+  })
 })
 
 describe("what waits", () => {
