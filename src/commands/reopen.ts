@@ -1,5 +1,6 @@
+import { stepsOf } from "../plans/frozen.ts"
+import { firstTrouble, isBroken, latestRuns } from "../rollback/analysis.ts"
 import { refuse, type Refused } from "../rollback/refusals.ts"
-import { latestRuns } from "../rollback/analysis.ts"
 import type { StoredRollback } from "../store/rows.ts"
 import { busyWith, mayRequest, tidy, type Actor, type Deps } from "./ports.ts"
 import { readRun } from "./view.ts"
@@ -78,13 +79,16 @@ export async function retry(
   return settled("retry", rollback, actor, null, deps)
 }
 
-/** The step that a Skip would leave out: the first that failed. */
-export async function failedStep(rollback: StoredRollback, deps: Deps): Promise<{ id: string; title: string } | null> {
+/** The step that a Skip would leave out: the one that the card names. */
+async function failedStep(rollback: StoredRollback, deps: Deps): Promise<{ id: string; title: string } | null> {
   const run = readRun(rollback)
   const latest = latestRuns({ stepRuns: await deps.store.runs.listSteps(rollback.id) })
-  const steps = run?.components.flatMap((component) => component.steps) ?? []
-  const found = steps.find((step) => ["failed", "unknown"].includes(latest.get(step.id)?.result?.outcome ?? ""))
-  return found ? { id: found.id, title: found.title } : null
+  const failed = (run === null ? [] : stepsOf(run)).flatMap(({ id, title, onFailure }) => {
+    const result = latest.get(id)?.result
+    return result && isBroken(result) ? [{ id, title, goesOn: onFailure === "continue" }] : []
+  })
+  const found = firstTrouble(failed)
+  return found && { id: found.id, title: found.title }
 }
 
 export async function maySkip(

@@ -1,6 +1,7 @@
+import { stepsOf } from "../plans/frozen.ts"
 import type { PlanStep } from "../plans/plan.ts"
 import { errorCode } from "../errors.ts"
-import { effectLost } from "../rollback/analysis.ts"
+import { effectLost, firstTrouble, isBroken, wasStopped } from "../rollback/analysis.ts"
 import type { StepResult, StepRun } from "../rollback/facts.ts"
 import { listEntries } from "../steps/ledger.ts"
 import { failure, stepResult } from "../steps/step.ts"
@@ -99,15 +100,14 @@ function newNumbers(state: RunState): string[] {
     })
 }
 
-function failedTitle(state: RunState): string | null {
-  for (const component of state.run.components)
-    for (const step of component.steps) {
-      const result = state.latest.get(step.id)?.result
-      // What Stop itself ended has not failed.
-      if (result?.outcome === "failed" && result.failure?.code === "stopped" && state.lease.stopRequested()) continue
-      if (result?.outcome === "failed" || result?.outcome === "unknown") return step.title
-    }
-  return null
+function failedTitle({ run, latest, lease }: RunState): string | null {
+  const failed = stepsOf(run).flatMap(({ id, title, onFailure }) => {
+    const result = latest.get(id)?.result
+    // What Stop itself ended has not failed.
+    if (!result || (wasStopped(result) && lease.stopRequested())) return []
+    return isBroken(result) ? [{ title, goesOn: onFailure === "continue" }] : []
+  })
+  return firstTrouble(failed)?.title ?? null
 }
 
 /** It is not done any more: people see it, and Retry does it again. */

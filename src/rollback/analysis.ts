@@ -1,4 +1,4 @@
-import type { Analysis, CriterionResult, Rehearsal, RollbackView, SeenBefore, StepRun } from "./facts.ts"
+import type { Analysis, CriterionResult, Rehearsal, RollbackView, SeenBefore, StepResult, StepRun } from "./facts.ts"
 
 type Facts = Omit<
   Analysis,
@@ -136,6 +136,21 @@ function affected(view: RollbackView): Analysis["affected"] {
   return [...sums.values()]
 }
 
+/** Of what failed, in the plan's order: what ended the run, or the first after which the others went on. */
+export function firstTrouble<Of extends { goesOn: boolean }>(failed: readonly Of[]): Of | null {
+  return failed.find(({ goesOn }) => !goesOn) ?? failed[0] ?? null
+}
+
+/** Not done, for all that is known. */
+export function isBroken({ outcome }: StepResult): boolean {
+  return outcome === "failed" || outcome === "unknown"
+}
+
+/** Ended by Stop, or by the end of its run: it did not come to say anything. */
+export function wasStopped({ outcome, failure }: StepResult): boolean {
+  return outcome === "failed" && failure?.code === "stopped"
+}
+
 /** A criterion holds when all of its steps succeeded, fails when one failed, and is otherwise not checked. */
 export function criteria(view: RollbackView, runs: Map<string, StepRun>): CriterionResult[] {
   const titles = new Map(
@@ -143,7 +158,7 @@ export function criteria(view: RollbackView, runs: Map<string, StepRun>): Criter
   )
   return view.criteria.map(({ text, from }) => {
     const seen = from.map((id) => runs.get(id))
-    const failed = seen.find((run) => run?.result?.outcome === "failed")
+    const failed = seen.find((run) => run?.result?.outcome === "failed" && !wasStopped(run.result))
     const named = (run: StepRun | undefined, words: string) =>
       seen.length > 1 ? `${titles.get(run?.stepId ?? "") ?? run?.stepId ?? ""}: ${words}` : words
     if (failed) return { text, outcome: "fails", evidence: named(failed, failed.result?.failure?.message ?? "failed") }

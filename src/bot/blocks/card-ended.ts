@@ -6,19 +6,10 @@ import { approvedBy, componentLine } from "./card-running.ts"
 import { digest, whoAsks } from "./card-waiting.ts"
 import { deployedText } from "./changes.ts"
 import { failureLines } from "./failure.ts"
-import { between, duration, exactTime, nameOf, number, tookText } from "./format.ts"
+import { between, duration, exactTime, nameOf, number, plural, tookText } from "./format.ts"
 import { nameAfter, nameBefore, takenBackFact } from "./naming.ts"
 import { buttons, footer, headline, list, listOf, mention, type ButtonPart, type Line, type Part } from "./parts.ts"
-import {
-  elapsedOf,
-  latestRun,
-  progressOf,
-  standingOf,
-  stepsOf,
-  titleOf,
-  troubleOf,
-  type StepStanding,
-} from "./progress.ts"
+import { elapsedOf, latestRun, progressOf, standingOf, stepsOf, troubleOf, type StepStanding } from "./progress.ts"
 
 export type EndAction = "undo" | "retry" | "skip" | "leave" | "analysis"
 
@@ -95,9 +86,12 @@ function succeededFacts(view: RollbackView, now: Date): (Line | null)[] {
 
 function failedFacts(view: RollbackView, now: Date): (Line | null)[] {
   const trouble = troubleOf(view)
-  const title = trouble === null ? "" : `"${titleOf(view, trouble.run.stepId)}"`
-  const at = trouble === null ? null : [trouble.step?.goesOn === true ? `${title} failed` : `stopped at ${title}`]
-  return [at, componentsFact(view, now), timeFact(view, now)]
+  return [trouble === null ? null : [atText(trouble)], componentsFact(view, now), timeFact(view, now)]
+}
+
+function atText({ step: { title, goesOn }, others }: NonNullable<ReturnType<typeof troubleOf>>): string {
+  if (goesOn !== true) return `stopped at "${title}"`
+  return `"${title}"${others === 0 ? "" : ` and ${plural(others, "other step")}`} failed`
 }
 
 function stoppedFacts(view: RollbackView, now: Date): (Line | null)[] {
@@ -159,7 +153,7 @@ function brokenOffBody(view: RollbackView): Part[] {
   const trouble = troubleOf(view)
   const failure = trouble?.run.result?.failure ?? null
   // Which step it was stands in the headline already.
-  const said = trouble !== null && view.endReason === titleOf(view, trouble.run.stepId)
+  const said = trouble !== null && view.endReason === trouble.step.title
   const endReason = said ? null : view.endReason
   return [
     ...listOf(null, failure === null ? [] : failureLines(failure, { code: false })),
@@ -173,6 +167,7 @@ const notDone = {
   done: "",
   "not run": "",
   failed: ": failed",
+  stopped: ": stopped before its end",
   "not known": ": not known whether it happened",
   running: ": started, not known whether it happened",
   skipped: ": skipped",

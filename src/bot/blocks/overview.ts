@@ -79,7 +79,7 @@ function rowText(view: RollbackView): string {
   const ran = view.endedAt === null ? null : elapsedOf(view, new Date(view.endedAt))
   const took = view.approvedAt === null || ran === null ? "" : ` after ${duration(ran)}`
   const trouble = view.state === "failed" ? troubleOf(view) : null
-  const at = trouble === null ? "" : ` at "${safe(trouble.step?.title ?? trouble.run.stepId, 80)}"`
+  const at = trouble === null ? "" : ` at "${safe(trouble.step.title, 80)}"`
   const undone = view.takenBack ? `, taken back by R-${view.takenBack.number ?? "?"}` : ""
   const reason = view.reason.trim() === "" ? "" : `: "${safe(view.reason, 120)}"`
   const place = safe(view.environment, 80)

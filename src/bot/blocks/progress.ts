@@ -1,11 +1,14 @@
-import { beganAt, componentTime, latestRuns } from "../../rollback/analysis.ts"
+import { beganAt, componentTime, firstTrouble, latestRuns, wasStopped } from "../../rollback/analysis.ts"
 import type { ComponentView, RollbackView, StepRun, StepView } from "../../rollback/facts.ts"
 import { between } from "./format.ts"
 
 export type Mark = "✓" | "✗" | "?" | "–" | "▸" | "·"
 
 /** A symbol and the word for it: never one without the other. */
-export type StepStanding = { mark: Mark; word: "done" | "failed" | "not known" | "skipped" | "running" | "not run" }
+export type StepStanding = {
+  mark: Mark
+  word: "done" | "failed" | "stopped" | "not known" | "skipped" | "running" | "not run"
+}
 
 const standings = {
   succeeded: { mark: "✓", word: "done" },
@@ -14,10 +17,14 @@ const standings = {
   skipped: { mark: "–", word: "skipped" },
 } as const satisfies Record<string, StepStanding>
 
+/** Neither done nor left out: a component ends there, and Retry or Skip is about it. */
+const broken: ReadonlySet<StepStanding["word"]> = new Set(["failed", "stopped", "not known"])
+
 export function standingOf(run: StepRun | null): StepStanding {
   if (run === null) return { mark: "·", word: "not run" }
   if (run.skippedBy !== null) return standings.skipped
-  return run.result === null ? { mark: "▸", word: "running" } : standings[run.result.outcome]
+  if (run.result === null) return { mark: "▸", word: "running" }
+  return wasStopped(run.result) ? { mark: "✗", word: "stopped" } : standings[run.result.outcome]
 }
 
 /** The newest attempt at a step. */
@@ -52,7 +59,7 @@ export function progressOf(view: RollbackView, component: ComponentView, now: Da
   const runs = component.steps.map((step) => ({ step, run: latestRun(view, step.id) }))
   const words = runs.map(({ run }) => standingOf(run).word)
   const settled = words.filter((word) => word === "done" || word === "skipped").length
-  const troubled = words.findIndex((word) => word === "failed" || word === "not known")
+  const troubled = words.findIndex((word) => broken.has(word))
   const running = words.indexOf("running")
   return {
     component,
@@ -67,22 +74,22 @@ export function progressOf(view: RollbackView, component: ComponentView, now: Da
 }
 
 function markOf(at: { words: string[]; settled: number; troubled: number; running: number; live: boolean }): Mark {
-  if (at.troubled >= 0) return at.words[at.troubled] === "failed" ? "✗" : "?"
+  if (at.troubled >= 0) return at.words[at.troubled] === "not known" ? "?" : "✗"
   if (at.words.length > 0 && at.settled === at.words.length) return at.words.includes("done") ? "✓" : "–"
   const begun = at.running >= 0 || at.settled > 0
   return begun && at.live ? "▸" : "·"
 }
 
-/** The step that stopped the run: the last one that failed, or whose outcome nobody knows. */
-export function troubleOf(view: RollbackView): { step: StepView | null; run: StepRun } | null {
-  const troubled = view.stepRuns.filter((run) => {
-    const word = standingOf(run).word
-    return latestRun(view, run.stepId) === run && (word === "failed" || word === "not known" || word === "running")
+/** The step that stopped the run, or whose outcome nobody knows: what Retry and Skip are about. */
+export function troubleOf(view: RollbackView): { step: StepView; run: StepRun; others: number } | null {
+  const runs = latestRuns(view)
+  const troubled = stepsOf(view).flatMap((step) => {
+    const run = runs.get(step.id) ?? null
+    const { word } = standingOf(run)
+    return run !== null && (broken.has(word) || word === "running") ? [{ step, run, goesOn: step.goesOn === true }] : []
   })
-  const inOrder = troubled.toSorted((one, other) => one.startedAt.localeCompare(other.startedAt))
-  // One after which the others went on has stopped nothing.
-  const run = inOrder.findLast(({ stepId }) => stepOf(view, stepId)?.goesOn !== true) ?? inOrder.at(-1)
-  return run === undefined ? null : { step: stepOf(view, run.stepId), run }
+  const first = firstTrouble(troubled)
+  return first && { step: first.step, run: first.run, others: troubled.length - 1 }
 }
 
 /** From the approval on: that is when the clock of the RTO starts. What people take in the middle of a run counts. */

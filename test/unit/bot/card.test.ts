@@ -20,6 +20,7 @@ import {
   waiting,
 } from "./views.ts"
 
+const noDetail = { position: null, statement: null, detail: null, hint: null }
 const preparing: RollbackView = { ...waiting, state: "preparing", token: null, rehearsal: null }
 const denied: RollbackView = { ...waiting, state: "denied", endedBy: "UBOB", endReason: "not before the demo" }
 const cancelled: RollbackView = { ...waiting, state: "cancelled", endedBy: "UALICE" }
@@ -100,6 +101,36 @@ it("does not say that a run stopped at a step after which the others went on", (
   const view = { ...failed, components, stepRuns: [...failed.stepRuns, later] }
   expectBoth(view, '"finalizeAssessment answers" failed')
   expect(read(view).text).not.toContain("stopped at")
+})
+
+it("names the step that Retry and Skip are about: what ended the run, or else the first that failed", () => {
+  const going = (...ids: string[]) =>
+    failed.components.map((component) => ({
+      ...component,
+      steps: component.steps.map((step) => ({ ...step, goesOn: ids.includes(step.id) })),
+    }))
+  const bad = result({ outcome: "failed", failure: { ...noDetail, code: "row_count", message: "0 rows matched" } })
+  const first = stepRun("set-version", bad, "2025-11-22T14:18:08Z")
+  const stepRuns = [first, failedAnswer]
+  const both = { ...failed, stepRuns, endReason: "Set results_version" }
+  const all = read({ ...both, components: going("set-version", "finalize-answers") }).text
+  expect(all).toContain('"Set results_version" and 1 other step failed')
+  expect(all).toContain("0 rows matched")
+  expect(all.split("\n")).not.toContain("Set results_version")
+  expect(read({ ...both, components: going("set-version") }).text).toContain('stopped at "finalizeAssessment answers"')
+})
+
+it("a step that Stop ended has not failed, and a criterion that rests on it was not checked", () => {
+  const ended = result({
+    outcome: "failed",
+    failure: { ...noDetail, code: "stopped", message: "stopped while it ran" },
+  })
+  const view: RollbackView = { ...stopped, stepRuns: [versionSet, stepRun("finalize-answers", ended)] }
+  const { text } = read(view)
+  expect(text).toContain("✗ finalizeAssessment answers: stopped before its end")
+  expect(text).not.toContain("failed")
+  const outcomes = analysisFacts(view).criteria.map(({ outcome }) => outcome)
+  expect(outcomes).not.toContain("fails")
 })
 
 it("leaves what people took in the middle out of a component's time", () => {
