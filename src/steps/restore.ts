@@ -7,7 +7,7 @@ import { keyId, type KeptSnapshot } from "./baseline.ts"
 import { demandsOf } from "./blocked.ts"
 import { callingOut, type TableFacts } from "./catalog.ts"
 import { closeStep, openStep } from "./ledger.ts"
-import { findOwned } from "./restore-owned.ts"
+import { findOwned, ownedLines } from "./restore-owned.ts"
 import { blockedLines, splitBlocked, withoutOthers, type Blocked } from "./restore-blocked.ts"
 import { changesOf, isKeyless, judge, labelOf, type Going, type Judged } from "./restore-plan.ts"
 import type { Key } from "./restore-rows.ts"
@@ -109,7 +109,7 @@ async function look(client: PoolClient, step: RestoreStep, context: StepContext)
     warnings: [
       ...conflictLines(judged, opened, context),
       ...blockedLines(blocked, opened, context),
-      ...left.map(({ key, title }) => `${labelOf(key, showing)} is left to "${title}"`),
+      ...ownedLines(left, { most: mostListed, labelOf: (key) => labelOf(key, showing) }),
       ...(step.keys ?? [])
         .filter((key) => !opened.keys.has(key))
         .map((key) => `no row is called "${key}", neither now nor in the baseline`),

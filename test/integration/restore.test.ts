@@ -378,6 +378,28 @@ describe("what it leaves and refuses", () => {
     expect(await textOf("config")).toContainEqual(expect.stringContaining("(a,2,"))
   })
 
+  it("rows that a purge takes along stay that step's, and many are one line", async () => {
+    await set(`create table quotes (id int primary key, engine text);
+      create table lines (id int primary key, quote int references quotes, note text);
+      insert into quotes select i, 'old' from generate_series(1, 40) i;
+      insert into lines select i, i, 'then' from generate_series(1, 40) i`)
+    const kept = snapshots(target, [{ table: "lines", key: ["id"], ignore: [] }])
+    await kept.capture()
+    await set("update quotes set engine = 'bad' where id <= 30; update lines set note = 'now' where id in (1, 40)")
+    const purge = await stepOf(
+      `- { id: x, title: Remove, purge: { table: quotes, where: "engine = 'bad'", cascade: [lines], at_most: 50, max_share: 100% } }`,
+    )
+    const step = restoreStepOf({ table: "lines" })
+    const { context, rehearsed } = await rehearse(step, kept, [purge])
+    expect(rehearsed).toMatchObject({ rows: 1, changes: [{ row: "lines.40" }] })
+    expect(rehearsed.warnings).toEqual([
+      expect.stringMatching(/^30 rows are left to "Remove": lines\.\d+, .* and 10 more$/),
+    ])
+    await set("delete from lines where id <= 30; delete from quotes where id <= 30")
+    expect(await runStep(step, { ...context, rehearsed })).toMatchObject({ rows: 1, issues: [] })
+    await set("drop table lines, quotes")
+  })
+
   it("a key that another step writes in its own way stays that step's", async () => {
     await set(`create table odd (u uuid, at timestamptz, v text, primary key (u, at));
       insert into odd values ('b5f1c1a0-0000-4000-8000-000000000001', '2025-09-17T03:30:00Z', 'then')`)
