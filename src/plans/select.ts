@@ -79,7 +79,7 @@ export function resolveParameters(
   for (const [name, param] of Object.entries(plan.params)) {
     const value = given[name] ?? param.default
     const read = readValue(param.type, value)
-    if ("expected" in read) return { refusal: { reason: "bad_parameter", name, given: value ?? "nothing", ...read } }
+    if ("expected" in read) return { refusal: { reason: "bad_parameter", name, given: value, ...read } }
     parameters[name] = read.value
   }
   return { parameters }

@@ -47,7 +47,8 @@ export type Refusal =
   /** A later rollback has been at work since. */
   | { reason: "overtaken"; number: number | null; environment: string; by: number | null }
   | { reason: "unknown_parameter"; given: string; nearest: string | null; known: string[] }
-  | { reason: "bad_parameter"; name: string; given: string; expected: string }
+  /** `given`: null where nothing was, and the plan has no default. */
+  | { reason: "bad_parameter"; name: string; given: string | null; expected: string }
   | { reason: "bad_option"; given: string; nearest: string | null; usage: string }
   | { reason: "wrong_channel"; channel: string }
   | { reason: "bot_not_in_channel" }

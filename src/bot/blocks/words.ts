@@ -156,6 +156,8 @@ function inputWords(refusal: InputRefusal): string {
     case "unknown_parameter":
       return unknownWords("parameter", refusal)
     case "bad_parameter":
+      if (refusal.given === null)
+        return `The plan has no default for the parameter ${quoted(refusal.name)}: write \`${codeText(refusal.name)}=…\` into the request, expected is ${safe(refusal.expected)}.`
       return `${quoted(refusal.given)} does not fit the parameter ${quoted(refusal.name)}: expected ${safe(refusal.expected)}.`
     case "bad_option":
       return `I do not understand ${quoted(refusal.given)}.${nearestText(refusal.nearest)} It goes like this: \`${codeText(refusal.usage)}\``

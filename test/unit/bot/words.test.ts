@@ -46,6 +46,10 @@ const refusals: [refusal: Refusal, ...named: RegExp[]][] = [
   [{ reason: "unknown_parameter", ...known }, /no parameter/],
   [{ reason: "bad_parameter", name: "since", given: "soon", expected: "a timestamp" }, /"since"/, /a timestamp/],
   [
+    { reason: "bad_parameter", name: "ticket", given: null, expected: "a uuid" },
+    /no default for the parameter "ticket": write `ticket=…` into the request, expected is a uuid/,
+  ],
+  [
     { reason: "bad_option", given: "--onyl", nearest: "--only", usage: "/rollback staging --only a" },
     /--onyl/,
     /\/rollback staging --only a/,

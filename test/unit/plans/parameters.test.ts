@@ -79,3 +79,11 @@ test("what a command's `deployed` names is needed as what the command itself nam
   const [deploy] = plan?.plan.components[1]?.steps ?? []
   expect(deploy && namesOf(deploy)).toEqual(["good", "seen"])
 })
+
+test("a parameter without a default must be given, and the refusal does not invent what was", async () => {
+  const { plan } = await checkPlanSource("shop.yaml", change("params:", "params:\n  ticket: { type: uuid }"))
+  if (plan === null) throw new Error("the fixture is valid")
+  expect(resolveParameters(plan.plan, {})).toEqual({
+    refusal: { reason: "bad_parameter", name: "ticket", given: null, expected: "a uuid" },
+  })
+})
