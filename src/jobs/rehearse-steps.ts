@@ -33,12 +33,19 @@ export async function rehearseSteps(
   return steps.map((step) => found.get(step.id) as RehearsedStep)
 }
 
-/** Rows that are not as many as the plan expects end the run at this step, unless a step before it changes them. */
+/** What becomes of the run where a step fails. */
+const thenWhat = {
+  stop: "the run stops there",
+  continue: "this step fails and the run goes on",
+  ask: "this step fails and the run asks what to do",
+} as const satisfies Record<PlanStep["onFailure"], string>
+
+/** Rows that are not as many as the plan expects make this step fail, unless a step before it changes them. */
 function foreseen(step: PlanStep, seen: RehearsedStep): RehearsedStep {
   if ((step.kind !== "sql" && step.kind !== "purge") || step.expectRows.kind !== "range") return seen
   const { min, max } = step.expectRows
   if (seen.outcome !== "looked" || seen.rows === null || (seen.rows >= min && seen.rows <= max)) return seen
-  const warning = `${seen.rows} rows match and the plan expects ${describeRange({ min, max })}: as things stand, the run stops there`
+  const warning = `${seen.rows} rows match and the plan expects ${describeRange({ min, max })}: as things stand, ${thenWhat[step.onFailure]}`
   return { ...seen, warnings: [...seen.warnings, warning] }
 }
 

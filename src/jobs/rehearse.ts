@@ -37,7 +37,10 @@ export async function rehearseRollback(rollback: StoredRollback, signal: AbortSi
       rollback.kind === "undo"
         ? await prepareUndoRun(rollback, signal, deps)
         : await prepareRun(rollback, signal, deps, past?.commits)
-    if (past) refuseChangedPast(past, run)
+    if (past) {
+      refuseChangedPast(past, run)
+      foreseeNoValue(past, run)
+    }
     if (rollback.moved.length > 0) run.rehearsal.warnings.push(...(await wentOn(rollback, run, deps)))
     if (past?.begun) run.rehearsal.before = stoodBefore(past.before.rehearsal)
     const { frozen, digest } = freeze(run)
@@ -73,7 +76,13 @@ export async function rehearseRollback(rollback: StoredRollback, signal: AbortSi
 }
 
 /** What was approved before and is done in part. `commits`: of each step that is done, at which it was. */
-type Past = { before: FrozenRun; begun: boolean; commits: Record<string, Record<string, string>> }
+type Past = {
+  before: FrozenRun
+  begun: boolean
+  commits: Record<string, Record<string, string>>
+  /** Names that have a value already. */
+  captured: ReadonlySet<string>
+}
 
 async function pastOf(rollback: StoredRollback, deps: WorkDeps): Promise<Past | null> {
   if (rollback.frozen === null || rollback.started_at === null) return null
@@ -83,6 +92,7 @@ async function pastOf(rollback: StoredRollback, deps: WorkDeps): Promise<Past | 
   return {
     before,
     begun: runs.length > 0,
+    captured: new Set(runs.flatMap(({ result }) => Object.keys(result?.captures ?? {}))),
     commits: Object.fromEntries(done.map((id) => [id, before.commits[id] ?? {}])),
   }
 }
@@ -106,6 +116,24 @@ function refuseChangedPast({ before, commits }: Past, run: FrozenRun): void {
     if (shape(before, id) === shape(run, id)) continue
     throw new Refuse(
       `step ${id} is done as it was approved, and the plan has changed it since: undo this rollback, or ask for a new one`,
+    )
+  }
+}
+
+/** What only a step gives that is left out, nothing gives: what uses it fails, and whoever approves reads that before. */
+function foreseeNoValue({ captured, commits }: Past, { components, skip, rehearsal }: FrozenRun): void {
+  const steps = components.flatMap((component) => component.steps).filter(({ id }) => commits[id] === undefined)
+  const givers = new Map(
+    steps.flatMap((step) =>
+      skip[step.id] && "capture" in step ? Object.keys(step.capture).map((name) => [name, step.title] as const) : [],
+    ),
+  )
+  for (const step of steps.filter(({ id }) => !skip[id])) {
+    const name = namesOf(step).find((each) => givers.has(each) && !captured.has(each))
+    if (name === undefined) continue
+    const note = `$${name} has no value, since "${givers.get(name)}" is left out`
+    rehearsal.steps = rehearsal.steps.map((seen) =>
+      seen.stepId === step.id ? { ...seen, outcome: "unknown", refused: true, note } : seen,
     )
   }
 }
@@ -145,7 +173,8 @@ export async function prepareRun(
   const files = await hashFiles(components, secrets, valuesOf)
   const reachable: Target = { ...target, pool: problems.length > 0 ? null : target.pool }
   const looking = { plan, components, target: reachable, secrets }
-  const steps = await rehearsePlan({ ...looking, rollbackId: rollback.id, signal, log: deps.log }, valuesOf, deps.store)
+  const { id: rollbackId, skips = {} } = rollback
+  const steps = await rehearsePlan({ ...looking, skips, rollbackId, signal, log: deps.log }, valuesOf, deps.store)
   const seen = await lookAtBaseline(looking, deps.store)
   const { risk, reasons } = overallRisk(
     components.map((component) => component.risk),
@@ -177,7 +206,7 @@ export async function prepareRun(
     escalate: plan.escalate,
     watch: plan.watch,
     success: plan.success,
-    skip: rollback.skips ?? {},
+    skip: skips,
     remindMs: plan.analysis.remindMs,
     keepMs: plan.archive.keepMs,
     components,
@@ -185,20 +214,26 @@ export async function prepareRun(
   }
 }
 
-/** Each step with its own values; `restore` is told of the others, whose rows it leaves to them. */
+/** Each step with its own values; `restore` is told of the others that run, whose rows it leaves to them. */
 function rehearsePlan(
   {
     plan,
     components,
+    skips,
     ...base
   }: Pick<StepContext, "rollbackId" | "secrets" | "target" | "signal" | "log"> & {
     plan: Plan
     components: PlanComponent[]
+    skips: StoredRollback["skips"]
   },
   valuesOf: (step: PlanStep) => Values,
   store: Pick<WorkDeps["store"], "baselines"> | undefined,
 ): Promise<RehearsedStep[]> {
-  const others = components.flatMap((component) => component.steps.map((step) => ({ step, values: valuesOf(step) })))
+  // What is left out sets no row.
+  const others = components
+    .flatMap((component) => component.steps)
+    .filter(({ id }) => !skips[id])
+    .map((step) => ({ step, values: valuesOf(step) }))
   const baseline = baselineContext(plan, store, others)
   const { environment, redact } = plan
   return rehearseSteps(components, (step) => ({ ...base, environment, redact, values: valuesOf(step), baseline }))

@@ -281,12 +281,34 @@ it("a call about the whole reaches people though a step has its name", async () 
   expect(sent).toContainEqual({ kind: "escalation", escalationId: call?.id })
 })
 
-it("a step that meets other rows than the plan expects is foreseen on the card", async () => {
+it.each([
+  ["stop", "the run stops there"],
+  ["continue", "this step fails and the run goes on"],
+  ["ask", "this step fails and the run asks what to do"],
+])("a step that meets other rows than the plan expects is foreseen on the card: %s", async (onFailure, then) => {
+  town.written.source = plan.replace("- id: set\n", `- id: set\n        on_failure: ${onFailure}\n`)
   await town.breakTarget()
   const card = await town.card()
   expect(readRun(card)?.rehearsal.steps[0]?.warnings).toEqual([
-    "0 rows match and the plan expects 1: as things stand, the run stops there",
+    `0 rows match and the plan expects 1: as things stand, ${then}`,
   ])
+})
+
+it("whoever approves a Skip reads which steps lose their value by it", async () => {
+  const probe = "- { id: probe, http: { path: / }, capture: { word: /none } }"
+  town.written.source = plan
+    .replace("- id: set\n", `${probe}\n      - id: set\n`)
+    .replace("params: [good]", "params: [word]")
+  const failed = await town.ran()
+  await skip(failed, "nobody needs it", as("U0CAROL"), town.deps)
+  await town.work(failed.id)
+  const card = await town.get(failed)
+  expect(card.state).toBe("awaiting_approval")
+  expect(readRun(card)?.rehearsal.steps.find(({ stepId }) => stepId === "set")).toMatchObject({
+    outcome: "unknown",
+    refused: true,
+    note: '$word has no value, since "Probe" is left out',
+  })
 })
 
 it("a request whose bytes cannot be read keeps nobody from being called about another", async () => {
