@@ -18,6 +18,17 @@ export function checkNames(plan: WrittenPlan): Finding[] {
   ]
 }
 
+/** What always runs and needs what may not: a request that names nothing more is refused each time. */
+export function warnNames({ components }: WrittenPlan): Finding[] {
+  return Object.entries(components).flatMap(([id, { optional, needs }]) =>
+    (optional === true ? [] : (needs ?? [])).flatMap((need, index): Finding[] => {
+      if (components[need]?.optional !== true) return []
+      const message = `"${id}" always runs and needs "${need}", which is optional: every request without --with ${need} is refused`
+      return [{ path: ["components", id, "needs", index], message }]
+    }),
+  )
+}
+
 function checkStepIds(steps: readonly StepPlace[]): Finding[] {
   return steps.flatMap(({ step, path }, index) => {
     const first = steps.slice(0, index).find((other) => other.step.id === step.id)

@@ -1,7 +1,7 @@
 import { readdir, readFile, stat } from "node:fs/promises"
 import { join } from "node:path"
 import { checkEnvironment, checkName } from "./check-environment.ts"
-import { checkNames } from "./check-names.ts"
+import { checkNames, warnNames } from "./check-names.ts"
 import { checkParams } from "./check-params.ts"
 import { checkPolicy } from "./check-policy.ts"
 import { checkReferences } from "./check-references.ts"
@@ -56,7 +56,7 @@ async function checkSource(file: string, source: string): Promise<CheckedPlan> {
   const written = parsed.data
   const sql = await checkSql(written, yaml)
   const findings = [...checkWritten(written, yaml), ...sql.findings]
-  const warnings = sql.warnings.map((warning) => toProblem(yaml, warning))
+  const warnings = [...warnNames(written), ...sql.warnings].map((warning) => toProblem(yaml, warning))
   if (findings.length > 0) return { ...refuse(findings.map((finding) => toProblem(yaml, finding))), warnings }
   return {
     plan: { plan: normalisePlan(written, sql.facts), file, source, sha256: sha256(source) },

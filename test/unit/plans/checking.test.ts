@@ -136,3 +136,16 @@ test("an upsert passes when the plan says why it cannot be taken back", async ()
   expect(problems).toEqual([])
   expect(plan?.plan.components[0]?.steps[0]).toMatchObject({ irreversible: "because", facts: { reversible: false } })
 })
+
+test("a component that always runs and needs an optional one is warned of", async () => {
+  const source = change("    title: Configuration\n", "    optional: true\n").replace("{ sku: $seen }", "{ sku: test }")
+  const { problems, warnings } = await checkPlanSource("shop.yaml", source)
+  expect(problems).toEqual([])
+  expect(warnings).toEqual([
+    expect.objectContaining({
+      line: 33,
+      message:
+        '"service" always runs and needs "config", which is optional: every request without --with config is refused',
+    }),
+  ])
+})
