@@ -43,7 +43,7 @@ export async function watchOnce(deps: WorkDeps): Promise<boolean> {
     const titles = new Map(steps.map((step) => [step.id, step.title]))
     await deps.store.watches.end(
       rollback.id,
-      `Watch ended. ${describeWatch(titles, due.seen, measures)}`,
+      `Watch ended: ${describeWatch(titles, due.seen, measures)}`,
       rollback.generation,
     )
     deps.wakeOutbox()

@@ -141,6 +141,11 @@ export function firstTrouble<Of extends { goesOn: boolean }>(failed: readonly Of
   return failed.find(({ goesOn }) => !goesOn) ?? failed[0] ?? null
 }
 
+/** Where nobody can be mentioned: a bare id is no name, and the thread says whose word it is. */
+export function evidenceText({ evidence, confirmedBy }: StepResult): string[] {
+  return confirmedBy === undefined ? evidence : evidence.map((line) => line.replaceAll(confirmedBy, "a person"))
+}
+
 /** Not done, for all that is known. */
 export function isBroken({ outcome }: StepResult): boolean {
   return outcome === "failed" || outcome === "unknown"
@@ -168,7 +173,7 @@ export function criteria(view: RollbackView, runs: Map<string, StepRun>): Criter
     const all = seen.length > 0 && seen.every((run) => run?.result?.outcome === "succeeded")
     if (!all) return { text, outcome: "not_checked", evidence: "" }
     const evidence = seen.flatMap((run) => {
-      const [first] = run?.result?.evidence ?? []
+      const [first] = run?.result ? evidenceText(run.result) : []
       if (first === undefined) return []
       return [named(run, first)]
     })

@@ -1,4 +1,4 @@
-import { effectLost, latestRuns, namedCode, seenBefore } from "./analysis.ts"
+import { effectLost, evidenceText, latestRuns, namedCode, seenBefore } from "./analysis.ts"
 import type { EscalationTrigger, RollbackView, StepResult, StepView } from "./facts.ts"
 import type { Hook } from "./hook.ts"
 
@@ -58,6 +58,8 @@ export function escalationsOf(
 function triggerOf(step: StepView, { failure }: StepResult): EscalationTrigger {
   // The statement itself went well: what it met is not what was approved.
   if (countsDiffer.has(failure?.code ?? "")) return "data_inconsistent"
+  // Nothing was asked of the target.
+  if (failure?.code === "no_value") return "step_failed"
   switch (step.kind) {
     case "sql":
     case "restore":
@@ -116,7 +118,7 @@ function evidenceOf(view: RollbackView, step: StepView, result: StepResult): str
   if (failure?.position != null) lines.push(`at position ${failure.position}`)
   if (failure?.detail) lines.push(failure.detail)
   if (failure?.hint) lines.push(failure.hint)
-  lines.push(...result.evidence)
+  lines.push(...evidenceText(result))
   const deployed = result.changes.find(({ column }) => column === "deployed")
   if (deployed) lines.push(`deployed before ${deployed.before}, now ${deployed.after ?? "not known"}`)
   const unseen = step.effect === "none" && before?.outcome === "unknown"

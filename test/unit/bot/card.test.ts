@@ -133,6 +133,16 @@ it("a step that Stop ended has not failed, and a criterion that rests on it was 
   expect(outcomes).not.toContain("fails")
 })
 
+it("a criterion's evidence names nobody by a bare id", () => {
+  const done = result({ evidence: ["done, confirmed by UCAROL at 14:18:10 UTC"], confirmedBy: "UCAROL" })
+  const [criterion] = analysisFacts({
+    ...succeeded,
+    criteria: [{ text: "By hand", from: ["set-version"] }],
+    stepRuns: [stepRun("set-version", done)],
+  }).criteria
+  expect(criterion?.evidence).toMatch(/^done, confirmed by a person at 14:18:10 UTC/)
+})
+
 it("leaves what people took in the middle out of a component's time", () => {
   const asked = stepRun("deploy-finalize", result({ outcome: "succeeded" }), "2025-11-22T14:18:01Z")
   const later = { ...failedAnswer, generation: asked.generation + 1, startedAt: "2025-11-22T14:58:30Z" }

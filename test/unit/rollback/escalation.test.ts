@@ -76,3 +76,27 @@ it("a run that asked again in its middle says what is done, not only who approve
   expect(evidence[1]).toBe("1 of 4 steps done, the last of them: Remove")
   expect(byHand).toMatch(/-- Family[\s\S]*# Price\ncurl/)
 })
+
+it("a value that was missing is no failure of SQL, and whoever answered is no bare id", async () => {
+  const lacking = {
+    code: "no_value",
+    message: "$bad has no value",
+    position: null,
+    statement: null,
+    detail: null,
+    hint: null,
+  }
+  const run = stepRun(
+    "remove",
+    result({
+      outcome: "failed",
+      failure: lacking,
+      evidence: ["not done, says U0CAROL at 10:00:00 UTC"],
+      confirmedBy: "U0CAROL",
+    }),
+  )
+  const escalate = { channel: null, mention: [], acknowledgeWithinMs: 60_000, hook: null }
+  const [raised] = escalationsOf({ ...(await view()), stepRuns: [run] }, { escalate }, { trouble: null })
+  expect(raised?.facts).toMatchObject({ trigger: "step_failed", headline: "Remove: a step failed" })
+  expect(raised?.facts.evidence).toEqual(["$bad has no value", "not done, says a person at 10:00:00 UTC"])
+})
