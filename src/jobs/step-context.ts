@@ -73,6 +73,7 @@ export function contextOf(step: PlanStep, attempt: number, state: RunState, deps
         .tellProgress(rollback.id, rollback.epoch, { id: step.id, attempt, progress })
         .then(deps.wakeOutbox, (err: unknown) => deps.log.warn({ err }, "progress not told")),
     closing: state.closing,
+    endsHere: () => state.endsHere,
     since: rollback.created_at,
     people: peopleOf(step, attempt, state, deps),
   }

@@ -1,4 +1,4 @@
-import { effectLost, evidenceText, latestRuns, namedCode, seenBefore } from "./analysis.ts"
+import { effectLost, evidenceText, latestRuns, namedCode, seenBefore, wasStopped } from "./analysis.ts"
 import type { EscalationTrigger, RollbackView, StepResult, StepView } from "./facts.ts"
 import type { Hook } from "./hook.ts"
 
@@ -38,7 +38,8 @@ export function escalationsOf(
     if (!stepRun || !result || (result.outcome !== "failed" && result.outcome !== "unknown")) continue
     // The trouble as a whole names them.
     if (options.trouble !== null && result.failure?.code === effectLost) continue
-    if (view.state === "stopped" && result.outcome === "failed" && result.failure?.code === "stopped") continue
+    // What a person ended is nothing to call anybody for, also where another step has failed beside it.
+    if (wasStopped(result) && (view.state === "stopped" || view.stopRequestedBy !== null)) continue
     raised.push({
       key: `step/${step.id}/${stepRun.attempt}`,
       facts: {

@@ -19,7 +19,7 @@ export const manualStep: StepType<ManualStep> = {
     if (!people) throw new Error("there is nobody here to ask")
     const instruction = context.secrets.redact(fill(step.instruction, context.values))
     const asked = await patiently(context, () => people.ask(instruction, step.timeoutMs))
-    const answered = await answerTo(asked, people, context)
+    const answered = await answerTo(asked, people, context, context.endsHere)
     return resultOf(answered)
   },
 }

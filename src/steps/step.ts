@@ -62,6 +62,8 @@ export type RunContext = StepContext & {
   stillOurs(): Promise<void>
   /** The process is about to end: who waits for the world outside leaves the rollback to the next worker. */
   closing?(): boolean
+  /** Somebody has said of a failure that the run ends here: nobody is waited for any more. */
+  endsHere?(): boolean
   /** Tells the thread how far it has come; waits for nothing. */
   tell?(progress: StepProgress): void
   /** When the rollback was asked for. */

@@ -100,3 +100,18 @@ it("a value that was missing is no failure of SQL, and whoever answered is no ba
   expect(raised?.facts).toMatchObject({ trigger: "step_failed", headline: "Remove: a step failed" })
   expect(raised?.facts.evidence).toEqual(["$bad has no value", "not done, says a person at 10:00:00 UTC"])
 })
+
+it("nobody is called for what Stop ended, also where another step had failed", async () => {
+  const why = (code: string) => ({ code, message: "no", position: null, statement: null, detail: null, hint: null })
+  const stepRuns = [
+    stepRun("remove", result({ outcome: "failed", failure: why("row_count") })),
+    stepRun("deploy", result({ outcome: "failed", failure: why("stopped") })),
+  ]
+  const escalate = { channel: null, mention: [], acknowledgeWithinMs: 60_000, hook: null }
+  const raised = escalationsOf(
+    { ...(await view()), stepRuns, stopRequestedBy: "UBOB" },
+    { escalate },
+    { trouble: null },
+  )
+  expect(raised.map(({ facts }) => facts.stepId)).toEqual(["remove"])
+})
