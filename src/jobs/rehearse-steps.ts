@@ -22,7 +22,7 @@ export async function rehearseSteps(
             outcome: "not_tried",
             note: `uses ${unknown.map((name) => `$${name}`).join(", ")}, which the run itself gives`,
           })
-        : foreseen(step, await rehearseStep(step, context)),
+        : foreseen(step, await rehearseStep(step, context), steps),
     )
   }
   const outside = Promise.all(steps.filter((step) => step.kind === "http" || step.kind === "command").map(look))
@@ -41,11 +41,14 @@ const thenWhat = {
 } as const satisfies Record<PlanStep["onFailure"], string>
 
 /** Rows that are not as many as the plan expects make this step fail, unless a step before it changes them. */
-function foreseen(step: PlanStep, seen: RehearsedStep): RehearsedStep {
+function foreseen(step: PlanStep, seen: RehearsedStep, steps: readonly PlanStep[]): RehearsedStep {
   if ((step.kind !== "sql" && step.kind !== "purge") || step.expectRows.kind !== "range") return seen
   const { min, max } = step.expectRows
   if (seen.outcome !== "looked" || seen.rows === null || (seen.rows >= min && seen.rows <= max)) return seen
-  const warning = `${seen.rows} rows match and the plan expects ${describeRange({ min, max })}: as things stand, ${thenWhat[step.onFailure]}`
+  const changed = steps.slice(0, steps.indexOf(step)).some(({ effect }) => effect !== "none")
+  const unless = changed ? ", unless a step before it changes that" : ""
+  const matching = `${seen.rows} ${seen.rows === 1 ? "row matches" : "rows match"}`
+  const warning = `${matching} and the plan expects ${describeRange({ min, max })}: as things stand, ${thenWhat[step.onFailure]}${unless}`
   return { ...seen, warnings: [...seen.warnings, warning] }
 }
 

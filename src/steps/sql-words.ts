@@ -57,8 +57,12 @@ export function guardRows(step: SqlStep, context: RunContext, result: StepResult
     affected: [],
     changes: [],
     evidence: [],
-    failure: failure("row_count", `${rows} rows matched, ${describeRange(allowed)} expected; nothing was changed`, {
-      statement: step.sql,
-    }),
+    failure: failure(
+      "row_count",
+      `${rows} ${rows === 1 ? "row" : "rows"} matched, ${describeRange(allowed)} expected; nothing was changed`,
+      {
+        statement: step.sql,
+      },
+    ),
   }
 }

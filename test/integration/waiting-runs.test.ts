@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, expect, inject, it } from "vitest"
 
+import { until } from "../../playground/faults/until.ts"
 import { cancel } from "../../src/commands/cancel.ts"
 import { decideFailure } from "../../src/commands/confirm.ts"
 import { retry, skip } from "../../src/commands/reopen.ts"
@@ -293,6 +294,44 @@ it.each([
     `0 rows match and the plan expects 1: as things stand, ${then}`,
   ])
 })
+
+it("a count that a step before it may change is not said to end the run", async () => {
+  const first = `- { id: first, sql: "insert into config values ('version', '2')", expect: { rows: 1 } }`
+  town.written.source = plan.replace("- id: set\n", `${first}\n      - id: set\n`)
+  await town.breakTarget()
+  const card = await town.card()
+  expect(readRun(card)?.rehearsal.steps.find(({ stepId }) => stepId === "set")?.warnings).toEqual([
+    "0 rows match and the plan expects 1: as things stand, the run stops there, unless a step before it changes that",
+  ])
+})
+
+it("Stop here ends the wait for a person beside it", async () => {
+  // What a person does raises the risk.
+  town.written.source = `${plan.replace("medium: { count: 2, from: [S0ONCALL, U0LEAD] }", "medium: { count: 1, from: anyone }")}  more:
+    risk: low
+    optional: true
+    parallel: true
+    steps:
+      - { id: one, sql: "update config set value = '3' where key = 'one'", expect: { rows: 1 }, on_failure: ask }
+      - { id: hand, manual: Turn it off }
+`
+  const card = await town.card({ with: ["more"] })
+  await town.press(card)
+  const working = town.work(card.id)
+  const questions = async () =>
+    (
+      await town.state.query<{ id: string; step_id: string; answer: string | null }>(
+        "select id, step_id, answer from stepback.confirmations where rollback_id = $1",
+        [card.id],
+      )
+    ).rows
+  await until("both questions", async () => (await questions()).length === 2)
+  const asked = (await questions()).find(({ step_id: step }) => step === "one")
+  await town.store.confirmations.answer(asked?.id ?? "", "U0ALICE", "leave")
+  await working
+  expect(await town.get(card)).toMatchObject({ state: "failed", end_reason: "One" })
+  expect((await questions()).find(({ step_id: step }) => step === "hand")).toMatchObject({ answer: "stopped" })
+}, 20_000)
 
 it("whoever approves a Skip reads which steps lose their value by it", async () => {
   const probe = "- { id: probe, http: { path: / }, capture: { word: /none } }"
