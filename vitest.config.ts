@@ -37,7 +37,7 @@ function project(
 
 const setup = "test/postgres-setup.ts"
 /** What steps do to a target, once more on the server that a distribution builds: another version, with other libraries. */
-const onTargets = ["purge", "undo", "restore", "steps", "page-images", "target-settings"]
+const onTargets = ["purge", "undo", "restore", "steps", "page-images", "target-"]
 
 const projects: Project[] = [
   { name: "unit", timeout: 30_000 },

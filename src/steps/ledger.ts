@@ -137,14 +137,32 @@ export async function closeStep(
   result: StepResult,
   { batch = 0, kept = [] }: { batch?: number; kept?: readonly TableFacts[] } = {},
 ): Promise<void> {
-  const entryOf = kept.length === 0 ? result : { ...result, kept: rowShapes(kept) }
   const { id, step } = literals(key, stepId)
-  const [digest, told] = [escapeLiteral(key.digest), escapeLiteral(JSON.stringify(entryOf))]
-  // One message: the commit is not reached where the entry is refused.
-  await client.query(
-    `insert into stepback_ledger.entries (rollback_id, step_id, batch, digest, result)
-       values (${id}, ${step}, ${batch}, ${digest}, ${told}); commit`,
-  )
+  const write = (told: string) => {
+    const entry = kept.length === 0 ? told : `${told.slice(0, -1)},"kept":${JSON.stringify(rowShapes(kept))}}`
+    // One message: the commit is not reached where the entry is refused.
+    return client.query(
+      `insert into stepback_ledger.entries (rollback_id, step_id, batch, digest, result)
+         values (${id}, ${step}, ${batch}, ${escapeLiteral(key.digest)}, ${escapeLiteral(entry)}); commit`,
+    )
+  }
+  const told = JSON.stringify(result)
+  if (withoutSigns(told) === told) return void (await write(told))
+  try {
+    await Promise.all([client.query("savepoint stepback_entry"), write(told)])
+  } catch (error) {
+    if (errorCode(error) !== untranslatable) throw error
+    await client.query("rollback to savepoint stepback_entry")
+    await write(withoutSigns(told))
+  }
+}
+
+/** The code of a character that the target's encoding, which need not be UTF-8, does not have. */
+const untranslatable = "22P05"
+
+/** Without the signs that are ours, as where a value is cut: what comes from the target can be written there. */
+function withoutSigns(told: string): string {
+  return told.replaceAll("\u2026", "...").replaceAll(/[\u2000-\u206f\u2190-\u21ff]/g, "*")
 }
 
 /**
