@@ -135,16 +135,18 @@ async function placesOf(client: PoolClient, family: Family, at: Removal, locked:
   const name = escapeIdentifier(table.name)
   let places = locked.map((row) => row.place)
   if (listedKin(family).some((kin) => kin.depth > 0 && kin.table.triggers.length > 0)) {
+    // Each as text until it is compared: of arrays there is no list.
     const columns = table.primaryKey.map((column, n) => ({
-      name: escapeIdentifier(column),
-      list: `$${n + 1}::${table.columns.find((each) => each.name === column)?.type ?? "text"}[]`,
+      held: `k${n}`,
+      list: `$${n + 1}::text[]`,
+      same: `${name}.${escapeIdentifier(column)} = stepback_held.k${n}::${table.columns.find((each) => each.name === column)?.type ?? "text"}`,
       values: locked.map((row) => row.key[n] ?? ""),
     }))
     const { rows } = await statement(
       client,
       `select ${name}.ctid::text as place from only ${at.leaf.relation} as ${name}
-       join unnest(${columns.map(({ list }) => list).join(", ")}) as stepback_held (${columns.map((each) => each.name).join(", ")})
-         on ${columns.map((each) => `${name}.${each.name} = stepback_held.${each.name}`).join(" and ")}`,
+       join unnest(${columns.map(({ list }) => list).join(", ")}) as stepback_held (${columns.map(({ held }) => held).join(", ")})
+         on ${columns.map(({ same }) => same).join(" and ")}`,
       columns.map((each) => each.values),
     )
     places = (rows as { place: string }[]).map((row) => row.place)

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest"
 import { rehearseStep, runStep } from "../../src/steps/definitions.ts"
-import { contextOf, freshTarget, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
+import { contextOf, freshTarget, goThrough, stepOf, type TargetFixture, undoStepOf } from "./steps-fixture.ts"
 
 /** Purges of tables where taking what goes along changes what is to go: by triggers, or since the condition reads it. */
 let target: TargetFixture
@@ -62,6 +62,22 @@ describe("a purge", () => {
       expect(await list("select count(*) from orders where kind = 'bad'")).toEqual([0])
     },
   )
+
+  it("finds parents by a key of any type again", async () => {
+    target = await freshTarget(`create table orders (id integer[], day date, kind text, primary key (id, day));
+      create table lines (id integer primary key, order_id integer[], day date, foreign key (order_id, day) references orders on delete cascade);
+      create table parcels (id integer primary key);
+      create function looks() returns trigger language plpgsql as $$ begin return old; end $$;
+      create trigger looks before delete on lines for each row execute function looks();
+      insert into orders select array[n, null, 0], date '2026-01-01' + n, case when n % 2 = 0 then 'bad' else 'good' end from generate_series(1, 20) n;
+      insert into lines select n, array[n, null, 0], date '2026-01-01' + n from generate_series(1, 20) n`)
+    const before = await all()
+    const { context, result } = await purge("kind = 'bad'")
+    expect(result).toMatchObject({ outcome: "succeeded", rows: 10, issues: [] })
+    const undoing = await goThrough(target, undoStepOf(context.rollbackId, "p"))
+    expect(undoing.result).toMatchObject({ outcome: "succeeded", rows: 20 })
+    expect(await all()).toEqual(before)
+  })
 
   it("whose condition reads what goes along takes all that it meant at first, over many pages", async () => {
     // Groups of ten, each meant by one line: a batch that ends within a group would leave the rest of it.
