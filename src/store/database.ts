@@ -8,6 +8,13 @@ export type Query = { text: string; values?: unknown[] }
 types.setTypeParser(types.builtins.INT8, Number)
 
 /**
+ * Whatever is set for the role or the database: moments are read as ISO writes them, a statement that waited for another
+ * transaction sees what that one committed, and none has less time than the pool gives it. Older servers lack the last one.
+ */
+const session = `set datestyle = 'ISO, YMD'; set default_transaction_isolation = 'read committed'; set lock_timeout = 0;
+  select set_config('transaction_timeout', '0', false) where current_setting('server_version_num')::int >= 170000`
+
+/**
  * A pool on the state database. Pipelined: queries of one client go out without waiting for each other's answers,
  * which makes a transaction one round trip.
  */
@@ -28,8 +35,8 @@ export function createPool(url: string, options: { log: Logger; max?: number }):
   // The pool listens to idle ones alone: a link that breaks inside a transaction would end the process.
   pool.on("connect", (client) => {
     client.on("error", lost)
-    // Moments are read as ISO writes them, whatever is set for the role or the database. Goes before what is asked first.
-    client.query("set datestyle = 'ISO, YMD'").catch(lost)
+    // Goes before what is asked first.
+    client.query(session).catch(lost)
   })
   return pool
 }

@@ -30,6 +30,24 @@ describe("migrations", () => {
     await Promise.all([first, ...others].map((each) => each.end()))
   })
 
+  it.each(["default_transaction_isolation = 'serializable'", "lock_timeout = '1ms'", "transaction_timeout = '100ms'"])(
+    "are applied once where the database has %s",
+    async (setting) => {
+      const { url, pool: first } = await freshState({ migrated: false })
+      const other = await first.connect()
+      await other.query("begin; select pg_advisory_xact_lock(7220541)")
+      await first.query(`alter database ${new URL(url).pathname.slice(1)} set ${setting}`)
+      const pools = Array.from({ length: 3 }, () => createPool(url, { log, max: 1 }))
+      const applied = Promise.all(pools.map((each) => migrate(each)))
+      applied.catch(() => undefined)
+      await other.query("select pg_sleep(0.3)")
+      await other.query("rollback")
+      other.release()
+      expect((await applied).filter((names) => names.length > 0)).toHaveLength(1)
+      await Promise.all([first, ...pools].map((each) => each.end()))
+    },
+  )
+
   it("take, and wait for who is at it, longer than a statement of every day may", async () => {
     const { url, pool: first } = await freshState({ migrated: false })
     const hasty = new pg.Pool({ connectionString: url, statement_timeout: 300, query_timeout: 400 })
