@@ -1,5 +1,5 @@
 import { readdir, readFile } from "node:fs/promises"
-import type { Pool } from "pg"
+import type { Pool, PoolClient } from "pg"
 import { errorCode, StepbackError } from "../errors.ts"
 import { inTransaction } from "./database.ts"
 import { checkRights } from "./roles.ts"
@@ -78,6 +78,7 @@ async function apply(pool: Pool): Promise<string[]> {
   return inTransaction(pool, async (client) => {
     await client.query(`set local statement_timeout = ${longestMs}`)
     await client.query(patiently(`select pg_advisory_xact_lock(${lockKey})`))
+    await refuseEncoding(client)
     await client.query("create schema if not exists stepback")
     await client.query(
       "create table if not exists stepback.migrations (name text primary key, applied_at timestamptz not null default now())",
@@ -91,6 +92,17 @@ async function apply(pool: Pool): Promise<string[]> {
     }
     return missing
   })
+}
+
+/** Requests, reasons and our own texts have any character. Where a database does not know of encodings it takes them as they are. */
+async function refuseEncoding(client: PoolClient): Promise<void> {
+  const { rows } = await client.query<{ encoding: string }>("select current_setting('server_encoding') as encoding")
+  const encoding = rows[0]?.encoding ?? ""
+  if (["UTF8", "SQL_ASCII"].includes(encoding)) return
+  throw new StepbackError(
+    "encoding",
+    `The state database's encoding is ${encoding}, which lacks characters that people write: create it with encoding 'UTF8'.`,
+  )
 }
 
 /** The pool's own clock ends a query that is not answered, whatever the server allows it. */

@@ -48,6 +48,17 @@ describe("migrations", () => {
     },
   )
 
+  it("are not begun where the database cannot spell what people write", async () => {
+    const { url, pool: first } = await freshState({ migrated: false })
+    const name = `${new URL(url).pathname.slice(1)}_latin`
+    await first.query(`create database ${name} template template0 encoding 'latin1' lc_collate 'C' lc_ctype 'C'`)
+    const latin = createPool(Object.assign(new URL(url), { pathname: name }).href, { log, max: 1 })
+    await expect(migrate(latin)).rejects.toThrow(
+      "The state database's encoding is LATIN1, which lacks characters that people write: create it with encoding 'UTF8'.",
+    )
+    await Promise.all([first.end(), latin.end()])
+  })
+
   it("take, and wait for who is at it, longer than a statement of every day may", async () => {
     const { url, pool: first } = await freshState({ migrated: false })
     const hasty = new pg.Pool({ connectionString: url, statement_timeout: 300, query_timeout: 400 })
