@@ -35,11 +35,12 @@ export function mend(value: unknown, issues: readonly Issue[]): { value: unknown
   return { value: copy, changed }
 }
 
-/** Whether a finding speaks of a place that was changed, or names what may be missing since. */
+/** Whether a finding speaks of a place that was changed, of what has lost a part by it, or names what may be missing since. */
 export function followsFrom({ path, message }: { path: Path; message: string }, changed: readonly Path[]): boolean {
   return changed.some(
     (place) =>
       place.every((key, at) => path[at] === key) ||
+      (stepOf(place) === null && place.length === path.length + 1 && path.every((key, at) => place[at] === key)) ||
       (stepOf(place) === null && place.some((key) => typeof key === "string" && names(message, key))),
   )
 }

@@ -84,7 +84,8 @@ function tooLateWords(refusal: Extract<Refusal, { reason: "already_decided" }>, 
 /** Who wanted to keep it from running, or to end it, still can, or can have it taken back. */
 function wayAgainst(state: RollbackState, name: string): string {
   if (state === "approved" || state === "running") return ` \`/rollback stop ${name}\` ends it before its next step.`
-  return state === "succeeded" || state === "failed" ? ` \`/rollback undo ${name}\` asks to take back what it did.` : ""
+  const ran = state === "succeeded" || state === "failed" || state === "stopped"
+  return ran ? ` \`/rollback undo ${name}\` asks to take back what it did.` : ""
 }
 
 /** A link that broke at the commit took the answer with it: then "nothing was changed" may be a lie. */

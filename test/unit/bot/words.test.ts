@@ -175,10 +175,11 @@ describe("answers to commands", () => {
   })
 
   it("who comes too late to end a rollback hears what still ends it, or takes it back", () => {
-    const late = (state: "running" | "succeeded" | "denied", verb: "cancel" | "approve") =>
+    const late = (state: "running" | "succeeded" | "failed" | "stopped" | "denied", verb: "cancel" | "approve") =>
       refusalWords(refuse(verb, { reason: "already_decided", state, by: null, at: null, number: 17 }))
     expect(late("running", "cancel")).toContain("`/rollback stop R-17`")
-    expect(late("succeeded", "cancel")).toContain("`/rollback undo R-17`")
+    for (const state of ["succeeded", "failed", "stopped"] as const)
+      expect(late(state, "cancel")).toContain("`/rollback undo R-17`")
     for (const words of [late("denied", "cancel"), late("succeeded", "approve")]) expect(words).not.toContain("`")
   })
 

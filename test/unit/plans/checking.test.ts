@@ -149,3 +149,16 @@ test("a component that always runs and needs an optional one is warned of", asyn
     }),
   ])
 })
+
+test("the only component under a wrong id is not said to be missing too", async () => {
+  const source = `version: 1
+environment: shop
+title: Shop back
+target: { postgres: "\${SHOP_DB}" }
+approve: { low: { count: 1, from: anyone }, medium: { count: 1, from: anyone }, high: { count: 1, from: anyone } }
+components:
+  the shop: { steps: [{ id: look, check: select 1 as one }] }
+`
+  const { problems } = await checkPlanSource("shop.yaml", source)
+  expect(problems.map(({ message }) => message)).toEqual([expect.stringContaining('found "the shop"')])
+})
