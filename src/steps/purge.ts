@@ -92,7 +92,8 @@ async function linkedWords(
   all: { rows: number; values: readonly unknown[] },
 ): Promise<string> {
   const more = all.rows - (await countMatching(client, family.root, `(${step.where})`, all.values))
-  return `${more} of these rows do not match, but refer to such as do: all of them go in one transaction`
+  const along = `${more} of these rows ${more === 1 ? "does not match, but refers" : "do not match, but refer"} to such as do`
+  return `${more === 0 ? "no other row refers to these" : along}: all of them go in one transaction`
 }
 
 /** The parser takes 15 MB, and most tables have no such column. */

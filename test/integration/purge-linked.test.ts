@@ -38,6 +38,14 @@ async function rehearse(step: PlanStep) {
 }
 
 describe("a purge of rows that refer to each other", () => {
+  it("does not count none as rows that go along", async () => {
+    target = await freshTarget(comments("on delete cascade"))
+    const { rows } = await target.admin.query<{ id: number }>("select max(id) as id from comments")
+    const { rehearsal } = await rehearse(await purging({ where: `id = ${rows[0]?.id}` }))
+    expect(rehearsal).toMatchObject({ rows: 1 })
+    expect(rehearsal.warnings).toContain("no other row refers to these: all of them go in one transaction")
+  })
+
   it.each(["on delete cascade", "", "on delete restrict", "deferrable initially deferred"])(
     "takes those below such as match, with what refers to them, and all come back, and go again: %s",
     async (onDelete) => {
