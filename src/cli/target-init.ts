@@ -73,6 +73,9 @@ function roleSql(plan: Plan, tables: TableUse[]): string {
     "grant pg_read_all_stats to stepback; -- optional: tells who holds a lock that a step waits for, since when and in which statement",
     "",
     ...(purges ? purgeNotes : []),
+    ...(tables.some(({ writes }) => writes.has("insert"))
+      ? ["Where an INSERT leaves a column to its sequence (serial, nextval): grant usage on that sequence too."]
+      : []),
     "Where other tables refer by a foreign key to rows that are removed, grant select on those tables too.",
     "Where one of these tables has row-level security: alter role stepback bypassrls;",
     "`stepback doctor` says what is missing.",

@@ -29,7 +29,7 @@ import {
 } from "./sql-keeping.ts"
 import * as sqlText from "./sql-text.ts"
 import { described, guardRows } from "./sql-words.ts"
-import { withoutUndo } from "./rights.ts"
+import { numbersProblem, withoutUndo } from "./rights.ts"
 import { settleStep } from "./settle.ts"
 import {
   elapsed,
@@ -135,6 +135,8 @@ async function lookAndPlan(
   if (seen.outcome !== undefined) return seen
   const values = bindings(step, context)
   await statement(client, `explain ${step.sql}`, values)
+  const note = await numbersProblem(client, step.facts, table)
+  if (note !== null) return { outcome: "unknown", note, warnings }
   if (step.facts.verb === "delete" && table.children.length > 0) {
     const [locking, used] = bound(sqlText.lockRows(step.facts), values)
     await statement(client, `explain ${locking}`, used)

@@ -11,7 +11,8 @@ afterEach(() => target.stop())
 const tables = `create table t (id integer primary key, v text, w text); insert into t values (1, 'old', 'x');
   create table kids (id integer primary key, t_id integer references t on delete cascade); insert into kids values (1, 1);
   create table calls (id integer primary key, t_id integer references t on delete set null); insert into calls values (1, 1);
-  create table days (id integer primary key, v text) partition by range (id); create table days_1 partition of days default; insert into days values (1, 'old');`
+  create table days (id integer primary key, v text) partition by range (id); create table days_1 partition of days default; insert into days values (1, 'old');
+  create table numbered (id serial primary key, v text);`
 
 const limited = () => Object.assign(new URL(target.url), { username: "limited", password: "l" }).href
 
@@ -57,6 +58,11 @@ describe("what a step may not do is refused beforehand", () => {
     ["delete, insert on t, kids", purge("t", "kids, calls"), 'grant update on "public"."t"'],
     ["delete, insert, update on t", purge("t", "kids, calls"), 'grant delete, update on "public"."kids"'],
     ["delete, insert on t", written("delete from t where id = 2"), "permission denied for table t"],
+    [
+      "insert, delete on numbered",
+      written("insert into numbered (v) select v from t"),
+      "this role may not take numbers there: grant usage on sequence public.numbered_id_seq",
+    ],
   ])("grant %s: %s", async (grants, yaml, words) => {
     const go = await granted(`grant ${grants} to limited`)
     const { card, result } = await go(yaml)
