@@ -22,7 +22,7 @@ const body = z.strictObject({
     acknowledged_by: z.string().nullable(),
     acknowledged_at: z.iso.datetime().nullable(),
     resolved_at: z.iso.datetime().nullable(),
-    resolution: z.enum(["cause_gone", "left_as_it_is"]).nullable(),
+    resolution: z.enum(["cause_gone", "left_as_it_is", "failed_again"]).nullable(),
   }),
   rollback: z.strictObject({
     id: z.uuid(),

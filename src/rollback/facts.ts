@@ -238,6 +238,8 @@ export type Escalation = {
   acknowledgedBy: string | null
   acknowledgedAt: string | null
   resolvedAt: string | null
+  /** Its step failed again after a Retry: a newer call stands for it. */
+  followed?: boolean
 }
 
 /** What a watch saw of one probe. */

@@ -61,6 +61,12 @@ const severities = {
 /** Longest texts: PagerDuty takes summaries of 1024 characters and events of 512 KB. */
 const most = { summary: 1_000, line: 500, lines: 20, byHand: 4_000 }
 
+/** Why nobody is called by it any more. */
+function resolutionOf({ escalation, rollback }: Called): "failed_again" | "left_as_it_is" | "cause_gone" {
+  if (escalation.followed === true) return "failed_again"
+  return rollback.left ? "left_as_it_is" : "cause_gone"
+}
+
 /** The JSON that a webhook gets. */
 export function webhookBody(called: Called): Record<string, unknown> {
   const { event, escalation, rollback } = called
@@ -82,7 +88,7 @@ export function webhookBody(called: Called): Record<string, unknown> {
       acknowledged_by: event.kind === "acknowledge" ? escalation.acknowledgedBy : null,
       acknowledged_at: event.kind === "acknowledge" ? escalation.acknowledgedAt : null,
       resolved_at: event.kind === "resolve" ? escalation.resolvedAt : null,
-      resolution: event.kind === "resolve" ? (rollback.left ? "left_as_it_is" : "cause_gone") : null,
+      resolution: event.kind === "resolve" ? resolutionOf(called) : null,
     },
     rollback: {
       id: rollback.id,

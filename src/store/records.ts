@@ -12,7 +12,7 @@ export type EscalationFacts = Pick<
 export type EscalationRow = {
   id: string
   rollback_id: string
-  facts: EscalationFacts
+  facts: EscalationFacts & { followed?: true }
   raised_at: Date
   times_told: number
   acknowledged_by: string | null
@@ -65,6 +65,17 @@ export function endStepCalls(rollbackId: string, stepId: string): Query {
   }
 }
 
+/** The step failed again after a Retry: whoever is called anew need not take, nor hear, what was called before. */
+function endOlderCalls(rollbackId: string, stepId: string, key: string): Query {
+  return {
+    text: `with over as (
+        update stepback.escalations set resolved_at = now(), next_telling_at = null, facts = facts || '{"followed": true}'
+        where rollback_id = $1 and starts_with(key, $2) and key <> $3 and resolved_at is null returning rollback_id, key)
+      select stepback.edit_messages(rollback_id, key || '/') from over`,
+    values: [rollbackId, `${rollbackId}/step/${stepId}/`, key],
+  }
+}
+
 export const escalationColumns =
   "id, rollback_id, facts, raised_at, times_told, acknowledged_by, acknowledged_at, resolved_at"
 
@@ -105,6 +116,7 @@ export function recordStore(pool: Pool) {
           `${key}/1`,
           storable({ kind: "escalation", escalationId: id } satisfies Message),
         ])
+        if (facts.stepId !== null) await client.query(endOlderCalls(rollbackId, facts.stepId, key))
         return true
       }).catch((error: unknown) => {
         throw errorCode(error) === "SB001" ? new LostLeaseError(rollbackId) : error

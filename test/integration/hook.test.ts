@@ -257,6 +257,37 @@ test("a good end ends the calls in its own transaction; a bad one only those abo
   expect((await store.records.findEscalation(lost))?.resolvedAt).not.toBeNull()
 })
 
+test("a step that fails again after a Retry has one call open: the older one ends, with its message and at the pager", async () => {
+  const { id } = await running(store)
+  const [first, second, other] = [randomUUID(), randomUUID(), randomUUID()]
+  const call = (key: string, escalation: string, stepId: string) =>
+    store.records.raise(id, `${id}/step/${key}`, escalation, {
+      trigger: "sql_failed",
+      stepId,
+      headline: "it failed",
+      evidence: [],
+      byHand: null,
+      mention: [],
+      channelId: null,
+      acknowledgeWithinMs: 1_000,
+      hook: webhook,
+    })
+  await call("it/1/0", first, "it")
+  await call("others/1/0", other, "others")
+  await call("it/2/1", second, "it")
+  expect(await store.records.findEscalation(first)).toMatchObject({ resolvedAt: expect.any(String), followed: true })
+  for (const open of [second, other]) expect((await store.records.findEscalation(open))?.resolvedAt).toBeNull()
+  await pool.query(
+    "update stepback.escalations set next_telling_at = now() where rollback_id = $1 and next_telling_at is not null",
+    [id],
+  )
+  await store.records.tellAgain()
+  expect((await store.records.findEscalation(first))?.timesTold).toBe(1)
+  await callAll()
+  const heard = pager.calls.filter((one) => JSON.stringify(one).includes(first))
+  expect(JSON.stringify(heard)).toContain("failed_again")
+})
+
 async function texts(rollbackId: string): Promise<string[]> {
   const { rows } = await pool.query<{ text: string }>(
     "select body ->> 'text' as text from stepback.outbox where rollback_id = $1 and body ->> 'kind' = 'text' order by seq",

@@ -45,9 +45,11 @@ function standing(view: RollbackView, escalation: Escalation, now: Date): Line {
   const resolved: Line | null =
     resolvedAt === null
       ? null
-      : view.left === null
-        ? [`✓ resolved at ${timeOfDay(resolvedAt)}`]
-        : ["– left as it is by ", mention(view.left.by), ` at ${timeOfDay(view.left.at)}`]
+      : escalation.followed
+        ? ["– it failed again after this: the newer call stands for it"]
+        : view.left === null
+          ? [`✓ resolved at ${timeOfDay(resolvedAt)}`]
+          : ["– left as it is by ", mention(view.left.by), ` at ${timeOfDay(view.left.at)}`]
   if (onIt !== null || resolved !== null) return joined([resolved, onIt])
   const open = between(raisedAt, now.toISOString())
   const told = timesTold > 1 ? [`told ${timesTold} times in ${duration(open ?? 0)}`] : null

@@ -124,6 +124,9 @@ describe("an escalation", () => {
     expect(drawEscalation(failed, { ...escalation, resolvedAt: "2025-11-22T14:25:00Z" }, now).text).toContain(
       "resolved at 14:25 UTC",
     )
+    const followed = { ...escalation, resolvedAt: "2025-11-22T14:25:00Z", followed: true }
+    expect(drawEscalation(failed, followed, now).text).toContain("it failed again after this: the newer call stands")
+    expect(drawEscalation(failed, followed, now).text).not.toContain("resolved")
   })
 
   it("never shows half of a statement to paste", () => {
