@@ -50,6 +50,6 @@ export function personWords(reason: PersonReason, verb: Verb | null): string {
     case "unknown_person":
       return `Slack does not know this account; only full members of this workspace ${may}. ${ask}`
     case "could_not_check_person":
-      return "I could not check who you are, because Slack did not answer. Nothing was changed: please try again."
+      return "I could not check who you are, because Slack did not tell me. Nothing was changed: please try again; if it stays so, whoever runs me finds out by `stepback doctor`."
   }
 }

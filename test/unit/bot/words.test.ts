@@ -22,7 +22,7 @@ const refusals: [refusal: Refusal, ...named: RegExp[]][] = [
   [{ reason: "stranger" }, /another one/],
   [{ reason: "other_team" }, /another one/],
   [{ reason: "unknown_person" }, /does not know/],
-  [{ reason: "could_not_check_person" }, /could not check who you are/, /try again/],
+  [{ reason: "could_not_check_person" }, /could not check who you are/, /try again/, /stepback doctor/],
   [{ reason: "not_in_audience", audience: ["S0ONCALL", "ULEAD"] }, /<!subteam\^S0ONCALL>, <@ULEAD>/, /approve/],
   [{ reason: "could_not_check_group", group: "S0ONCALL" }, /<!subteam\^S0ONCALL>/, /try again/, /stepback doctor/],
   [{ reason: "already_yours", since: null }, /another person/],
