@@ -139,7 +139,7 @@ export function recordStore(pool: Pool) {
       return rows.map(parseEscalation)
     },
 
-    /** Whether this person was the first: then its messages are drawn again. */
+    /** Whether this person was the first, while it was open: then its messages are drawn again. */
     acknowledge: (id: string, userId: string) =>
       inTransaction(pool, async (client) => {
         // As those who end a rollback take their locks: of two that wait for each other it would be the click that fails.
@@ -149,7 +149,7 @@ export function recordStore(pool: Pool) {
         )
         const { rows } = await client.query<{ rollback_id: string; key: string }>(
           `update stepback.escalations set acknowledged_by = $2, acknowledged_at = now(), next_telling_at = null
-           where id = $1 and acknowledged_at is null returning rollback_id, key`,
+           where id = $1 and acknowledged_at is null and resolved_at is null returning rollback_id, key`,
           [id, userId],
         )
         const row = rows[0]

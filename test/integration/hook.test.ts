@@ -3,6 +3,8 @@ import type { Pool } from "pg"
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest"
 import { startLocalPager, type LocalPager } from "../../playground/pager/local-pager.ts"
 import { callHookOnce } from "../../src/jobs/call-hook.ts"
+import { acknowledge } from "../../src/commands/acknowledge.ts"
+import type { Deps } from "../../src/commands/ports.ts"
 import type { Hook } from "../../src/rollback/hook.ts"
 import type { Store } from "../../src/store/store.ts"
 import { awaiting, freshState, log, running } from "./store-fixture.ts"
@@ -228,6 +230,15 @@ test("the state has names of secrets and never the secrets", async () => {
   for (const secret of [pager.secret, pager.routingKey]) expect(all).not.toContain(secret)
 })
 
+const everybody: Pick<Deps["people"], "homeTeams" | "find" | "members"> = {
+  homeTeams: async () => ["T1"],
+  find: async (id) => ({
+    kind: "person",
+    person: { id, teamId: "T1", isBot: false, isGuest: false, isStranger: false, isDeactivated: false },
+  }),
+  members: async () => [],
+}
+
 const end = { reason: null, by: "stepback", analysis: {}, remindMs: 1_000 }
 
 test("a good end ends the calls in its own transaction; a bad one only those about a lost worker", async () => {
@@ -286,6 +297,22 @@ test("a step that fails again after a Retry has one call open: the older one end
   await callAll()
   const heard = pager.calls.filter((one) => JSON.stringify(one).includes(first))
   expect(JSON.stringify(heard)).toContain("failed_again")
+})
+
+test("a call that is over is not taken on any more, and who presses its old button hears how it stands", async () => {
+  const [town, carol] = [{ store, people: everybody, wakeOutbox: () => undefined } as unknown as Deps, "U0CAROL"]
+  const press = async (id: string, userId: string) =>
+    acknowledge(id, { userId, teamId: "T1", requestKey: null }, town).then((answer) =>
+      "taken" in answer ? answer.taken : answer,
+    )
+  const open = await raise(null)
+  expect(await press(open.id, carol)).toBeNull()
+  expect(await press(open.id, carol)).toBe("yours")
+  expect(await press(open.id, "U0BOB")).toBe("others")
+  const over = await raise(null)
+  await store.records.resolve(over.key)
+  expect(await press(over.id, carol)).toBe("over")
+  expect((await store.records.findEscalation(over.id))?.acknowledgedBy).toBeNull()
 })
 
 async function texts(rollbackId: string): Promise<string[]> {

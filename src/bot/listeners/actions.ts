@@ -1,6 +1,6 @@
 import type { App, BlockAction, ButtonAction } from "@slack/bolt"
 import type { ModalView } from "@slack/types"
-import { acknowledge } from "../../commands/acknowledge.ts"
+import { acknowledge, type Taken } from "../../commands/acknowledge.ts"
 import { loadAnalysis } from "../../commands/analysis.ts"
 import { approve } from "../../commands/approve.ts"
 import { cancel, leave, stop } from "../../commands/cancel.ts"
@@ -122,7 +122,7 @@ const presses: Record<string, Press> = {
   acknowledge: async (click, { deps }) => {
     const outcome = await acknowledge(click.value, click.actor, deps)
     if (outcome.kind === "refuse") return outcome
-    return outcome.first ? null : "Somebody is on it already; the message says who."
+    return outcome.taken === null ? null : takenWords[outcome.taken]
   },
 
   manual_done: async (click, { deps }) => answered(await confirm(click.value, "done", click.actor, deps)),
@@ -165,6 +165,13 @@ const presses: Record<string, Press> = {
       return open(click, context, async () => analysisForm(view, analysis))
     }),
 }
+
+const takenWords = {
+  yours: "You are on it already: nobody is called again for it.",
+  others: "Somebody is on it already; the message says who.",
+  over: "This call is over: nobody is called for it any more, and the rollback's card says how it stands. Your click changed nothing.",
+  followed: 'The step failed again after this call: press "I\'m on it" on the newer one. Your click changed nothing.',
+} as const satisfies Record<Taken, string>
 
 export function registerActions(app: App, context: BotContext): void {
   app.action<BlockAction<ButtonAction>>(/.*/, async ({ ack, body, action }) => {
