@@ -300,7 +300,8 @@ test("a step that fails again after a Retry has one call open: the older one end
 })
 
 test("a call that is over is not taken on any more, and who presses its old button hears how it stands", async () => {
-  const [town, carol] = [{ store, people: everybody, wakeOutbox: () => undefined } as unknown as Deps, "U0CAROL"]
+  const town = { store, people: everybody, wakeOutbox: () => undefined } as unknown as Deps
+  const carol = "U0CAROL"
   const press = async (id: string, userId: string) =>
     acknowledge(id, { userId, teamId: "T1", requestKey: null }, town).then((answer) =>
       "taken" in answer ? answer.taken : answer,
