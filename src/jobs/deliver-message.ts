@@ -38,6 +38,9 @@ export async function sendRow(rollback: StoredRollback, row: OutboxRow, lane: La
     ts !== null && inChannel !== null
       ? await edit(lane, (form) => sender.update({ channel: inChannel, ts, key: row.key, drawn: form }), drawn, log)
       : await post(rollback)
+  // What was filled in would be heard of nowhere.
+  if (sent.kind === "refused" && ts !== null && row.body.kind === "analysis" && sent.error === "message_not_found")
+    sent = await post(rollback)
   if (sent.kind === "refused" && ts === null && threaded && gone.has(sent.error)) {
     const anew = await postCardAnew(rollback, lane, deps)
     if (anew !== null) sent = await post(anew)

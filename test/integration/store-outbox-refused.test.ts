@@ -252,6 +252,21 @@ it("an analysis that the channel did not take is posted with its next edition, o
   expect(said).toEqual(["post card C1", "post analysis C1"])
 })
 
+it("an analysis that somebody deleted is posted with its next edition, other words are not", async () => {
+  const { id } = await created(store)
+  await store.outbox.enqueue(id, `${id}/text`, { kind: "text", text: "it" })
+  await store.outbox.enqueue(id, `${id}/analysis`, { kind: "analysis" })
+  const { said, sender } = slackThat({
+    update: (key) => (key.endsWith("/card") ? null : refused("message_not_found")),
+  })
+  await serve(id, sender)
+  expect(said).toEqual(["post card C1", "post text C1", "post analysis C1"])
+  for (const key of ["text", "analysis"])
+    await pool.query("select stepback.edit_messages($1, $2)", [id, `${id}/${key}`])
+  await serve(id, sender)
+  expect(said.slice(3)).toEqual(["post analysis C1"])
+})
+
 describe("a channel that the bot is taken out of in the middle of a run", () => {
   /** Its card stands, and this waits to be said. */
   async function left(error: string) {
