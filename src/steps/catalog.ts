@@ -119,7 +119,19 @@ const allColumns = (
 const settable = `a.attidentity <> 'a' and not exists (select from pg_index i
     where i.indrelid = c.oid and i.indisprimary and a.attnum = any (i.indkey::int2[]))`
 
-const tableQuery = `
+/** What a write there does to rows of others. */
+const acting = `coalesce((select jsonb_agg(jsonb_build_object('table', f.conrelid::regclass::text, 'action', f.confdeltype, 'self', f.conrelid = c.oid,
+      'relation', (select format('%I.%I', fn.nspname, fc.relname) from pg_class fc join pg_namespace fn on fn.oid = fc.relnamespace where fc.oid = f.conrelid),
+      'columns', ${columnsBy("f.conrelid", "f.conkey")},
+      'parentColumns', ${parentColumns}))
+    from pg_constraint f where ${actingOn("c.oid")}), '[]') as children,
+  ${actingOnUpdate("c.oid")} as on_update,
+  coalesce((select array_agg(i.inhrelid::regclass::text) from pg_inherits i
+    where i.inhparent = c.oid and c.relkind = 'r'), '{}') as heirs`
+/** Where it was asked already whether there are such, and there are none: 2 ms less. */
+const actsOnNone = "'[]'::jsonb as children, null::jsonb as on_update, '{}'::text[] as heirs"
+
+const tableQuery = (actsOn: string) => `
 select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as is_view,
   coalesce((select array_agg(a.attname::text order by k.n) from pg_index i
     cross join lateral unnest(i.indkey::int2[]) with ordinality as k (attnum, n)
@@ -128,14 +140,7 @@ select n.nspname as schema, c.relname as name, c.relkind in ('v', 'm', 'f') as i
   (select jsonb_agg(jsonb_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
       'generated', a.attgenerated <> '', 'always', a.attidentity = 'a') order by a.attnum)
     from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as columns,
-  coalesce((select jsonb_agg(jsonb_build_object('table', f.conrelid::regclass::text, 'action', f.confdeltype, 'self', f.conrelid = c.oid,
-      'relation', (select format('%I.%I', fn.nspname, fc.relname) from pg_class fc join pg_namespace fn on fn.oid = fc.relnamespace where fc.oid = f.conrelid),
-      'columns', ${columnsBy("f.conrelid", "f.conkey")},
-      'parentColumns', ${parentColumns}))
-    from pg_constraint f where ${actingOn("c.oid")}), '[]') as children,
-  ${actingOnUpdate("c.oid")} as on_update,
-  coalesce((select array_agg(i.inhrelid::regclass::text) from pg_inherits i
-    where i.inhparent = c.oid and c.relkind = 'r'), '{}') as heirs,
+  ${actsOn},
   coalesce((select jsonb_agg(distinct jsonb_build_object('name', ${triggerName("c.oid")},
       'calls', concat_ws(' ', pn.nspname, p.proname, p.prosrc) ~* '${outside}')) ${firing("c.oid")}), '[]') as triggers,
   coalesce((select jsonb_agg(jsonb_build_object('name', r.rulename, 'on', case r.ev_type when '2' then 'update' when '3' then 'insert' else 'delete' end) order by r.rulename)
@@ -155,9 +160,9 @@ select to_regclass($1)::oid::text as oid, exists (select from pg_constraint f wh
 const knownTables = new WeakMap<object, Map<string, { oid: string; table: TableFacts }>>()
 
 /**
- * The same, read in full once a run, since planning that query costs more than a light step's effect. What could take
- * rows along unkept is looked at each time: a table that was replaced, or that has children, is read in full again.
- * A column or key that goes in the middle of a run is an error of the statement, not a loss.
+ * The same, read once a run, since planning that query costs more than a light step's effect. What could take rows along
+ * unkept is looked at each time, and in detail only where there is such: a table that was replaced, or that has children, is
+ * read again. A column or key that goes in the middle of a run is an error of the statement, not a loss.
  */
 export async function findTableOfRun(
   client: PoolClient,
@@ -169,15 +174,11 @@ export async function findTableOfRun(
   const tables = knownTables.get(run) ?? new Map<string, { oid: string; table: TableFacts }>()
   knownTables.set(run, tables)
   const known = tables.get(relation)
-  const fresh = client.query<{ oid: string | null; has_children: boolean }>(freshQuery, [relation])
-  const read = known === undefined ? findTable(client, schema, name) : null
-  const [seen, first] = await Promise.allSettled([fresh, read])
-  if (seen.status === "rejected") throw seen.reason
-  if (first.status === "rejected") throw first.reason
+  const { rows } = await client.query<{ oid: string | null; has_children: boolean }>(freshQuery, [relation])
   // Partitions and heirs may have foreign keys and columns of their own.
-  const { oid, has_children: hasChildren } = seen.value.rows[0] as { oid: string | null; has_children: boolean }
+  const { oid, has_children: hasChildren } = rows[0] as { oid: string | null; has_children: boolean }
   if (known !== undefined && known.oid === oid && !hasChildren) return known.table
-  const table = first.value ?? (await findTable(client, schema, name))
+  const table = await readTable(client, relation, hasChildren ? acting : actsOnNone)
   if (table !== null && oid !== null && table.children.length === 0 && !hasChildren)
     tables.set(relation, { oid, table })
   else tables.delete(relation)
@@ -194,8 +195,12 @@ export function findTable(client: PoolClient, schema: string | null, name: strin
 }
 
 /** The same by its quoted name. */
-export async function findRelation(client: PoolClient, relation: string): Promise<TableFacts | null> {
-  const { rows } = await client.query(tableQuery, [relation])
+export function findRelation(client: PoolClient, relation: string): Promise<TableFacts | null> {
+  return readTable(client, relation, acting)
+}
+
+async function readTable(client: PoolClient, relation: string, actsOn: string): Promise<TableFacts | null> {
+  const { rows } = await client.query(tableQuery(actsOn), [relation])
   const row = rows[0] as
     | {
         schema: string
