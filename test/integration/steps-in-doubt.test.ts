@@ -278,8 +278,10 @@ wait`)
     void first.live(async () => {
       await workshopOf(createStore(createPool(state.url, { log })), plan).work(id)
     })
-    await until("the child", () => read("child"))
-    await until("the record", () => state.store.runs.findProcess(id, "go", 1).then((process) => process !== null))
+    // Sooner than the test's own limit, so that it says what did not come.
+    const findRecord = () => state.store.runs.findProcess(id, "go", 1)
+    await until("the child", () => read("child"), 12_000)
+    await until("the record", () => findRecord().then((process) => process !== null), 12_000)
     first.end()
     await state.pool.query("update stepback.rollbacks set lease_until = now() - interval '1 second' where id = $1", [
       id,
