@@ -98,7 +98,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
 /** The newest server that Debian's packages have put on this machine, as the folder that holds its `bin`; null: none. */
 export function findInstalledServer(): string | null {
   const root = "/usr/lib/postgresql"
-  const versions = existsSync(root) ? readdirSync(root).map(Number) : []
+  const versions = existsSync(root) ? readdirSync(root).map(Number).filter(Number.isFinite) : []
   const folders = versions.toSorted((a, b) => b - a).map((version) => join(root, String(version)))
   return folders.find((folder) => existsSync(join(folder, "bin", "initdb"))) ?? null
 }

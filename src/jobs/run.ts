@@ -1,7 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises"
 import { errorMessage, isPassing, LostLeaseError } from "../errors.ts"
 import { canonicalJson, stepsOf, thaw, type FrozenRun } from "../plans/frozen.ts"
-import { latestRuns } from "../rollback/analysis.ts"
+import { isBroken, latestRuns } from "../rollback/analysis.ts"
 import { callingOf } from "../rollback/escalation.ts"
 import type { StepRun } from "../rollback/facts.ts"
 import { hideCaptured, hideKnown } from "../steps/hidden-captures.ts"
@@ -33,7 +33,7 @@ export async function runRollback(
   const { store } = deps
   const [run, stepRuns] = await Promise.all([thawOrFail(rollback, deps), store.runs.listSteps(rollback.id)])
   if (run === null) return
-  const asked = stepRuns.some(({ result }) => result?.outcome === "failed" || result?.outcome === "unknown")
+  const asked = stepRuns.some(({ result }) => result !== null && isBroken(result))
   const endsHere = asked && (await store.confirmations.endsHere(rollback.id))
   const secrets = createSecrets(deps.environment)
   const begun = stepRuns.length > 0

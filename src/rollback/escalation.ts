@@ -1,4 +1,4 @@
-import { effectLost, evidenceText, latestRuns, namedCode, seenBefore, wasStopped } from "./analysis.ts"
+import { effectLost, evidenceText, isBroken, latestRuns, namedCode, seenBefore, wasStopped } from "./analysis.ts"
 import type { EscalationTrigger, RollbackView, StepResult, StepView } from "./facts.ts"
 import type { Hook } from "./hook.ts"
 
@@ -35,7 +35,7 @@ export function escalationsOf(
   for (const step of view.components.flatMap((component) => component.steps)) {
     const stepRun = runs.get(step.id)
     const result = stepRun?.result
-    if (!stepRun || !result || (result.outcome !== "failed" && result.outcome !== "unknown")) continue
+    if (!stepRun || !result || !isBroken(result)) continue
     // The trouble as a whole names them.
     if (options.trouble !== null && result.failure?.code === effectLost) continue
     // What a person ended is nothing to call anybody for, also where another step has failed beside it.

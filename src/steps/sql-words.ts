@@ -60,9 +60,7 @@ export function guardRows(step: SqlStep, context: RunContext, result: StepResult
     failure: failure(
       "row_count",
       `${rows} ${rows === 1 ? "row" : "rows"} matched, ${describeRange(allowed)} expected; nothing was changed`,
-      {
-        statement: step.sql,
-      },
+      { statement: step.sql },
     ),
   }
 }

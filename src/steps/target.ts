@@ -105,8 +105,8 @@ export function prologue(options: Settings): string {
     "set local standard_conforming_strings = on",
     // Statements that run once: compiling them costs more than it gives.
     "set local jit = off",
-    // Others work there too: a look takes one core.
     ...(options.compressed ? ["set local wal_compression = lz4"] : []),
+    // Others work there too: a look takes one core.
     options.helped ? oneHelper : "set local max_parallel_workers_per_gather = 0",
     whereNeeded,
   ].join("; ")

@@ -19,6 +19,18 @@ beforeAll(async () => {
 })
 afterAll(() => pool.end())
 
+/** While somebody else is at it, for so many seconds. */
+async function behindAnother<T>(first: Pool, seconds: number, work: () => Promise<T>): Promise<T> {
+  const other = await first.connect()
+  await other.query("begin; select pg_advisory_xact_lock(7220541)")
+  const working = work()
+  working.catch(() => undefined)
+  await other.query("select pg_sleep($1)", [seconds])
+  await other.query("rollback")
+  other.release()
+  return working
+}
+
 describe("migrations", () => {
   it("are applied once by many processes that start together, and not again", async () => {
     const { url, pool: first } = await freshState({ migrated: false })
@@ -34,16 +46,10 @@ describe("migrations", () => {
     "are applied once where the database has %s",
     async (setting) => {
       const { url, pool: first } = await freshState({ migrated: false })
-      const other = await first.connect()
-      await other.query("begin; select pg_advisory_xact_lock(7220541)")
       await first.query(`alter database ${new URL(url).pathname.slice(1)} set ${setting}`)
       const pools = Array.from({ length: 3 }, () => createPool(url, { log, max: 1 }))
-      const applied = Promise.all(pools.map((each) => migrate(each)))
-      applied.catch(() => undefined)
-      await other.query("select pg_sleep(0.3)")
-      await other.query("rollback")
-      other.release()
-      expect((await applied).filter((names) => names.length > 0)).toHaveLength(1)
+      const applied = await behindAnother(first, 0.3, () => Promise.all(pools.map((each) => migrate(each))))
+      expect(applied.filter((names) => names.length > 0)).toHaveLength(1)
       await Promise.all([first, ...pools].map((each) => each.end()))
     },
   )
@@ -62,13 +68,7 @@ describe("migrations", () => {
   it("take, and wait for who is at it, longer than a statement of every day may", async () => {
     const { url, pool: first } = await freshState({ migrated: false })
     const hasty = new pg.Pool({ connectionString: url, statement_timeout: 300, query_timeout: 400 })
-    const other = await first.connect()
-    await other.query("begin; select pg_advisory_xact_lock(7220541)")
-    const applied = migrate(hasty)
-    await other.query("select pg_sleep(0.6)")
-    await other.query("rollback")
-    expect(await applied).toContain("001-state.sql")
-    other.release()
+    expect(await behindAnother(first, 0.6, () => migrate(hasty))).toContain("001-state.sql")
     await Promise.all([first.end(), hasty.end()])
   })
 })
